@@ -1,0 +1,86 @@
+"""The exceptions of the evaluator. Each carries every problem found and the exit code its command ends with.
+
+    AudioLMError              1
+     +-- ConfigError          2   the YAML file, --options, contradicting flags
+     +-- AnnotationError      3   the annotation JSON and what it names
+     +-- AudioError           3   one audio file
+     +-- SubmissionError      1   a CSV that would not validate
+     +-- JournalError         3   predictions.jsonl
+     +-- ContractError        4   the model broke the contract of evaluator/model.py
+     +-- ModelLoadError       4   the model could not be loaded
+     +-- MetricUnavailable    1   a metric that cannot be had here, with the fix
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong: `where` locates it ("file.yaml:12: run.device"), `message` says what to do."""
+
+    where: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}" if self.where else self.message
+
+
+class AudioLMError(Exception):
+    """Base of all errors that a user can mend; the message is complete sentences, never a traceback."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, problems: Iterable[Problem] = ()) -> None:
+        self.message = message
+        self.problems = tuple(problems)
+        super().__init__("\n".join([message, *(f"  {problem}" for problem in self.problems)]))
+
+
+class ConfigError(AudioLMError):
+    """The configuration is wrong; every problem is listed."""
+
+    exit_code = 2
+
+
+class AnnotationError(AudioLMError):
+    """The annotation file is wrong; every problem is listed."""
+
+    exit_code = 3
+
+
+class AudioError(AudioLMError):
+    """One audio file cannot be used."""
+
+    exit_code = 3
+
+
+class SubmissionError(AudioLMError):
+    """A submission CSV breaks the rules that the validator checks."""
+
+
+class JournalError(AudioLMError):
+    """predictions.jsonl cannot be read or written."""
+
+    exit_code = 3
+
+
+class ContractError(AudioLMError):
+    """The model broke the contract: an answer too many, too few, or of the wrong type."""
+
+    exit_code = 4
+
+
+class ModelLoadError(AudioLMError):
+    """The model could not be loaded."""
+
+    exit_code = 4
+
+
+class MetricUnavailable(AudioLMError):
+    """A metric cannot be computed here; `fix` is the one command or sentence that changes that."""
+
+    def __init__(self, message: str, *, fix: str = "") -> None:
+        self.fix = fix
+        super().__init__(message)

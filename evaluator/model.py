@@ -1,0 +1,63 @@
+"""The contract between the evaluator and a model: two value types and one generate call.
+
+Only NumPy arrays and strings cross it. A model meets it by shape and never imports this file. What a model promises:
+one answer per request; a clip's text does not depend on the other requests, their number or their order; no special
+tokens in the text; the text is neither lower-cased nor normalised (the CSV writer and the scorer own that).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+FinishReason = Literal["stop", "length"]
+
+
+class Request(NamedTuple):
+    """One clip to be answered.
+
+    Attributes:
+        index: the row in the annotation, 0-based; the answer carries it back.
+        audio: float32 [N], mono, at the model's sampling rate, unpadded (never batched with anything).
+        task: the annotation's task label, for example "asr" or "audiocaption_v2".
+        question: the annotation's Q, "" where it has none.
+    """
+
+    index: int
+    audio: NDArray[np.float32]
+    task: str
+    question: str
+
+
+class Answer(NamedTuple):
+    """What the model says of one clip: `num_tokens` new tokens; "length" means the token limit cut it off."""
+
+    index: int
+    text: str
+    num_tokens: int
+    finish_reason: FinishReason
+
+
+@runtime_checkable
+class AudioLM(Protocol):
+    """A loaded model."""
+
+    sampling_rate: int
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Answer]:
+        """Pull requests as there is room, yield each answer as it is finished, in any order."""
+        ...
+
+
+class ModelProvider(Protocol):
+    """What `evaluate_salmonn.py` hands to the evaluator: the model package itself.
+
+    A package may also offer two light functions (no weights are read), both asked before the model loads:
+    `check_config(config) -> Iterable[tuple[str, str]]`: problems of its own sections as (dotted key, message);
+    `tasks(config) -> Mapping[str, bool]`: the task labels it has prompts for -> whether the prompt needs a question.
+    """
+
+    def load_model(self, config: Mapping[str, Any], device: str) -> AudioLM:
+        """Load the model of the sections "model", "generate", "datasets", "run" on a device ("cpu", "cuda:0")."""
+        ...
