@@ -1,0 +1,35 @@
+"""SALMONN: Whisper and BEATs encoders, a window-level Q-Former and a LoRA-adapted language model.
+
+The three functions below are all that the evaluator uses. They import PyTorch when called, so that importing the
+package costs nothing.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from salmonn.inference import SalmonnLM
+
+__all__ = ["check_config", "load_model", "tasks"]
+
+
+def load_model(config: Mapping[str, Any], device: str) -> "SalmonnLM":
+    """Load the model of a configuration; see `salmonn.inference.load_model`."""
+    from salmonn.inference import load_model
+
+    return load_model(config, device)
+
+
+def check_config(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """List what is wrong with a configuration without loading weights; see `salmonn.config.find_problems`."""
+    from salmonn.config import find_problems
+
+    return list(find_problems(config))
+
+
+def tasks(config: Mapping[str, Any]) -> dict[str, bool]:
+    """Name the tasks that the configured test prompts know -> whether the prompt needs a question."""
+    from salmonn.config import from_mapping
+    from salmonn.prompts import test_prompts
+
+    return dict(test_prompts(from_mapping(config)).tasks())
