@@ -1,0 +1,431 @@
+"""What can be configured: the sections model, generate, datasets and run of the SALMONN YAML schema.
+
+In goes a YAML file with `--options`, or a plain mapping; out comes a frozen `Config` with absolute paths, or one
+`ConfigError` that lists every problem with its file, line, dotted key and, for a misspelt key, the nearest one.
+A relative path means the working directory first, then the configuration's folder.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from salmonn.config_file import Document, drop_nulls, read_document
+from salmonn.errors import ConfigError
+
+Purpose = Literal["evaluate", "train", "answer"]
+"""What a configuration is for: the evaluator's run, training, or single questions. It decides which keys must be
+there, and in "evaluate" the sections datasets and run belong to the evaluator: their other keys are not looked at."""
+
+SECTIONS = ("model", "generate", "datasets", "run")
+FOREIGN_SECTIONS = ("scoring",)
+TOKEN_VARIABLE = "HF_TOKEN"
+
+Positive = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Rate = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class ModelConfig(_Section):
+    """Section `model`: the components, what is trained, and the prompt.
+
+    Paths are files or folders (or, for the two pretrained models, names on the Hugging Face hub); "" means none.
+    `token` is read from the environment variable HF_TOKEN first and is never shown.
+    """
+
+    llama_path: str
+    whisper_path: str
+    beats_path: str = ""
+    qformer_path: str = ""
+    ckpt: str = ""
+    speech_llama_proj_model: str = ""
+    token: Annotated[SecretStr, Field(strict=False)] = SecretStr("")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+
+    freeze_whisper: bool = True
+    freeze_beats: bool = True
+    use_speech_Qformer: bool = True
+    freeze_speech_QFormer: bool = False
+    window_level_Qformer: bool = True
+    num_speech_query_token: Positive = 1
+    second_per_window: PositiveFloat = 0.333333
+    second_stride: PositiveFloat = 0.333333
+    freeze_speech_llama_proj: bool = False
+
+    lora: bool = True
+    lora_rank: Positive = 8
+    lora_alpha: Positive = 32
+    lora_dropout: Fraction = 0.1
+    lora_target_modules: Annotated[list[str], Field(min_length=1)] = ["q_proj", "v_proj"]
+
+    multi_prompt: bool = False
+    prompt_template: str = ""
+    prompt_path: str = ""
+    test_prompt_path: str = ""
+    max_txt_len: Positive = 128
+    end_sym: str = "</s>"
+
+    only_preprocessor: bool = False
+    low_resource: bool = False
+    device_8bit: int = 0
+
+
+class GenerateConfig(_Section):
+    """Section `generate`: how answers are decoded. An empty `end_sym` means the one of section `model`."""
+
+    max_new_tokens: Positive = 200
+    num_beams: Positive = 4
+    do_sample: bool = False
+    min_length: NotNegative = 1
+    temperature: PositiveFloat = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.9
+    repetition_penalty: PositiveFloat = 1.0
+    length_penalty: float = 1.0
+    end_sym: str = ""
+
+
+class DatasetsConfig(_Section):
+    """Section `datasets`: annotation files and the folder that their relative audio paths start from."""
+
+    prefix: str = ""
+    train_ann_path: str = ""
+    valid_ann_path: str = ""
+    test_ann_path: str = ""
+    test_ann_path_asr: str = ""
+    test_ann_path_aac: str = ""
+    whisper_path: str = ""
+
+
+class OptimConfig(_Section):
+    """Section `run.optims`: AdamW and its schedule (linear warm-up, then cosine), rates per step."""
+
+    max_epoch: Positive = 30
+    warmup_steps: NotNegative = 3000
+    warmup_start_lr: Rate = 1e-6
+    init_lr: PositiveFloat = 3e-5
+    min_lr: Rate = 1e-5
+    weight_decay: Rate = 0.05
+    beta2: Annotated[float, Field(gt=0, lt=1)] = 0.999
+
+
+class RunConfig(_Section):
+    """Section `run`: one training run. The last group belongs to the evaluator and is accepted without being read.
+
+    `epoch_based` False makes an epoch of `iters_per_epoch` batches, True of one pass over the data.
+    `max_grad_norm` 0 means no clipping. `cache_features` keeps the frozen encoders' outputs in memory (float16).
+    """
+
+    seed: int = 42
+    output_dir: str = "output"
+    exp_name: str = ""
+    device: str = "auto"
+    log_freq: Positive = 5
+    epoch_based: bool = False
+    iters_per_epoch: Positive = 3000
+    accum_grad_iters: Positive = 1
+    batch_size_train: Positive = 8
+    batch_size_eval: Positive = 8
+    num_workers: NotNegative = 8
+    amp: bool = True
+    max_grad_norm: Rate = 0.0
+    cache_features: bool = False
+    optims: OptimConfig = OptimConfig()
+
+    evaluate: bool = False
+    use_distributed: bool = False
+    world_size: Positive = 1
+    dist_url: str = "env://"
+
+    on_audio_error: str = "fail"
+    empty_text: str = "."
+
+
+class Config(_Section):
+    """A whole configuration; `public()` is what may be shown, logged and stored."""
+
+    model: ModelConfig
+    generate: GenerateConfig = GenerateConfig()
+    datasets: DatasetsConfig = DatasetsConfig()
+    run: RunConfig = RunConfig()
+
+    @property
+    def token(self) -> str | None:
+        """The hub token: the environment's, else the file's, else None."""
+        return os.environ.get(TOKEN_VARIABLE) or self.model.token.get_secret_value() or None
+
+    @property
+    def end_sym(self) -> str:
+        """The text that ends an answer when decoding: `generate.end_sym`, else `model.end_sym`."""
+        return self.generate.end_sym or self.model.end_sym
+
+    def public(self) -> dict[str, Any]:
+        """Return the configuration as plain nested dicts without the token."""
+        return self.model_dump(mode="json", exclude={"model": {"token"}})
+
+
+class _PathRule(NamedTuple):
+    kind: Literal["file", "folder", "either"]
+    hub: bool = False
+    needed_for: tuple[Purpose, ...] = ()
+
+
+PATHS: Mapping[str, _PathRule] = {
+    "model.llama_path": _PathRule("folder", hub=True, needed_for=("evaluate", "train", "answer")),
+    "model.whisper_path": _PathRule("folder", hub=True, needed_for=("evaluate", "train", "answer")),
+    "model.beats_path": _PathRule("file"),
+    "model.qformer_path": _PathRule("either"),
+    "model.ckpt": _PathRule("file"),
+    "model.speech_llama_proj_model": _PathRule("file"),
+    "model.prompt_path": _PathRule("file", needed_for=("train",)),
+    "model.test_prompt_path": _PathRule("file", needed_for=("evaluate",)),
+    "datasets.prefix": _PathRule("folder"),
+    "datasets.train_ann_path": _PathRule("file", needed_for=("train",)),
+    "datasets.valid_ann_path": _PathRule("file"),
+    "datasets.test_ann_path": _PathRule("file"),
+    "datasets.test_ann_path_asr": _PathRule("file"),
+    "datasets.test_ann_path_aac": _PathRule("file"),
+}
+"""Every key that names a file or folder. datasets.whisper_path is not here: the front end is the model's own."""
+
+_USED_DATASETS: Mapping[Purpose, tuple[str, ...]] = {
+    "evaluate": (),
+    "train": ("prefix", "train_ann_path", "valid_ann_path"),
+    "answer": (),
+}
+
+_REFUSALS: tuple[tuple[str, object, str], ...] = (
+    (
+        "model.low_resource",
+        True,
+        "8-bit loading is not supported; set it to False (model.dtype chooses the precision)",
+    ),
+    ("model.only_preprocessor", True, "loading only the front end is not supported; set it to False"),
+    ("model.use_speech_Qformer", False, "a model without Q-Former is not supported; set it to True"),
+)
+_TRAINING_REFUSALS: tuple[tuple[str, object, str], ...] = (
+    ("model.freeze_whisper", False, "the Whisper encoder cannot be trained here; set it to True"),
+    ("model.freeze_beats", False, "BEATs cannot be trained here; set it to True"),
+    ("run.evaluate", True, "train.py only trains; set it to False and measure with the evaluator"),
+    ("run.use_distributed", True, "training runs in one process; set it to False"),
+)
+
+
+def load_config(path: Path, options: Sequence[str] = (), *, purpose: Purpose = "evaluate") -> Config:
+    """Read a YAML file.
+
+    Args:
+        path: the YAML file.
+        options: overrides "a.b=1", or pairs "a.b", "1".
+        purpose: what the configuration is for; see `Purpose`.
+
+    Raises:
+        ConfigError: anything is wrong; every problem is listed with file and line.
+    """
+    return _build_config(read_document(path, options), path.resolve().parent, purpose)
+
+
+def from_mapping(
+    mapping: Mapping[str, Any], folder: Path | None = None, *, purpose: Purpose = "evaluate"
+) -> Config:
+    """Build a configuration from nested mappings.
+
+    Args:
+        mapping: {"model": {...}, "generate": {...}, "datasets": {...}, "run": {...}}, all but model optional.
+        folder: where relative paths are looked for after the working directory.
+        purpose: what the configuration is for; see `Purpose`.
+
+    Raises:
+        ConfigError: anything is wrong; every problem is listed.
+    """
+    return _build_config(Document(path=None, tree=_plain(mapping), lines={}), folder, purpose)
+
+
+def find_problems(
+    mapping: Mapping[str, Any], folder: Path | None = None, *, purpose: Purpose = "evaluate"
+) -> list[tuple[str, str]]:
+    """List everything wrong with a configuration as (dotted key, message), without loading anything.
+
+    For "evaluate" only the sections model and generate are judged; the evaluator judges its own two.
+
+    Example:
+        >>> find_problems({"model": {"llama_path": "/none", "whisper_path": "/none"}})[0][0]
+        'model.llama_path'
+    """
+    tree = _own_part(_plain(mapping), purpose)
+    problems = [*_section_problems(tree), *_schema_problems(tree), *_choice_problems(tree, purpose)]
+    problems += _path_problems(_resolve_paths(tree, folder), folder, purpose)
+    if purpose == "evaluate":
+        problems = [(key, text) for key, text in problems if key.partition(".")[0] not in ("datasets", "run")]
+    return list(dict.fromkeys(problems))
+
+
+def resolve_path(value: str, folder: Path | None) -> str:
+    """Make a path absolute: from the working directory if it exists there, else from `folder`, else leave it."""
+    if not value:
+        return value
+    written = Path(value).expanduser()
+    for base in (Path.cwd(), folder):
+        if base is not None and (base / written).exists():
+            return str(Path(os.path.normpath(base / written)))
+    return value
+
+
+def _build_config(document: Document, folder: Path | None, purpose: Purpose) -> Config:
+    found = [*document.problems, *find_problems(document.tree, folder, purpose=purpose)]
+    tree = _resolve_paths(_own_part(document.tree, purpose), folder)
+    if not found:
+        try:
+            return Config.model_validate({key: tree[key] for key in SECTIONS if key in tree})
+        except ValidationError:
+            found = _schema_problems(tree)
+    located = [
+        (
+            ": ".join(
+                part for part in (document.locate(key), key if key != document.locate(key) else "") if part
+            ),
+            text,
+        )
+        for key, text in found
+    ]
+    count = "1 problem" if len(found) == 1 else f"{len(found)} problems"
+    raise ConfigError(f"the configuration has {count}", located)
+
+
+def _plain(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy nested mappings into dicts, nulls left out, so that nothing here changes the caller's."""
+    return drop_nulls({k: _plain(v) if isinstance(v, Mapping) else v for k, v in mapping.items()})
+
+
+def _own_part(tree: dict[str, Any], purpose: Purpose) -> dict[str, Any]:
+    """Leave out what another program owns: foreign sections and, for "evaluate", unknown datasets and run keys."""
+    own = {key: value for key, value in tree.items() if key not in FOREIGN_SECTIONS}
+    if purpose == "evaluate":
+        for name, section in (("datasets", DatasetsConfig), ("run", RunConfig)):
+            if isinstance(own.get(name), dict):
+                own[name] = {k: v for k, v in own[name].items() if k in section.model_fields}
+    return own
+
+
+def _section_problems(tree: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """Sections that are misspelt (others are some other program's) or are values instead of sections."""
+    if "model" not in tree:
+        yield "model", "the section is missing"
+    for key, value in tree.items():
+        if key in SECTIONS and not isinstance(value, dict):
+            yield key, "is a section: its keys belong indented under it"
+        near = difflib.get_close_matches(key, SECTIONS, n=1)
+        if key not in SECTIONS and near:
+            yield key, f"is no section; did you mean {near[0]}?"
+
+
+def _schema_problems(tree: Mapping[str, Any]) -> list[tuple[str, str]]:
+    known = {key: tree[key] for key in SECTIONS if isinstance(tree.get(key), dict)}
+    if "model" not in known:
+        known["model"] = {"llama_path": "-", "whisper_path": "-"}
+    try:
+        Config.model_validate(known)
+    except ValidationError as error:
+        return [_describe(tuple(str(part) for part in e["loc"]), e["type"], e["msg"], e["input"])
+                for e in error.errors(include_url=False)]  # fmt: skip
+    return []
+
+
+def _describe(location: tuple[str, ...], kind: str, message: str, value: object) -> tuple[str, str]:
+    key = ".".join(location)
+    if kind == "missing":
+        return key, "is missing"
+    if kind == "extra_forbidden":
+        near = difflib.get_close_matches(location[-1], _keys_of(location[:-1]), n=1)
+        return key, "is not a setting" + (f"; did you mean {near[0]}?" if near else "")
+    shown = "" if location[-1] == "token" else f" (found {value!r})"
+    return key, f"{message[:1].lower()}{message[1:]}{shown}"
+
+
+def _keys_of(location: tuple[str, ...]) -> list[str]:
+    section: type[BaseModel] = Config
+    for part in location:
+        annotation = section.model_fields[part].annotation
+        assert isinstance(annotation, type)
+        section = annotation
+    return list(section.model_fields)
+
+
+def _choice_problems(tree: Mapping[str, Any], purpose: Purpose) -> Iterable[tuple[str, str]]:
+    """Values that are well-formed and yet cannot be: refused modes, a template without its place."""
+    refusals = _REFUSALS + (_TRAINING_REFUSALS if purpose == "train" else ())
+    for dotted, refused, message in refusals:
+        if _get(tree, dotted) is refused:
+            yield dotted, message
+    template = _get(tree, "model.prompt_template")
+    if isinstance(template, str) and template and template.count("{}") != 1:
+        yield "model.prompt_template", "must hold {} exactly once: the place of the prompt"
+    if _get(tree, "model.end_sym") == "":
+        yield "model.end_sym", "must not be empty: it is what ends an answer"
+
+
+def _path_problems(
+    tree: Mapping[str, Any], folder: Path | None, purpose: Purpose
+) -> Iterable[tuple[str, str]]:
+    for dotted, rule in PATHS.items():
+        section, _, name = dotted.partition(".")
+        if section == "datasets" and name not in _USED_DATASETS[purpose]:
+            continue
+        value = _get(tree, dotted)
+        if not isinstance(value, str) or not value:
+            named = value == "" or not dotted.endswith(("llama_path", "whisper_path"))
+            if purpose in rule.needed_for and named and not (value and not isinstance(value, str)):
+                yield dotted, "is needed and is empty"
+            continue
+        problem = _missing(value, rule, folder)
+        if problem:
+            yield dotted, problem
+
+
+def _missing(value: str, rule: _PathRule, folder: Path | None) -> str:
+    """Say what is wrong with a path, "" for nothing."""
+    path = Path(value)
+    if path.exists():
+        if rule.kind == "folder" and not path.is_dir():
+            return f"{value} is a file; a folder is expected"
+        if rule.kind == "file" and not path.is_file():
+            return f"{value} is a folder; a file is expected"
+        return ""
+    bases = [Path.cwd()] if folder is None else [Path.cwd(), folder]
+    if rule.hub and _is_hub_name(value, bases):
+        return ""
+    if path.is_absolute():
+        return f"{value} does not exist"
+    return f"{value} does not exist (looked in {' and in '.join(str(b) for b in dict.fromkeys(bases))})"
+
+
+def _is_hub_name(value: str, bases: Sequence[Path]) -> bool:
+    """Whether a value can only be "owner/name" on the hub: no folder called owner is here."""
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", value):
+        return False
+    return not any((base / value.partition("/")[0]).is_dir() for base in bases)
+
+
+def _resolve_paths(tree: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
+    resolved = {key: dict(value) if isinstance(value, dict) else value for key, value in tree.items()}
+    for dotted in PATHS:
+        section, _, name = dotted.partition(".")
+        value = _get(tree, dotted)
+        if isinstance(value, str):
+            resolved[section][name] = resolve_path(value, folder)
+    return resolved
+
+
+def _get(tree: Mapping[str, Any], dotted: str) -> object:
+    section, _, name = dotted.partition(".")
+    values = tree.get(section)
+    return values.get(name) if isinstance(values, Mapping) else None

@@ -1,0 +1,136 @@
+"""The prompt book: which words a task is asked with, and where the audio goes among them.
+
+In go the two prompt files (training: several wordings a task; test: one) and the chat template; out come filled
+prompts such as "USER: <Speech><SpeechHere></Speech> Recognize ...\\nASSISTANT:", ready to be split at the audio slot.
+A task's prompt may hold {} once: the place of the annotation's question.
+"""
+
+import difflib
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from salmonn.errors import PromptError
+
+AUDIO_SLOT = "<SpeechHere>"
+AUDIO_PREFIX = f"<Speech>{AUDIO_SLOT}</Speech> "
+QUESTION_SLOT = "{}"
+
+
+@dataclass(frozen=True, slots=True)
+class PromptBook:
+    """Wordings by task, each with the audio slot once, and the template around them.
+
+    Attributes:
+        wordings: task -> its wordings; a test book has one for each task.
+        template: text around every prompt, {} marks its place; "" leaves a prompt as it is.
+    """
+
+    wordings: Mapping[str, tuple[str, ...]]
+    template: str = ""
+
+    @classmethod
+    def from_files(cls, path: Path, template: str = "") -> "PromptBook":
+        """Read a prompt file: {"task": "wording"} or {"task": ["wording", ...]}.
+
+        As in the original, list entries without the audio slot are left out.
+
+        Raises:
+            PromptError: the file cannot be read, or has a task without a usable wording; all are listed.
+        """
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise PromptError(f"prompt file {path} cannot be read: {error}") from error
+        if not isinstance(data, dict) or not data:
+            raise PromptError(
+                f'prompt file {path} must be an object {{"task": "prompt"}} with at least one task'
+            )
+        wordings = {task: _usable(entry) for task, entry in data.items()}
+        bad = [task for task, usable in wordings.items() if not usable]
+        if bad:
+            raise PromptError(
+                f"prompt file {path}: no prompt with exactly one {AUDIO_SLOT} for {', '.join(bad)}"
+            )
+        return cls(wordings=wordings, template=template)
+
+    def tasks(self) -> dict[str, bool]:
+        """Return task -> whether its prompt needs a question."""
+        return {task: QUESTION_SLOT in entry[0] for task, entry in self.wordings.items()}
+
+    def prompt(self, task: str, question: str = "") -> str:
+        """Fill the first wording of a task.
+
+        Raises:
+            PromptError: the task is unknown, or needs a question and has none.
+        """
+        return self._fill(task, self._entry(task)[0], question)
+
+    def draw(self, task: str, rng: random.Random, question: str = "") -> str:
+        """Fill a wording chosen at random.
+
+        Raises:
+            PromptError: as for `prompt`.
+        """
+        return self._fill(task, rng.choice(self._entry(task)), question)
+
+    def _entry(self, task: str) -> Sequence[str]:
+        entry = self.wordings.get(task)
+        if entry is None:
+            near = difflib.get_close_matches(task, self.wordings, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise PromptError(
+                f"no prompt for task {task!r}{hint} (known: {', '.join(sorted(self.wordings))})"
+            )
+        return entry
+
+    def _fill(self, task: str, wording: str, question: str) -> str:
+        if QUESTION_SLOT in wording:
+            if not question.strip():
+                raise PromptError(f"task {task!r} needs a question (the annotation's field Q)")
+            wording = wording.replace(QUESTION_SLOT, without_slot(question), 1)
+        return fill_template(self.template, wording)
+
+
+def fill_template(template: str, prompt: str) -> str:
+    """Put a prompt in its place in the template, braces taken literally.
+
+    Example:
+        >>> fill_template("USER: {}\\nASSISTANT:", "Hello {x}")
+        'USER: Hello {x}\\nASSISTANT:'
+    """
+    return template.replace(QUESTION_SLOT, prompt, 1) if template else prompt
+
+
+def free_prompt(text: str, template: str = "") -> str:
+    """Wrap a user's own question: the audio slot in front, the template around.
+
+    Example:
+        >>> free_prompt("What is it?")
+        '<Speech><SpeechHere></Speech> What is it?'
+    """
+    return fill_template(template, AUDIO_PREFIX + without_slot(text))
+
+
+def split_at_audio(prompt: str) -> tuple[str, str]:
+    """Split a filled prompt into the text before and after the audio slot.
+
+    Raises:
+        PromptError: the slot is not there exactly once.
+    """
+    if prompt.count(AUDIO_SLOT) != 1:
+        raise PromptError(f"a prompt must hold {AUDIO_SLOT} exactly once: {prompt!r}")
+    before, _, after = prompt.partition(AUDIO_SLOT)
+    return before, after
+
+
+def without_slot(text: str) -> str:
+    """Take the audio slot out of text that a user wrote, so that it cannot stand there twice."""
+    return text.replace(AUDIO_SLOT, "")
+
+
+def _usable(entry: object) -> tuple[str, ...]:
+    candidates = entry if isinstance(entry, list) else [entry]
+    return tuple(text for text in candidates if isinstance(text, str) and text.count(AUDIO_SLOT) == 1)
