@@ -1,25 +1,21 @@
 """What can be configured: the sections model, generate, datasets and run of the SALMONN YAML schema.
 
-In goes a YAML file with `--options`, or a plain mapping; out comes a frozen `Config` with absolute paths, or one
-`ConfigError` that lists every problem with its file, line, dotted key and, for a misspelt key, the nearest one.
-A relative path means the working directory first, then the configuration's folder.
+In goes a YAML file with `--options`, or a plain mapping; out comes a frozen `Config` with absolute paths, or
+one `ConfigError` that lists every problem with its file, line and dotted key and names the key that was
+probably meant. A relative path means the working directory first, then the configuration's folder.
 """
 
 import difflib
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from salmonn.config_file import Document, drop_nulls, read_document
+from salmonn.config_paths import Purpose, get_value, path_problems, resolve_paths
 from salmonn.errors import ConfigError
-
-Purpose = Literal["evaluate", "train", "answer"]
-"""What a configuration is for: the evaluator's run, training, or single questions. It decides which keys must be
-there, and in "evaluate" the sections datasets and run belong to the evaluator: their other keys are not looked at."""
 
 SECTIONS = ("model", "generate", "datasets", "run")
 FOREIGN_SECTIONS = ("scoring",)
@@ -39,7 +35,7 @@ class _Section(BaseModel):
 class ModelConfig(_Section):
     """Section `model`: the components, what is trained, and the prompt.
 
-    Paths are files or folders (or, for the two pretrained models, names on the Hugging Face hub); "" means none.
+    Paths are files or folders (for the two pretrained models also names on the hub); "" means none.
     `token` is read from the environment variable HF_TOKEN first and is never shown.
     """
 
@@ -54,9 +50,9 @@ class ModelConfig(_Section):
 
     freeze_whisper: bool = True
     freeze_beats: bool = True
-    use_speech_Qformer: bool = True
-    freeze_speech_QFormer: bool = False
-    window_level_Qformer: bool = True
+    use_speech_Qformer: bool = True  # noqa: N815 - the schema's own names
+    freeze_speech_QFormer: bool = False  # noqa: N815
+    window_level_Qformer: bool = True  # noqa: N815
     num_speech_query_token: Positive = 1
     second_per_window: PositiveFloat = 0.333333
     second_stride: PositiveFloat = 0.333333
@@ -119,10 +115,11 @@ class OptimConfig(_Section):
 
 
 class RunConfig(_Section):
-    """Section `run`: one training run. The last group belongs to the evaluator and is accepted without being read.
+    """Section `run`: one training run. The last group is the evaluator's and is accepted unread.
 
     `epoch_based` False makes an epoch of `iters_per_epoch` batches, True of one pass over the data.
-    `max_grad_norm` 0 means no clipping. `cache_features` keeps the frozen encoders' outputs in memory (float16).
+    `max_grad_norm` 0 means no clipping. `cache_features` keeps the frozen encoders'
+    outputs in memory as float16.
     """
 
     seed: int = 42
@@ -172,36 +169,6 @@ class Config(_Section):
         """Return the configuration as plain nested dicts without the token."""
         return self.model_dump(mode="json", exclude={"model": {"token"}})
 
-
-class _PathRule(NamedTuple):
-    kind: Literal["file", "folder", "either"]
-    hub: bool = False
-    needed_for: tuple[Purpose, ...] = ()
-
-
-PATHS: Mapping[str, _PathRule] = {
-    "model.llama_path": _PathRule("folder", hub=True, needed_for=("evaluate", "train", "answer")),
-    "model.whisper_path": _PathRule("folder", hub=True, needed_for=("evaluate", "train", "answer")),
-    "model.beats_path": _PathRule("file"),
-    "model.qformer_path": _PathRule("either"),
-    "model.ckpt": _PathRule("file"),
-    "model.speech_llama_proj_model": _PathRule("file"),
-    "model.prompt_path": _PathRule("file", needed_for=("train",)),
-    "model.test_prompt_path": _PathRule("file", needed_for=("evaluate",)),
-    "datasets.prefix": _PathRule("folder"),
-    "datasets.train_ann_path": _PathRule("file", needed_for=("train",)),
-    "datasets.valid_ann_path": _PathRule("file"),
-    "datasets.test_ann_path": _PathRule("file"),
-    "datasets.test_ann_path_asr": _PathRule("file"),
-    "datasets.test_ann_path_aac": _PathRule("file"),
-}
-"""Every key that names a file or folder. datasets.whisper_path is not here: the front end is the model's own."""
-
-_USED_DATASETS: Mapping[Purpose, tuple[str, ...]] = {
-    "evaluate": (),
-    "train": ("prefix", "train_ann_path", "valid_ann_path"),
-    "answer": (),
-}
 
 _REFUSALS: tuple[tuple[str, object, str], ...] = (
     (
@@ -263,26 +230,15 @@ def find_problems(
     """
     tree = _own_part(_plain(mapping), purpose)
     problems = [*_section_problems(tree), *_schema_problems(tree), *_choice_problems(tree, purpose)]
-    problems += _path_problems(_resolve_paths(tree, folder), folder, purpose)
+    problems += path_problems(resolve_paths(tree, folder), folder, purpose)
     if purpose == "evaluate":
         problems = [(key, text) for key, text in problems if key.partition(".")[0] not in ("datasets", "run")]
     return list(dict.fromkeys(problems))
 
 
-def resolve_path(value: str, folder: Path | None) -> str:
-    """Make a path absolute: from the working directory if it exists there, else from `folder`, else leave it."""
-    if not value:
-        return value
-    written = Path(value).expanduser()
-    for base in (Path.cwd(), folder):
-        if base is not None and (base / written).exists():
-            return str(Path(os.path.normpath(base / written)))
-    return value
-
-
 def _build_config(document: Document, folder: Path | None, purpose: Purpose) -> Config:
     found = [*document.problems, *find_problems(document.tree, folder, purpose=purpose)]
-    tree = _resolve_paths(_own_part(document.tree, purpose), folder)
+    tree = resolve_paths(_own_part(document.tree, purpose), folder)
     if not found:
         try:
             return Config.model_validate({key: tree[key] for key in SECTIONS if key in tree})
@@ -307,7 +263,7 @@ def _plain(mapping: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _own_part(tree: dict[str, Any], purpose: Purpose) -> dict[str, Any]:
-    """Leave out what another program owns: foreign sections and, for "evaluate", unknown datasets and run keys."""
+    """Leave out what another program owns: its sections and, for "evaluate", its datasets and run keys."""
     own = {key: value for key, value in tree.items() if key not in FOREIGN_SECTIONS}
     if purpose == "evaluate":
         for name, section in (("datasets", DatasetsConfig), ("run", RunConfig)):
@@ -364,68 +320,10 @@ def _choice_problems(tree: Mapping[str, Any], purpose: Purpose) -> Iterable[tupl
     """Values that are well-formed and yet cannot be: refused modes, a template without its place."""
     refusals = _REFUSALS + (_TRAINING_REFUSALS if purpose == "train" else ())
     for dotted, refused, message in refusals:
-        if _get(tree, dotted) is refused:
+        if get_value(tree, dotted) is refused:
             yield dotted, message
-    template = _get(tree, "model.prompt_template")
+    template = get_value(tree, "model.prompt_template")
     if isinstance(template, str) and template and template.count("{}") != 1:
         yield "model.prompt_template", "must hold {} exactly once: the place of the prompt"
-    if _get(tree, "model.end_sym") == "":
+    if get_value(tree, "model.end_sym") == "":
         yield "model.end_sym", "must not be empty: it is what ends an answer"
-
-
-def _path_problems(
-    tree: Mapping[str, Any], folder: Path | None, purpose: Purpose
-) -> Iterable[tuple[str, str]]:
-    for dotted, rule in PATHS.items():
-        section, _, name = dotted.partition(".")
-        if section == "datasets" and name not in _USED_DATASETS[purpose]:
-            continue
-        value = _get(tree, dotted)
-        if not isinstance(value, str) or not value:
-            named = value == "" or not dotted.endswith(("llama_path", "whisper_path"))
-            if purpose in rule.needed_for and named and not (value and not isinstance(value, str)):
-                yield dotted, "is needed and is empty"
-            continue
-        problem = _missing(value, rule, folder)
-        if problem:
-            yield dotted, problem
-
-
-def _missing(value: str, rule: _PathRule, folder: Path | None) -> str:
-    """Say what is wrong with a path, "" for nothing."""
-    path = Path(value)
-    if path.exists():
-        if rule.kind == "folder" and not path.is_dir():
-            return f"{value} is a file; a folder is expected"
-        if rule.kind == "file" and not path.is_file():
-            return f"{value} is a folder; a file is expected"
-        return ""
-    bases = [Path.cwd()] if folder is None else [Path.cwd(), folder]
-    if rule.hub and _is_hub_name(value, bases):
-        return ""
-    if path.is_absolute():
-        return f"{value} does not exist"
-    return f"{value} does not exist (looked in {' and in '.join(str(b) for b in dict.fromkeys(bases))})"
-
-
-def _is_hub_name(value: str, bases: Sequence[Path]) -> bool:
-    """Whether a value can only be "owner/name" on the hub: no folder called owner is here."""
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", value):
-        return False
-    return not any((base / value.partition("/")[0]).is_dir() for base in bases)
-
-
-def _resolve_paths(tree: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
-    resolved = {key: dict(value) if isinstance(value, dict) else value for key, value in tree.items()}
-    for dotted in PATHS:
-        section, _, name = dotted.partition(".")
-        value = _get(tree, dotted)
-        if isinstance(value, str):
-            resolved[section][name] = resolve_path(value, folder)
-    return resolved
-
-
-def _get(tree: Mapping[str, Any], dotted: str) -> object:
-    section, _, name = dotted.partition(".")
-    values = tree.get(section)
-    return values.get(name) if isinstance(values, Mapping) else None

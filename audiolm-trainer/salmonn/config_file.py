@@ -1,8 +1,8 @@
 """A YAML file with overrides, as a plain tree that still knows where every key was written.
 
-In goes a path and the items of `--options`; out comes a `Document`: nested dicts, the line of each dotted key, and the
-problems that only the text shows (duplicate keys, overrides without a value). Numbers and booleans follow YAML 1.2
-(`3e-5` is a number, `no` is a word). What the keys mean is the business of config.py.
+In goes a path and the items of `--options`; out comes a `Document`: nested dicts, the line of each key,
+and the problems that only the text shows (duplicate keys, overrides without a value). Numbers and booleans
+follow YAML 1.2 (`3e-5` is a number, `no` is a word). What the keys mean is the business of config.py.
 """
 
 import re
@@ -59,7 +59,9 @@ class Document:
     problems: tuple[tuple[str, str], ...] = ()
 
     def locate(self, key: str) -> str:
-        """Say where a dotted key was written: "config.yaml:12", "--options", or the nearest section's line."""
+        """Say where a dotted key was written: "config.yaml:12", "--options", or its section's line."""
+        if key == OPTIONS:
+            return OPTIONS
         while key and key not in self.lines:
             key = key.rpartition(".")[0]
         line = self.lines.get(key)
@@ -91,7 +93,12 @@ def read_document(path: Path, options: Sequence[str] = ()) -> Document:
 
 
 def drop_nulls(tree: dict[str, Any]) -> dict[str, Any]:
-    """Leave out keys whose value is None (a null clears a key): {"a": None, "b": {"c": None}} -> {"b": {}}."""
+    """Leave out keys whose value is None, for a null clears a key.
+
+    Example:
+        >>> drop_nulls({"a": None, "b": {"c": None, "d": 1}})
+        {'b': {'d': 1}}
+    """
     return {
         key: drop_nulls(value) if isinstance(value, dict) else value
         for key, value in tree.items()

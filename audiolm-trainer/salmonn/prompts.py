@@ -1,7 +1,7 @@
 """The prompt book: which words a task is asked with, and where the audio goes among them.
 
-In go the two prompt files (training: several wordings a task; test: one) and the chat template; out come filled
-prompts such as "USER: <Speech><SpeechHere></Speech> Recognize ...\\nASSISTANT:", ready to be split at the audio slot.
+In go a prompt file (training: several wordings a task; test: one) and the chat template; out come filled
+prompts such as "USER: <Speech><SpeechHere></Speech> Recognize ...\\nASSISTANT:", to be split at the slot.
 A task's prompt may hold {} once: the place of the annotation's question.
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from salmonn.config import Config
 from salmonn.errors import PromptError
 
 AUDIO_SLOT = "<SpeechHere>"
@@ -92,6 +93,16 @@ class PromptBook:
                 raise PromptError(f"task {task!r} needs a question (the annotation's field Q)")
             wording = wording.replace(QUESTION_SLOT, without_slot(question), 1)
         return fill_template(self.template, wording)
+
+
+def test_prompts(config: Config) -> PromptBook:
+    """Read the book that questions are answered with: `model.test_prompt_path`, one wording a task."""
+    return PromptBook.from_files(Path(config.model.test_prompt_path), config.model.prompt_template)
+
+
+def train_prompts(config: Config) -> PromptBook:
+    """Read the book that training draws from: `model.prompt_path`, several wordings a task."""
+    return PromptBook.from_files(Path(config.model.prompt_path), config.model.prompt_template)
 
 
 def fill_template(template: str, prompt: str) -> str:

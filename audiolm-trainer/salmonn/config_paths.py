@@ -1,0 +1,117 @@
+"""The keys of a configuration that name files and folders: where they are looked for and what must be there.
+
+In goes the configuration as a plain tree and the folder of its file; out come absolute paths, and
+(dotted key, message) for everything that is not where it should be.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+Purpose = Literal["evaluate", "train", "answer"]
+"""What a configuration is for: the evaluator's run, training, or single questions. It decides which keys must
+be there; in "evaluate" the sections datasets and run belong to the evaluator, which checks them itself."""
+
+
+class _PathRule(NamedTuple):
+    kind: Literal["file", "folder", "either"]
+    hub: bool = False
+    needed_for: tuple[Purpose, ...] = ()
+
+
+PATHS: Mapping[str, _PathRule] = {
+    "model.llama_path": _PathRule("folder", hub=True, needed_for=("evaluate", "train", "answer")),
+    "model.whisper_path": _PathRule("folder", hub=True, needed_for=("evaluate", "train", "answer")),
+    "model.beats_path": _PathRule("file"),
+    "model.qformer_path": _PathRule("either"),
+    "model.ckpt": _PathRule("file"),
+    "model.speech_llama_proj_model": _PathRule("file"),
+    "model.prompt_path": _PathRule("file", needed_for=("train",)),
+    "model.test_prompt_path": _PathRule("file", needed_for=("evaluate",)),
+    "datasets.prefix": _PathRule("folder"),
+    "datasets.train_ann_path": _PathRule("file", needed_for=("train",)),
+    "datasets.valid_ann_path": _PathRule("file"),
+    "datasets.test_ann_path": _PathRule("file"),
+    "datasets.test_ann_path_asr": _PathRule("file"),
+    "datasets.test_ann_path_aac": _PathRule("file"),
+}
+"""Every key that names a file or folder. Not datasets.whisper_path: the front end is the model's own."""
+
+_USED_DATASETS: Mapping[Purpose, tuple[str, ...]] = {
+    "evaluate": (),
+    "train": ("prefix", "train_ann_path", "valid_ann_path"),
+    "answer": (),
+}
+
+
+def resolve_path(value: str, folder: Path | None) -> str:
+    """Make a path absolute: from the working directory if it is there, else from `folder`, else leave it."""
+    if not value:
+        return value
+    written = Path(value).expanduser()
+    for base in (Path.cwd(), folder):
+        if base is not None and (base / written).exists():
+            return str(Path(os.path.normpath(base / written)))
+    return value
+
+
+def path_problems(
+    tree: Mapping[str, Any], folder: Path | None, purpose: Purpose
+) -> Iterable[tuple[str, str]]:
+    """Yield (dotted key, message) for each needed path that is empty and each used path that is not there."""
+    for dotted, rule in PATHS.items():
+        section, _, name = dotted.partition(".")
+        if section == "datasets" and name not in _USED_DATASETS[purpose]:
+            continue
+        value = get_value(tree, dotted) or ""
+        problem = ""
+        if isinstance(value, str) and value:
+            problem = _missing(value, rule, folder)
+        elif value == "" and purpose in rule.needed_for:
+            problem = "is missing"
+        if problem:
+            yield dotted, problem
+
+
+def _missing(value: str, rule: _PathRule, folder: Path | None) -> str:
+    """Say what is wrong with a path, "" for nothing."""
+    path = Path(value)
+    if path.exists():
+        if rule.kind == "folder" and not path.is_dir():
+            return f"{value} is a file; a folder is expected"
+        if rule.kind == "file" and not path.is_file():
+            return f"{value} is a folder; a file is expected"
+        return ""
+    bases = [Path.cwd()] if folder is None else [Path.cwd(), folder]
+    if rule.hub and _is_hub_name(value, bases):
+        return ""
+    if path.is_absolute():
+        return f"{value} does not exist"
+    return f"{value} does not exist (looked in {' and in '.join(str(b) for b in dict.fromkeys(bases))})"
+
+
+def _is_hub_name(value: str, bases: Sequence[Path]) -> bool:
+    """Whether a value can only be "owner/name" on the hub: no folder called owner is here."""
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", value):
+        return False
+    return not any((base / value.partition("/")[0]).is_dir() for base in bases)
+
+
+def resolve_paths(tree: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
+    """Copy a tree of sections with every known path made absolute where it exists."""
+    resolved = {key: dict(value) if isinstance(value, dict) else value for key, value in tree.items()}
+    for dotted in PATHS:
+        section, _, name = dotted.partition(".")
+        value = get_value(tree, dotted)
+        if isinstance(value, str):
+            resolved[section][name] = resolve_path(value, folder)
+    return resolved
+
+
+def get_value(tree: Mapping[str, Any], dotted: str) -> object:
+    """Look up "section.name"; None where either is not there."""
+    section, _, name = dotted.partition(".")
+    values = tree.get(section)
+    return values.get(name) if isinstance(values, Mapping) else None
