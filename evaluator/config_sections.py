@@ -1,0 +1,210 @@
+"""The sections of a configuration that the evaluator checks: datasets, run, scoring.
+
+In: a section as plain values and where its keys stand. Out: a frozen pydantic model, and every problem with
+its place, the value and the nearest key. Keys that only the trainer reads are accepted, so that one file
+serves both programs.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from evaluator.errors import Problem
+
+SECTIONS = ("model", "generate", "datasets", "run", "scoring")
+
+Section = TypeVar("Section", bound="_Section")
+
+
+def _empty_text_for_null(value: Any) -> Any:
+    return "" if value is None else value
+
+
+OptionalText = Annotated[str, BeforeValidator(_empty_text_for_null)]
+"""A text for which null means "not given"."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DatasetsConfig(_Section):
+    """Where annotations and audio are; paths are resolved by `load_config`.
+
+    Attributes:
+        prefix: folder that the annotation's relative audio paths start from; "" is the working directory.
+        test_ann_path_asr: annotation of the asr modes.
+        test_ann_path_aac: annotation of the aac modes.
+        test_ann_path: deprecated: annotation of whatever mode runs.
+        train_ann_path: the trainer's.
+        valid_ann_path: the trainer's.
+        whisper_path: the trainer's; the evaluator's audio knows no Whisper.
+    """
+
+    prefix: OptionalText = ""
+    test_ann_path_asr: OptionalText = ""
+    test_ann_path_aac: OptionalText = ""
+    test_ann_path: OptionalText = ""
+    train_ann_path: OptionalText = ""
+    valid_ann_path: OptionalText = ""
+    whisper_path: OptionalText = ""
+
+
+class RunConfig(_Section):
+    """How to run. The fields after `seed` are the trainer's: accepted, not read here.
+
+    Attributes:
+        batch_size_eval: the most clips the model decodes together.
+        num_workers: threads that read audio ahead; 0 reads without threads.
+        device: "auto" (the first GPU, else the CPU), "cpu", "cuda", "cuda:1".
+        output_dir: folder that gets submission_results/ and valid_results/; relative to the working
+            directory.
+        on_audio_error: "fail" stops before the model loads; "record" keeps a clip that cannot be read as a
+            named row.
+        empty_text: what the CSV says for an empty answer; may not be blank, or the file would not validate.
+        seed: for models that sample.
+    """
+
+    batch_size_eval: int = Field(default=8, ge=1, le=4096)
+    num_workers: int = Field(default=8, ge=0, le=128)
+    device: str = "auto"
+    output_dir: str = "."
+    on_audio_error: Literal["fail", "record"] = "fail"
+    empty_text: str = "."
+    seed: int = 42
+
+    evaluate: Any = None
+    exp_name: Any = None
+    log_freq: Any = None
+    epoch_based: Any = None
+    iters_per_epoch: Any = None
+    accum_grad_iters: Any = None
+    batch_size_train: Any = None
+    use_distributed: Any = None
+    amp: Any = None
+    world_size: Any = None
+    dist_url: Any = None
+    optims: Any = None
+    max_grad_norm: Any = None
+    cache_features: Any = None
+
+    @classmethod
+    def trainer_keys(cls) -> set[str]:
+        """Names of the fields that only the trainer reads."""
+        return {name for name, info in cls.model_fields.items() if info.annotation is Any}
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", value):
+            raise ValueError('expected "auto", "cpu", "cuda" or "cuda:1"')
+        return value
+
+    @field_validator("output_dir")
+    @classmethod
+    def _named_folder(cls, value: str) -> str:
+        if not value.strip() or "\0" in value:
+            raise ValueError('expected a folder; "." is the working directory')
+        return value
+
+    @field_validator("empty_text")
+    @classmethod
+    def _visible_text(cls, value: str) -> str:
+        if not value.strip() or not value.isprintable():
+            raise ValueError(
+                "expected one line with something visible in it: it stands for empty answers in the CSV"
+            )
+        return value
+
+
+class ScoringConfig(_Section):
+    """What the valid modes score with.
+
+    Attributes:
+        metrics: names of the metrics to compute; None: the task's usual ones.
+        meteor: METEOR too (slow to start: another Java process).
+        java_path: the `java` to use; "": the one that the requirements brought.
+        cache_path: folder of SPICE's files; "": where `audiolm-evaluator setup-metrics` puts them.
+        spice_max_words: captions longer than this are cut for SPICE, whose parser needs time that grows with
+            the cube.
+        threads: threads of the Java metrics.
+    """
+
+    metrics: list[str] | None = None
+    meteor: bool = False
+    java_path: OptionalText = ""
+    cache_path: OptionalText = ""
+    spice_max_words: int = Field(default=80, ge=1, le=1000)
+    threads: int = Field(default=2, ge=1, le=64)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for a wrong name: 'did you mean "device"?', or the list of names where none is near."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.6)
+    if close:
+        return f'did you mean "{close[0]}"?'
+    return "known: " + ", ".join(names)
+
+
+def check_section(
+    kind: type[Section],
+    name: str,
+    data: Mapping[str, Mapping[str, Any]],
+    places: Mapping[str, str],
+    problems: list[Problem],
+) -> Section:
+    """Check one section.
+
+    Args:
+        kind: the section's class.
+        name: its name, for example "run".
+        data: all sections as plain values.
+        places: dotted key -> "file:line" or "--options".
+        problems: gets what is wrong.
+
+    Returns:
+        The section; keys with problems have their defaults (the caller raises after the last section).
+    """
+    values = dict(data[name])
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False, include_context=True):
+            key = str(detail["loc"][0])
+            dotted = ".".join([name, *map(str, detail["loc"])])
+            place = places.get(dotted) or places.get(f"{name}.{key}") or places.get(name, "")
+            problems.append(Problem(f"{place}: {dotted}", _message(kind, name, key, dict(detail))))
+            values.pop(key, None)
+    return kind.model_validate(values)
+
+
+def _message(kind: type[_Section], section: str, key: str, detail: Mapping[str, Any]) -> str:
+    if detail["type"] == "extra_forbidden":
+        others: dict[str, type[_Section]] = {
+            "datasets": DatasetsConfig,
+            "run": RunConfig,
+            "scoring": ScoringConfig,
+        }
+        homes = [name for name, kinds in others.items() if name != section and key in kinds.model_fields]
+        if homes:
+            return f'unknown key here; it belongs into the section "{homes[0]}"'
+        return f"unknown key; {nearest(key, kind.model_fields)}"
+    found = json.dumps(detail["input"], default=str)
+    found = found if len(found) <= 60 else found[:57] + "..."
+    context = detail.get("ctx", {})
+    wanted = {
+        "string_type": "expected a text (in quotation marks if it looks like a number)",
+        "int_type": "expected a whole number",
+        "bool_type": "expected true or false",
+        "list_type": "expected a list",
+        "greater_than_equal": f"expected {context.get('ge')} or more",
+        "less_than_equal": f"expected {context.get('le')} or less",
+        "literal_error": f"expected {context.get('expected')}",
+        "value_error": str(context.get("error")),
+    }.get(str(detail["type"]), str(detail["msg"]))
+    return f"{wanted}, found {found}"
