@@ -1,0 +1,115 @@
+"""Tests of evaluator/journal.py: whole lines only, everything read back as it was."""
+
+import json
+import resource
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from evaluator.errors import JournalError
+from evaluator.journal import Journal, Prediction, read_journal
+
+FIRST = Prediction(
+    index=3,
+    id="test0003",
+    task="asr",
+    text="a cat",
+    num_tokens=4,
+    finish_reason="stop",
+    audio_seconds=1.5,
+    seconds=0.25,
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "two\nlines\r\n",
+        "\u2028 and \x85",
+        "Grüße 🎵",
+        'a "quote", a comma',
+        "\ud800 alone",
+        "\x00",
+        "null",
+    ],
+)
+def test_text_survives(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "predictions.jsonl"
+    with Journal(path) as journal:
+        journal.append(replace(FIRST, text=text))
+        journal.append(FIRST)
+    assert read_journal(path) == [replace(FIRST, text=text), FIRST]
+    assert path.read_bytes().count(b"\n") == 2
+
+
+def test_each_record_is_on_disk_before_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.jsonl"
+    with Journal(path) as journal:
+        for number in range(3):
+            journal.append(replace(FIRST, index=number))
+            assert [record.index for record in read_journal(path)] == list(range(number + 1))
+
+
+def test_failed_clip_keeps_its_reason(tmp_path: Path) -> None:
+    failed = replace(FIRST, text="", finish_reason="error", error="broken.wav: not audio", audio_seconds=0.0)
+    with Journal(tmp_path / "predictions.jsonl") as journal:
+        journal.append(failed)
+    assert read_journal(tmp_path / "predictions.jsonl") == [failed]
+
+
+def test_two_runs_never_share_a_file(tmp_path: Path) -> None:
+    (tmp_path / "predictions.jsonl").write_text("kept")
+    with pytest.raises(JournalError, match=r"Cannot create .*File exists"):
+        Journal(tmp_path / "predictions.jsonl")
+    assert (tmp_path / "predictions.jsonl").read_text() == "kept"
+
+
+def test_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.jsonl"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    written = 0
+    try:
+        with Journal(path) as journal:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+            with pytest.raises(JournalError, match="Cannot write"):
+                for written in range(100):  # noqa: B007 - how many went through is what is compared
+                    journal.append(replace(FIRST, index=written))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert [record.index for record in read_journal(path)] == list(range(written))
+    assert path.read_bytes().endswith(b"\n")
+
+
+def test_torn_last_line_is_no_record(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.jsonl"
+    with Journal(path) as journal:
+        journal.append(FIRST)
+    path.write_bytes(path.read_bytes() + b'{"index": 4, "id": "te')
+    assert read_journal(path) == [FIRST]
+
+
+def test_every_bad_line_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.jsonl"
+    good = json.dumps({name: getattr(FIRST, name) for name in FIRST.__dataclass_fields__})
+    wrong_type = good.replace('"num_tokens": 4', '"num_tokens": "4"')
+    wrong_reason = good.replace('"stop"', '"tired"')
+    path.write_text("\n".join([good, "not json", "{}", wrong_type, wrong_reason, good, ""]))
+    with pytest.raises(JournalError) as caught:
+        read_journal(path)
+    assert [(problem.where, problem.message.split(":")[0]) for problem in caught.value.problems] == [
+        (f"{path}:2", "this is not JSON"),
+        (f"{path}:3", "expected an object with the keys index, id, task, text, num_tokens, finish_reason, "
+         "audio_seconds, seconds, error"),
+        (f"{path}:4", "num_tokens"),
+        (f"{path}:5", "finish_reason"),
+    ]  # fmt: skip
+
+
+def test_missing_file_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(JournalError, match="Cannot read .*No such file"):
+        read_journal(tmp_path / "none.jsonl")
