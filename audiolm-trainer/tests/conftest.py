@@ -1,11 +1,21 @@
 """Fixtures of the trainer's tests."""
 
+import json
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
+import yaml
+
+from salmonn.config import Config, from_mapping
+from salmonn.model import SALMONN
 
 ROOT = Path(__file__).resolve().parents[2]
+Build = Callable[..., SALMONN]
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +25,51 @@ def shared() -> Path:
     if not (folder / "reference").is_dir():
         pytest.skip(f"reference data not found: {folder} (set AUDIOLM_SHARED to the folder that has it)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def reference(shared: Path) -> Path:
+    """A complete SALMONN in miniature, and what the original implementation computes with it."""
+    return shared / "reference" / "salmonn-tiny"
+
+
+@pytest.fixture(scope="session")
+def expected(reference: Path) -> Any:
+    """The reference's expected.json."""
+    return json.loads((reference / "expected.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def arrays(reference: Path) -> Mapping[str, np.ndarray]:
+    """The reference's expected.npz."""
+    return dict(np.load(reference / "expected.npz"))
+
+
+@pytest.fixture(scope="session")
+def reference_sections(reference: Path) -> dict[str, Any]:
+    """The reference's configuration as plain sections, with its own Q-Former sizes."""
+    sections = yaml.safe_load((reference / "config.yaml").read_text(encoding="utf-8"))
+    sections["model"]["qformer_path"] = "bert-base-uncased"
+    return dict(sections)
+
+
+@pytest.fixture(scope="session")
+def build(reference: Path, reference_sections: dict[str, Any]) -> Build:
+    """Build the reference model with some keys of `model` changed: build(train=False, ckpt=...)."""
+
+    def builder(*, train: bool = False, **changes: Any) -> SALMONN:
+        config = configure(reference_sections, reference, **changes)
+        return SALMONN.from_config(config, device=torch.device("cpu"), dtype=torch.float32, train=train)
+
+    return builder
+
+
+@pytest.fixture(scope="session")
+def tiny(build: Build) -> SALMONN:
+    """The reference model, frozen; tests must not change it."""
+    return build()
+
+
+def configure(sections: dict[str, Any], folder: Path, **changes: Any) -> Config:
+    """The sections with keys of `model` replaced."""
+    return from_mapping({**sections, "model": {**sections["model"], **changes}}, folder)

@@ -1,0 +1,200 @@
+"""Loading the pretrained parts: Whisper's encoder, BEATs, the language model and its tokenizer, the Q-Former's sizes.
+
+Each loader reads one folder or file, checks that every weight was found, puts it on the target device in the target
+dtype without a second copy, and logs what was loaded from where. Folders may be local or names on the hub.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Blip2QFormerConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    WhisperFeatureExtractor,
+    WhisperModel,
+)
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+from salmonn.beats import BEATs, BEATsConfig
+from salmonn.checkpoint import load_beats_weights, read_weights, report
+from salmonn.errors import CheckpointError
+
+QFORMER_LAYERS = 2
+# The sizes of bert-base-uncased, which the original asks the hub for.
+BERT_BASE: dict[str, Any] = {
+    "hidden_size": 768,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "hidden_act": "gelu",
+    "layer_norm_eps": 1e-12,
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.1,
+    "initializer_range": 0.02,
+}
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The dtype of the frozen parts: "auto" is float32 on CPU, bfloat16 on GPUs that have it, else float16."""
+    if name != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a name: "auto" is the first GPU, or the CPU where there is none.
+
+    Raises:
+        CheckpointError: the name means no device of this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise CheckpointError(f"device {name!r} is not known: use cpu, cuda, cuda:1 or auto") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise CheckpointError(f"device {name!r} is not here: PyTorch sees {torch.cuda.device_count()} GPUs")
+    return device
+
+
+def load_front_end_extractor(path: str, token: str | None) -> WhisperFeatureExtractor:
+    """Whisper's feature extractor of a model folder."""
+    try:
+        return WhisperFeatureExtractor.from_pretrained(path, token=token)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"no Whisper feature extractor in {path!r}: {error}") from error
+
+
+def load_whisper_encoder(path: str, *, device: torch.device, dtype: torch.dtype, token: str | None) -> WhisperEncoder:
+    """The frozen encoder of a Whisper folder; the decoder is dropped.
+
+    Raises:
+        CheckpointError: the folder cannot be read or lacks weights of the encoder.
+    """
+    model = _from_pretrained(WhisperModel, path, prefix="encoder.", device=device, dtype=dtype, token=token)
+    encoder: WhisperEncoder = model.get_encoder()
+    report("Whisper encoder", path, encoder.parameters())
+    return _freeze(encoder)
+
+
+def load_beats(path: Path, *, device: torch.device, dtype: torch.dtype) -> BEATs:
+    """The frozen BEATs encoder of a released file, `{'cfg': dict, 'model': state_dict}`.
+
+    Raises:
+        CheckpointError: the file cannot be read, is no BEATs file or does not fit its own `cfg`.
+    """
+    data = read_weights(path)
+    if not isinstance(data.get("cfg"), dict) or not isinstance(data.get("model"), dict):
+        raise CheckpointError(f"{str(path)!r} is no BEATs file: it needs the entries 'cfg' and 'model'")
+    try:
+        config = BEATsConfig.from_file(data["cfg"])
+    except ValueError as error:
+        raise CheckpointError(f"{str(path)!r}: {error}") from error
+    with torch.device("meta"):
+        beats = BEATs(config)
+    beats = beats.to(dtype).to_empty(device=device)
+    load_beats_weights(path, data["model"], beats)
+    report("BEATs", str(path), beats.parameters())
+    return _freeze(beats)
+
+
+def load_llm(path: str, *, device: torch.device, dtype: torch.dtype, token: str | None) -> PreTrainedModel:
+    """The frozen causal language model of a folder.
+
+    Raises:
+        CheckpointError: the folder cannot be read or lacks weights.
+    """
+    llm = _from_pretrained(AutoModelForCausalLM, path, prefix="", device=device, dtype=dtype, token=token)
+    report(type(llm).__name__, path, llm.parameters())
+    return _freeze(llm)
+
+
+def load_tokenizer(path: str, token: str | None) -> PreTrainedTokenizerBase:
+    """The tokenizer of a language model's folder, from `tokenizer.json` or a sentencepiece `tokenizer.model`.
+
+    Raises:
+        CheckpointError: the folder holds no tokenizer that can be read.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(path, token=token)
+    except (OSError, ValueError, ImportError) as error:
+        raise CheckpointError(f"no tokenizer can be read from {path!r}: {error}") from error
+
+
+def add_lora(
+    llm: PreTrainedModel, *, rank: int, alpha: int, dropout: float, target_modules: list[str]
+) -> PreTrainedModel:
+    """Wrap a language model with a LoRA adapter (peft), float32 whatever the dtype below.
+
+    Raises:
+        CheckpointError: no module of the model has one of the names.
+    """
+    config = LoraConfig(
+        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=target_modules, task_type="CAUSAL_LM"
+    )
+    try:
+        return get_peft_model(llm, config, autocast_adapter_dtype=True)
+    except ValueError as error:
+        raise CheckpointError(f"model.lora_target_modules {target_modules} do not fit: {error}") from error
+
+
+def qformer_config(path: str, *, encoder_width: int) -> Blip2QFormerConfig:
+    """Sizes of the two-layer Q-Former: BERT-base's, or those of a BERT-style `config.json`.
+
+    Args:
+        path: "" for BERT-base; else a folder with `config.json`, or such a file.
+        encoder_width: width of the windows, Dw + Db.
+
+    Raises:
+        CheckpointError: the file is missing, is not JSON or lacks a size.
+    """
+    sizes = dict(BERT_BASE)
+    if path:
+        file = Path(path) / "config.json" if Path(path).is_dir() else Path(path)
+        try:
+            read = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"model.qformer_path: {str(file)!r} cannot be read: {error}") from error
+        needed = ("hidden_size", "num_attention_heads", "intermediate_size")
+        missing = [key for key in needed if not isinstance(read.get(key), int)]
+        if missing:
+            raise CheckpointError(f"model.qformer_path: {str(file)!r} lacks {', '.join(missing)}")
+        sizes |= {key: read[key] for key in sizes if key in read}
+    return Blip2QFormerConfig(
+        **sizes,
+        num_hidden_layers=QFORMER_LAYERS,
+        encoder_hidden_size=encoder_width,
+        cross_attention_frequency=1,
+        use_qformer_text_input=False,
+    )
+
+
+def _from_pretrained(
+    factory: Any, path: str, *, prefix: str, device: torch.device, dtype: torch.dtype, token: str | None
+) -> Any:
+    """transformers' loading, made strict for the weights whose names start with `prefix`."""
+    try:
+        model, info = factory.from_pretrained(
+            path, dtype=dtype, device_map={"": device}, token=token, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise CheckpointError(f"no {factory.__name__} can be loaded from {path!r}: {error}") from error
+    missing = sorted(key for key in info["missing_keys"] if key.startswith(prefix))
+    misshapen = sorted(str(key) for key in info["mismatched_keys"])
+    if missing or misshapen:
+        raise CheckpointError(f"{path!r} does not hold the whole model; missing {missing}, of another shape {misshapen}")
+    return model
+
+
+def _freeze(module: Any) -> Any:
+    assert isinstance(module, nn.Module)
+    return module.eval().requires_grad_(False)

@@ -1,0 +1,79 @@
+"""From prompt embeddings to new token ids, through transformers' `generate`.
+
+Rows of different length are padded on the left, where masks and positions make padding invisible, so a row's tokens do
+not depend on its neighbours.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import GenerationConfig, PreTrainedModel
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationSettings:
+    """The YAML's `generate` section, without its `end_sym` (which is about text).
+
+    Attributes carry transformers' names and meanings; `temperature` and `top_p` count only with `do_sample`.
+    """
+
+    max_new_tokens: int = 200
+    num_beams: int = 4
+    do_sample: bool = False
+    min_length: int = 1
+    temperature: float = 1.0
+    top_p: float = 0.9
+    repetition_penalty: float = 1.0
+    length_penalty: float = 1.0
+
+    def for_transformers(self, *, eos_ids: Sequence[int], bos_id: int | None) -> GenerationConfig:
+        """Build transformers' own settings; the pad id is the first end-of-sequence id, as in the original."""
+        settings: dict[str, Any] = {
+            "max_new_tokens": self.max_new_tokens,
+            "num_beams": self.num_beams,
+            "do_sample": self.do_sample,
+            "min_length": self.min_length,
+            "repetition_penalty": self.repetition_penalty,
+        }
+        if self.do_sample:
+            settings |= {"temperature": self.temperature, "top_p": self.top_p, "top_k": 50}
+        if self.num_beams > 1:
+            settings["length_penalty"] = self.length_penalty
+        return GenerationConfig(
+            **settings, eos_token_id=list(eos_ids), pad_token_id=eos_ids[0], bos_token_id=bos_id
+        )
+
+
+@torch.no_grad()
+def generate_ids(
+    llm: PreTrainedModel, prompts: Sequence[Tensor], settings: GenerationConfig
+) -> list[list[int]]:
+    """Continue B prompts.
+
+    Args:
+        llm: a causal language model of transformers, or one wrapped by peft.
+        prompts: [S, H] each, the embeddings of the whole prompt; lengths may differ.
+        settings: transformers' generation settings, with its end-of-sequence ids.
+
+    Returns:
+        B lists of new token ids, each up to and including its first end-of-sequence id.
+    """
+    embeds = pad_sequence(list(prompts), batch_first=True, padding_side="left")
+    lengths = torch.tensor([prompt.shape[0] for prompt in prompts], device=embeds.device)
+    places = torch.arange(embeds.shape[1], device=embeds.device)
+    attention_mask = (places[None, :] >= embeds.shape[1] - lengths[:, None]).long()
+    output = llm.generate(inputs_embeds=embeds, attention_mask=attention_mask, generation_config=settings)
+    stops = set(settings.eos_token_id)
+    return [until_stop(row, stops) for row in output.tolist()]
+
+
+def until_stop(ids: Sequence[int], stops: set[int]) -> list[int]:
+    """Cut after the first stop id: ([5, 6, 2, 2], {2}) -> [5, 6, 2]."""
+    for place, token in enumerate(ids):
+        if token in stops:
+            return list(ids[: place + 1])
+    return list(ids)

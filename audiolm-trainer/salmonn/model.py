@@ -1,0 +1,265 @@
+"""SALMONN: audio tokens spliced into the prompt of a LoRA-adapted language model (Tang et al. 2023, arXiv:2310.13289).
+
+A sequence is BOS, the prompt up to the audio slot, the W x Q audio tokens, the rest of the prompt and, in training, the
+target with its end symbol; there is no padding inside it. Shape letters are explained in `features.py`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from salmonn import components
+from salmonn.audio import SAMPLING_RATE
+from salmonn.checkpoint import copy_strictly, load_checkpoint, read_weights, released_name, report
+from salmonn.config import Config, ModelConfig
+from salmonn.features import FrontEnd
+from salmonn.prompts import split_at_audio
+from salmonn.speech_encoder import Encoded, SpeechEncoder, Windows
+
+IGNORED_LABEL = -100
+
+
+@dataclass(frozen=True, slots=True)
+class LossOutput:
+    """Teacher-forced result of a batch.
+
+    Attributes:
+        loss: scalar, mean cross-entropy over all target tokens of the batch.
+        correct: target tokens whose most likely prediction is right.
+        total: target tokens, end symbols included.
+        truncated: targets that were cut to `max_txt_len` tokens.
+    """
+
+    loss: Tensor
+    correct: int
+    total: int
+    truncated: int
+
+
+class SALMONN(nn.Module):
+    """The whole model; build one with `from_config`.
+
+    Args:
+        speech_encoder: waveforms -> audio tokens.
+        llm: a causal language model, plain or wrapped by peft.
+        tokenizer: the language model's.
+        end_sym: text that ends a target in training.
+        max_txt_len: longest target in tokens, its end symbol included.
+    """
+
+    sampling_rate = SAMPLING_RATE
+
+    def __init__(
+        self,
+        *,
+        speech_encoder: SpeechEncoder,
+        llm: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        end_sym: str,
+        max_txt_len: int,
+    ) -> None:
+        super().__init__()
+        self.speech_encoder = speech_encoder
+        self.llm = llm
+        self.tokenizer = tokenizer
+        self.end_sym = end_sym
+        self.max_txt_len = max_txt_len
+
+    @classmethod
+    def from_config(
+        cls, config: Config, *, device: torch.device, dtype: torch.dtype, train: bool = False
+    ) -> "SALMONN":
+        """Load every part of a configuration, then its checkpoint.
+
+        Args:
+            config: a checked configuration.
+            device: where the model is put.
+            dtype: of the frozen parts; the trained parts are float32 as in the original.
+            train: leave the trained parts trainable; otherwise everything is frozen.
+
+        Raises:
+            CheckpointError: a part cannot be loaded or does not fit; the message names file and keys.
+        """
+        parts = config.model
+        llm = components.load_llm(parts.llama_path, device=device, dtype=dtype, token=config.token)
+        encoder = _load_speech_encoder(parts, llm.config.hidden_size, device, dtype, config.token)
+        if parts.lora:
+            llm = components.add_lora(
+                llm,
+                rank=parts.lora_rank,
+                alpha=parts.lora_alpha,
+                dropout=parts.lora_dropout,
+                target_modules=list(parts.lora_target_modules),
+            )
+        model = cls(
+            speech_encoder=encoder,
+            llm=llm,
+            tokenizer=components.load_tokenizer(parts.llama_path, config.token),
+            end_sym=parts.end_sym,
+            max_txt_len=parts.max_txt_len,
+        )
+        if parts.speech_llama_proj_model:
+            model._load_projection(Path(parts.speech_llama_proj_model))
+        if parts.ckpt:
+            trained = {name: model.get_parameter(name) for name in model._trained_names()}
+            load_checkpoint(Path(parts.ckpt), model, trained)
+        model._freeze(parts, train=train)
+        return model.train(train)
+
+    def train(self, mode: bool = True) -> "SALMONN":
+        """Set training mode for the trained parts only; the frozen encoders stay in evaluation mode."""
+        super().train(mode)
+        for module in self.speech_encoder.frozen_modules():
+            module.eval()
+        return self
+
+    def encode(self, waves: Sequence[NDArray[np.float32]]) -> Encoded:
+        """Run the frozen encoders on B waveforms, float32 [N] each at 16 kHz; no gradient."""
+        return self.speech_encoder.encode(waves)
+
+    def embed(self, encoded: Encoded) -> Tensor:
+        """Q-Former and projection: -> [B, W x Q, H] float32."""
+        return self.speech_encoder.bridge(encoded)
+
+    def forward(
+        self, waves: Sequence[NDArray[np.float32]], prompts: Sequence[str], targets: Sequence[str]
+    ) -> LossOutput:
+        """Loss of B clips with their filled prompts and target texts; see `loss`."""
+        return self.loss(self.embed(self.encode(waves)), prompts, targets)
+
+    def wrap(self, speech: Tensor, prompt: str) -> Tensor:
+        """Splice one clip's audio tokens into its prompt.
+
+        Args:
+            speech: [W x Q, H].
+            prompt: filled text with the audio slot once.
+
+        Returns:
+            [S, H] in the language model's dtype: BOS, text before the slot, audio, text after it.
+
+        Raises:
+            PromptError: the slot is not there exactly once.
+        """
+        before, after = split_at_audio(prompt)
+        bos = self.tokenizer.bos_token_id
+        head = ([] if bos is None else [bos]) + self.token_ids(before)
+        parts = [self._embed_ids(head), speech.to(self._llm_dtype()), self._embed_ids(self.token_ids(after))]
+        return torch.cat(parts)
+
+    def loss(self, speech: Tensor, prompts: Sequence[str], targets: Sequence[str]) -> LossOutput:
+        """Cross-entropy of the targets, each followed by the end symbol.
+
+        Args:
+            speech: [B, W x Q, H].
+            prompts: B filled prompts, each with the audio slot once.
+            targets: B texts. One longer than `max_txt_len` tokens is cut; its end symbol stays.
+        """
+        rows = [self.wrap(audio, prompt) for audio, prompt in zip(speech, prompts, strict=True)]
+        tokens = [self._target_ids(text) for text in targets]
+        embeds = [torch.cat([row, self._embed_ids(ids)]) for row, (ids, _) in zip(rows, tokens, strict=True)]
+        labels = [
+            torch.tensor([IGNORED_LABEL] * row.shape[0] + ids, device=speech.device)
+            for row, (ids, _) in zip(rows, tokens, strict=True)
+        ]
+        lengths = torch.tensor([row.shape[0] for row in embeds], device=speech.device)
+        inputs = pad_sequence(embeds, batch_first=True)
+        mask = torch.arange(inputs.shape[1], device=speech.device)[None, :] < lengths[:, None]
+        # The logits that predict a target start one place before the first target of the batch.
+        first = min(row.shape[0] for row in rows) - 1
+        wanted = pad_sequence(labels, batch_first=True, padding_value=IGNORED_LABEL)[:, first + 1 :]
+        kept = torch.arange(first, inputs.shape[1] - 1, device=speech.device)
+        logits = self.llm(
+            inputs_embeds=inputs, attention_mask=mask.long(), logits_to_keep=kept, use_cache=False
+        ).logits.float()
+        loss = functional.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED_LABEL)
+        valid = wanted != IGNORED_LABEL
+        hits = (logits.argmax(dim=-1) == wanted) & valid
+        return LossOutput(loss, int(hits.sum()), int(valid.sum()), sum(cut for _, cut in tokens))
+
+    def token_ids(self, text: str) -> list[int]:
+        """Tokenise without special tokens of the tokenizer's own adding."""
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def trainable_parameters(self) -> dict[str, nn.Parameter]:
+        """Released name -> parameter, for every parameter that is trained."""
+        return {
+            released_name(name): parameter
+            for name, parameter in self.named_parameters()
+            if parameter.requires_grad
+        }
+
+    def trained_state_dict(self) -> dict[str, Tensor]:
+        """Released name -> tensor of everything that a checkpoint holds, frozen on request or not."""
+        return {released_name(name): self.get_parameter(name).detach() for name in self._trained_names()}
+
+    def _trained_names(self) -> list[str]:
+        """Our names of what a checkpoint holds: all but the pretrained encoders and the language model's own weights."""
+        frozen = ("speech_encoder.whisper.", "speech_encoder.beats.")
+        return [
+            name
+            for name, _ in self.named_parameters()
+            if not name.startswith(frozen) and (not name.startswith("llm.") or ".lora_" in name)
+        ]
+
+    def _freeze(self, parts: ModelConfig, *, train: bool) -> None:
+        frozen = []
+        if parts.freeze_speech_QFormer:
+            frozen += ["speech_encoder.qformer.", "speech_encoder.query_tokens"]
+        if parts.freeze_speech_llama_proj:
+            frozen += ["speech_encoder.projection."]
+        self.requires_grad_(False)
+        for name in self._trained_names() if train else ():
+            self.get_parameter(name).requires_grad_(not name.startswith(tuple(frozen)))
+
+    def _load_projection(self, path: Path) -> None:
+        """Copy the projection alone from a file with the released names, as the original's key of that name does."""
+        data: dict[str, Any] = read_weights(path)
+        state = data["model"] if isinstance(data.get("model"), dict) else data
+        target = {f"speech_llama_proj.{k}": v for k, v in self.speech_encoder.projection.named_parameters()}
+        copy_strictly({k: v for k, v in state.items() if k in target}, target, source=str(path))
+        report("projection", str(path), target.values())
+
+    def _target_ids(self, text: str) -> tuple[list[int], bool]:
+        """Token ids of a target with its end symbol, and whether the text was cut."""
+        ids, end = self.token_ids(text), self.token_ids(self.end_sym)
+        room = max(self.max_txt_len - len(end), 0)
+        return ids[:room] + end, len(ids) > room
+
+    def _embed_ids(self, ids: list[int]) -> Tensor:
+        embedding = self.llm.get_input_embeddings()
+        return embedding(torch.tensor(ids, dtype=torch.int64, device=embedding.weight.device))
+
+    def _llm_dtype(self) -> torch.dtype:
+        return self.llm.get_input_embeddings().weight.dtype
+
+
+def _load_speech_encoder(
+    parts: ModelConfig, output_width: int, device: torch.device, dtype: torch.dtype, token: str | None
+) -> SpeechEncoder:
+    """Load both encoders and lay an untrained bridge over them."""
+    whisper = components.load_whisper_encoder(parts.whisper_path, device=device, dtype=dtype, token=token)
+    beats = (
+        components.load_beats(Path(parts.beats_path), device=device, dtype=dtype) if parts.beats_path else None
+    )
+    extractor = components.load_front_end_extractor(parts.whisper_path, token)
+    width = whisper.config.d_model + (beats.config.encoder_embed_dim if beats else 0)
+    windows = Windows.from_seconds(length=parts.second_per_window, stride=parts.second_stride)
+    encoder = SpeechEncoder(
+        front_end=FrontEnd(extractor, patch_frames=beats.config.input_patch_size if beats else 0),
+        whisper=whisper,
+        beats=beats,
+        qformer_config=components.qformer_config(parts.qformer_path, encoder_width=width),
+        num_queries=parts.num_speech_query_token,
+        windows=windows if parts.window_level_Qformer else None,
+        output_width=output_width,
+    )
+    return encoder.to(device)
