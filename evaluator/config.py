@@ -331,7 +331,7 @@ def _add_model_problems(
 
 
 def _without(token: str, text: str) -> str:
-    return mask_secrets(text.replace(token, "***") if token else text)
+    return mask_secrets(text.replace(token, "***") if len(token) >= 6 else text)
 
 
 def _masked(value: Any) -> Any:
