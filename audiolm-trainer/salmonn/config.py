@@ -122,7 +122,7 @@ class RunConfig(_Section):
     outputs in memory as float16.
     """
 
-    seed: int = 42
+    seed: NotNegative = 42
     output_dir: str = "output"
     exp_name: str = ""
     device: str = "auto"

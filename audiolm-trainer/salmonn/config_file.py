@@ -37,7 +37,7 @@ _SCALARS = (
     ),
 )
 for _tag, _pattern, _first in _SCALARS:
-    _CoreLoader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+    _CoreLoader.add_implicit_resolver(
         f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), ["" if c == "\0" else c for c in _first]
     )
 
@@ -106,6 +106,24 @@ def drop_nulls(tree: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def spread_options(arguments: Sequence[str]) -> list[str]:
+    """Repeat the flag before each of its values, for command lines that write it once.
+
+    Example:
+        >>> spread_options(["--options", "a.b=1", "c=2", "--dryrun"])
+        ['--options', 'a.b=1', '--options', 'c=2', '--dryrun']
+    """
+    spread: list[str] = []
+    inside = False
+    for argument in arguments:
+        if argument.startswith("--"):
+            inside = argument == OPTIONS
+            spread += [] if inside else [argument]
+        else:
+            spread += [OPTIONS, argument] if inside else [argument]
+    return spread
+
+
 def _read_text(path: Path) -> str:
     if not path.is_file():
         raise ConfigError(f"configuration not found: {path} is not a file")
@@ -121,15 +139,13 @@ def _compose(path: Path, text: str) -> yaml.Node | None:
     """Parse to nodes, after a flat pass over the events that refuses what could explode."""
     try:
         depth = 0
-        for event in yaml.parse(text, Loader=_CoreLoader):  # type: ignore[no-untyped-call]
+        for event in yaml.parse(text, Loader=_CoreLoader):
             if isinstance(event, yaml.AliasEvent):
-                raise ConfigError(f"{path}:{event.start_mark.line + 1}: aliases (*name) are not supported")
+                raise ConfigError(f"{path}:{_line(event)}: aliases (*name) are not supported")
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
             if depth > MAX_DEPTH:
-                raise ConfigError(
-                    f"{path}:{event.start_mark.line + 1}: nested deeper than {MAX_DEPTH} levels"
-                )
+                raise ConfigError(f"{path}:{_line(event)}: nested deeper than {MAX_DEPTH} levels")
         node: yaml.Node | None = yaml.compose(text, Loader=_CoreLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -152,7 +168,7 @@ def _build(
     for key_node, value_node in node.value:
         key = str(key_node.value)
         name = f"{dotted}.{key}" if dotted else key
-        line = key_node.start_mark.line + 1
+        line = _line(key_node)
         if key in tree:
             problems.append((name, f"is written twice, in line {lines[name]} and line {line}; remove one"))
             continue
@@ -166,12 +182,16 @@ def _scalar(node: yaml.Node | None, dotted: str, problems: list[tuple[str, str]]
         return None
     loader = _CoreLoader("")
     try:
-        return loader.construct_object(node)  # type: ignore[no-untyped-call]
+        return loader.construct_object(node)
     except yaml.YAMLError:
         problems.append((dotted, f"has the tag {node.tag}, which is not supported; write a plain value"))
         return None
     finally:
-        loader.dispose()  # type: ignore[no-untyped-call]
+        loader.dispose()
+
+
+def _line(part: yaml.Event | yaml.Node) -> int:
+    return part.start_mark.line + 1 if part.start_mark else 0
 
 
 def _apply_options(

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-Purpose = Literal["evaluate", "train", "answer"]
-"""What a configuration is for: the evaluator's run, training, or single questions. It decides which keys must
-be there; in "evaluate" the sections datasets and run belong to the evaluator, which checks them itself."""
+Purpose = Literal["evaluate", "train", "dryrun", "answer"]
+"""What a configuration is for: the evaluator's run, training, its rehearsal, or single questions. It decides
+which keys must be there; in "evaluate" the sections datasets and run belong to the evaluator, which checks them itself."""
 
 
 class _PathRule(NamedTuple):
@@ -28,7 +28,7 @@ PATHS: Mapping[str, _PathRule] = {
     "model.qformer_path": _PathRule("either"),
     "model.ckpt": _PathRule("file"),
     "model.speech_llama_proj_model": _PathRule("file"),
-    "model.prompt_path": _PathRule("file", needed_for=("train",)),
+    "model.prompt_path": _PathRule("file", needed_for=("train", "dryrun")),
     "model.test_prompt_path": _PathRule("file", needed_for=("evaluate",)),
     "datasets.prefix": _PathRule("folder"),
     "datasets.train_ann_path": _PathRule("file", needed_for=("train",)),
@@ -41,6 +41,7 @@ PATHS: Mapping[str, _PathRule] = {
 
 _USED_DATASETS: Mapping[Purpose, tuple[str, ...]] = {
     "evaluate": (),
+    "dryrun": (),
     "train": ("prefix", "train_ann_path", "valid_ann_path"),
     "answer": (),
 }
@@ -64,6 +65,8 @@ def path_problems(
     for dotted, rule in PATHS.items():
         section, _, name = dotted.partition(".")
         if section == "datasets" and name not in _USED_DATASETS[purpose]:
+            continue
+        if purpose == "dryrun" and purpose not in rule.needed_for:
             continue
         value = get_value(tree, dotted) or ""
         problem = ""
