@@ -1,8 +1,8 @@
 """Trains a SALMONN: `python train.py --cfg-path configs/config.yaml [--options run.optims.max_epoch=1 ...]`.
 
-Reads the YAML configuration, builds the model and the sets it names, trains, and writes log.txt and checkpoints under
-`run.output_dir`. With --dryrun it needs no weights and no network: one real step of a tiny model on the configured
-data (made-up clips where there is none yet), and nothing is saved.
+Reads the YAML configuration, builds the model and the sets it names, trains, and writes log.txt and
+checkpoints under `run.output_dir`. With --dryrun it needs no weights and no network: one real step of a
+tiny model on the configured data (made-up clips where there is none yet), and nothing is saved.
 """
 
 import logging
@@ -76,9 +76,8 @@ def train(cfg_path: Path, options: tuple[str, ...]) -> None:
     result = build_trainer(config, model, device=device, folder=folder).run()
     click.echo(f"trained {result.steps} steps, last epoch's loss {result.train_loss:.4f}")
     if result.best is not None:
-        click.echo(
-            f"best epoch {result.best_epoch}: token accuracy {result.best.accuracy:.4f}, loss {result.best.loss:.4f}"
-        )
+        best = f"token accuracy {result.best.accuracy:.4f}, loss {result.best.loss:.4f}"
+        click.echo(f"best epoch {result.best_epoch}: {best}")
     click.echo(f"checkpoints: {folder.path}")
 
 

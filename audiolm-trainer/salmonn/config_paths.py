@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 Purpose = Literal["evaluate", "train", "dryrun", "answer"]
 """What a configuration is for: the evaluator's run, training, its rehearsal, or single questions. It decides
-which keys must be there; in "evaluate" the sections datasets and run belong to the evaluator, which checks them itself."""
+which keys must be there; in "evaluate" the evaluator checks the sections datasets and run itself."""
 
 
 class _PathRule(NamedTuple):

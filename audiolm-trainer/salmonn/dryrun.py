@@ -1,7 +1,8 @@
 """A rehearsal of training without weights or network: one real step of a tiny random SALMONN.
 
-In goes a configuration; its settings, prompts, annotations and clips are the real ones, only the model is tiny. Where
-an annotation is not there yet, two made-up clips stand in for it, and the report says so. Nothing is saved.
+In goes a configuration; its settings, prompts, annotations and clips are the real ones, only the model is
+tiny. Where an annotation is not there yet, two made-up clips stand in for it, and the report says so.
+Nothing is saved.
 """
 
 import tempfile
@@ -56,14 +57,9 @@ class DryrunReport:
 
     def lines(self) -> list[str]:
         """Return the report for the screen."""
-        data = (
-            f"{self.samples} training samples"
-            if self.samples
-            else "made-up clips (no training annotation yet)"
-        )
-        lines = [
-            f"dry run: one step of a tiny model on {data}, loss {self.result.train_loss:.4f}; nothing was saved"
-        ]
+        data = f"{self.samples} training samples" if self.samples else "made-up clips (no annotation yet)"
+        loss = f"loss {self.result.train_loss:.4f}"
+        lines = [f"dry run: one step of a tiny model on {data}, {loss}; nothing was saved"]
         if self.missing:
             lines += ["training still needs:", *(f"  {key}: {text}" for key, text in self.missing)]
         return lines
@@ -111,7 +107,7 @@ def run_dryrun(config: Config) -> DryrunReport:
 
 
 def build_tiny_model(config: Config) -> SALMONN:
-    """Build a random SALMONN of about 50 000 parameters with the configured windows, queries and end symbol."""
+    """Build a small random SALMONN with the configured windows, queries and end symbol."""
     parts = config.model
     tokenizer = _byte_tokenizer()
     windows = Windows.from_seconds(length=parts.second_per_window, stride=parts.second_stride)
@@ -194,7 +190,7 @@ def _byte_tokenizer() -> PreTrainedTokenizerFast:
 
 @contextmanager
 def _samples(config: Config, book: PromptBook) -> Iterator[tuple[list[Sample], list[Sample], int]]:
-    """The configured samples, or two made-up ones while they are needed; and the number of real training rows."""
+    """Give training and validation samples, made-up ones if need be, and the number of real rows."""
     datasets = config.datasets
     if Path(datasets.train_ann_path).is_file():
         train = read_annotation(Path(datasets.train_ann_path), prefix=datasets.prefix, tasks=book.tasks())

@@ -1,7 +1,7 @@
 """Where a batch's frozen-encoder outputs come from: computed when they are needed, or kept in memory.
 
-In go samples and batches of their indices; out comes the `Encoded` of each batch, in order. On a CPU the frozen
-half of the model costs several times the trained half: a small set is best encoded once and kept.
+In go samples and batches of their indices; out comes the `Encoded` of each batch, in order. On a CPU the
+frozen half of the model costs several times the trained half: a small set is best encoded once and kept.
 """
 
 import logging

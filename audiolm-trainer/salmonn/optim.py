@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 
 NO_DECAY = ("bias", "ln", "bn")
-"""A parameter whose released name contains one of these is not decayed; a substring test, as the original's."""
+"""A parameter whose released name contains one of these is not decayed; a substring test, as before."""
 
 
 def is_decayed(name: str, parameter: nn.Parameter) -> bool:

@@ -1,8 +1,9 @@
 """The training loop: batches -> loss -> AdamW step, a validation and a checkpoint after every epoch.
 
-In go a model, its training set, its validation set if any, and the section `run`; out comes a `TrainingResult`
-and, where a run folder is given, log.txt and the checkpoints. One process, CPU or GPU. Steps are counted over
-the whole run, in batches; the order of the data and the prompts follow from the seed and that count.
+In go a model, its training set, its validation set if any, and the section `run`; out comes a
+`TrainingResult` and, where a run folder is given, log.txt and the checkpoints. One process, CPU or GPU.
+Steps are counted over the whole run, in batches; the order of the data and the prompts follow from the
+seed and that count.
 """
 
 import logging
@@ -344,8 +345,8 @@ class _Meter:
         self._seen = now
         if loss != loss or loss in (float("inf"), float("-inf")):
             raise SalmonnError(
-                f"the loss became {loss} up to step {step}: lower run.optims.init_lr, set run.max_grad_norm, or use "
-                "model.dtype bfloat16 or float32"
+                f"the loss became {loss} up to step {step}: lower run.optims.init_lr, set "
+                "run.max_grad_norm, or use model.dtype bfloat16 or float32"
             )
         return {"loss": loss}
 
