@@ -97,7 +97,13 @@ class SalmonnLM:
     """
 
     def __init__(
-        self, model: SALMONN, *, prompts: PromptBook, settings: GenerationSettings, end_sym: str, batch_size: int
+        self,
+        model: SALMONN,
+        *,
+        prompts: PromptBook,
+        settings: GenerationSettings,
+        end_sym: str,
+        batch_size: int,
     ) -> None:
         self.model = model
         self.prompts = prompts
@@ -197,5 +203,7 @@ def _eos_ids(model: SALMONN) -> list[int]:
         if eos is not None:
             return [eos] if isinstance(eos, int) else list(eos)
     if model.tokenizer.eos_token_id is None:
-        raise SalmonnError("the language model names no end-of-sequence token: set eos_token_id in its config.json")
+        raise SalmonnError(
+            "the language model names no end-of-sequence token: set eos_token_id in its config.json"
+        )
     return [model.tokenizer.eos_token_id]

@@ -1,0 +1,176 @@
+"""Loading the parts, and the variants of the architecture that a configuration can ask for."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sentencepiece
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, WhisperFeatureExtractor
+
+from salmonn import components
+from salmonn.beats import BEATs, BEATsConfig
+from salmonn.errors import CheckpointError
+from salmonn.features import FrontEnd
+from salmonn.model import SALMONN
+from salmonn.speech_encoder import SpeechEncoder, Windows
+
+NOISE = np.random.default_rng(0).standard_normal(48_000).astype(np.float32) * 0.1
+META = torch.device("meta")
+
+
+def full_size(width: int, heads: int, kv_heads: int, layers: int) -> SALMONN:
+    """A SALMONN with the released sizes and no weights: Whisper-large-v2, BEATs base, a Llama of the given sizes."""
+    from transformers import WhisperConfig
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+    llama = LlamaConfig(
+        hidden_size=width,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        num_hidden_layers=layers,
+        head_dim=128,
+        intermediate_size=64,
+        vocab_size=16,
+    )
+    whisper = WhisperConfig(
+        d_model=1280, encoder_layers=1, encoder_attention_heads=20, encoder_ffn_dim=64, vocab_size=16,
+        pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
+    )  # fmt: skip
+    with META:
+        encoder = SpeechEncoder(
+            front_end=FrontEnd(WhisperFeatureExtractor(), patch_frames=16),
+            whisper=WhisperEncoder(whisper),
+            beats=BEATs(BEATsConfig(input_patch_size=16, encoder_layers=1)),
+            qformer_config=components.qformer_config("", encoder_width=1280 + 768),
+            num_queries=1,
+            windows=Windows.from_seconds(length=0.333333, stride=0.333333),
+            output_width=width,
+        )
+        llm = components.add_lora(
+            LlamaForCausalLM(llama), rank=8, alpha=32, dropout=0.1, target_modules=["q_proj", "v_proj"]
+        )
+    return SALMONN(speech_encoder=encoder, llm=llm, tokenizer=None, end_sym="</s>", max_txt_len=300)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "numbers", "lora_tensors"),
+    [
+        ((5120, 40, 40, 40), 33_332_992, 160),
+        ((4096, 32, 32, 32), 30_186_240, 128),
+        ((3072, 24, 8, 28), 27_498_240, 112),
+    ],
+    ids=["vicuna-13b", "vicuna-7b", "llama-3.2-3b"],
+)
+def test_the_trained_part_of_the_full_size_models(
+    sizes: tuple[int, int, int, int], numbers: int, lora_tensors: int
+) -> None:
+    trained = full_size(*sizes).trained_state_dict()
+    assert sum(tensor.numel() for tensor in trained.values()) == numbers
+    assert sum("lora_" in name for name in trained) == lora_tensors
+    assert tuple(trained["speech_Qformer.bert.encoder.layer.0.crossattention.self.key.weight"].shape) == (768, 2048)
+
+
+@pytest.mark.parametrize(
+    ("changes", "rows"),
+    [
+        ({}, 88),
+        ({"num_speech_query_token": 3}, 88 * 3),
+        # Overlapping windows: stride 8 frames, (1500 - 17) // 8 + 1 windows.
+        ({"second_stride": 0.166667}, 186),
+        ({"window_level_Qformer": False, "num_speech_query_token": 5}, 5),
+        ({"beats_path": ""}, 88),
+        ({"lora": False}, 88),
+    ],
+    ids=["default", "three-queries", "overlap", "no-windows", "whisper-alone", "no-lora"],
+)
+def test_variants_answer(build: Any, changes: dict[str, Any], rows: int) -> None:
+    model = build(ckpt="", **changes)
+    with torch.no_grad():
+        encoded = model.encode([NOISE, NOISE[:20_000]])
+        speech = model.embed(encoded)
+        alone = model.embed(model.encode([NOISE[:20_000]]))
+    assert speech.shape == (2, rows, 64)
+    assert torch.isfinite(speech).all()
+    assert float((speech[1] - alone[0]).abs().max()) <= 1e-5
+    output = model.loss(speech, ["a <SpeechHere> b"] * 2, ["one", "two three"])
+    assert torch.isfinite(output.loss)
+
+
+def test_a_window_too_short_for_a_frame_is_refused() -> None:
+    with pytest.raises(ValueError, match="rounds to no frame"):
+        Windows.from_seconds(length=0.001, stride=0.3)
+
+
+def test_qformer_sizes(reference: Path, tmp_path: Path) -> None:
+    default = components.qformer_config("", encoder_width=2048)
+    assert (default.hidden_size, default.num_attention_heads, default.intermediate_size) == (768, 12, 3072)
+    for path in (reference / "bert-base-uncased", reference / "bert-base-uncased/config.json"):
+        small = components.qformer_config(str(path), encoder_width=112)
+        assert (small.hidden_size, small.num_attention_heads, small.num_hidden_layers) == (64, 4, 2)
+    (tmp_path / "config.json").write_text('{"hidden_size": 8}')
+    with pytest.raises(CheckpointError, match="lacks num_attention_heads, intermediate_size"):
+        components.qformer_config(str(tmp_path), encoder_width=1)
+
+
+def test_a_beats_file_with_a_classifier_loads_and_a_wrong_one_is_named(reference: Path, tmp_path: Path) -> None:
+    data = torch.load(reference / "beats.pt", weights_only=True)
+    data["model"]["predictor.weight"] = torch.zeros(1)
+    torch.save(data, tmp_path / "tuned.pt")
+    device = torch.device("cpu")
+    components.load_beats(tmp_path / "tuned.pt", device=device, dtype=torch.float32)
+    del data["model"]["encoder.pos_conv.0.weight_g"]
+    torch.save(data, tmp_path / "torn.pt")
+    with pytest.raises(CheckpointError, match=r"missing \(1\): encoder\.pos_conv\.weight_g"):
+        components.load_beats(tmp_path / "torn.pt", device=device, dtype=torch.float32)
+    torch.save({"cfg": data["cfg"] | {"layer_norm_first": True}, "model": {}}, tmp_path / "pre.pt")
+    with pytest.raises(CheckpointError, match="layer_norm_first"):
+        components.load_beats(tmp_path / "pre.pt", device=device, dtype=torch.float32)
+    with pytest.raises(CheckpointError, match="no BEATs file"):
+        components.load_beats(reference / "ckpt.pth", device=device, dtype=torch.float32)
+
+
+def test_a_llama_folder_that_lacks_weights_is_refused(reference: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(reference / "llama", tmp_path / "llama")
+    folder.chmod(0o755)
+    for file in folder.iterdir():
+        file.chmod(0o644)
+    config = (folder / "config.json").read_text().replace('"num_hidden_layers": 2', '"num_hidden_layers": 3')
+    (folder / "config.json").write_text(config)
+    with pytest.raises(CheckpointError, match=r"missing \['model\.layers\.2"):
+        components.load_llm(str(folder), device=torch.device("cpu"), dtype=torch.float32, token=None)
+
+
+def test_a_folder_with_only_a_sentencepiece_model_loads(tmp_path: Path) -> None:
+    """Vicuna's folder: `tokenizer.model` and no `tokenizer.json`; ids are sentencepiece's own."""
+    text = tmp_path / "text.txt"
+    text.write_text("the cat sat on the mat and the dog ran to the door\n" * 20)
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(text), model_prefix=str(tmp_path / "tokenizer"), vocab_size=300, model_type="bpe",
+        unk_id=0, bos_id=1, eos_id=2, pad_id=-1, minloglevel=2, byte_fallback=True,
+        normalization_rule_name="identity", remove_extra_whitespaces=False,
+    )  # fmt: skip
+    (tmp_path / "tokenizer_config.json").write_text(
+        '{"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}'
+    )
+    LlamaConfig(vocab_size=300).save_pretrained(tmp_path)
+    tokenizer = components.load_tokenizer(str(tmp_path), None)
+    plain = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "tokenizer.model"))
+    for sentence in ("the dog sat on the cat", "USER: <Speech>", "</Speech> the mat.\nASSISTANT:", "한국어"):
+        assert tokenizer(sentence, add_special_tokens=False)["input_ids"] == plain.encode(sentence)
+    assert (tokenizer.bos_token_id, tokenizer.eos_token_id) == (1, 2)
+    assert tokenizer("</s>", add_special_tokens=False)["input_ids"] == [2]
+    assert tokenizer.decode(plain.encode("the dog sat")) == "the dog sat"
+
+
+def test_devices_and_dtypes() -> None:
+    cpu = torch.device("cpu")
+    assert components.choose_device("cpu") == cpu
+    assert components.choose_dtype("auto", cpu) == torch.float32
+    assert components.choose_dtype("float16", cpu) == torch.float16
+    with pytest.raises(CheckpointError, match="is not known"):
+        components.choose_device("gpu please")
+    with pytest.raises(CheckpointError, match="is not here"):
+        components.choose_device("cuda:99")
