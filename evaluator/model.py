@@ -24,7 +24,7 @@ class Request(NamedTuple):
         question: the annotation's Q, "" where it has none.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
     audio: NDArray[np.float32]
     task: str
     question: str
@@ -33,7 +33,7 @@ class Request(NamedTuple):
 class Answer(NamedTuple):
     """What the model says of one clip: `num_tokens` new tokens; "length" means the token limit cut it off."""
 
-    index: int
+    index: int  # type: ignore[assignment]
     text: str
     num_tokens: int
     finish_reason: FinishReason

@@ -70,7 +70,10 @@ def test_the_trained_part_of_the_full_size_models(
     trained = full_size(*sizes).trained_state_dict()
     assert sum(tensor.numel() for tensor in trained.values()) == numbers
     assert sum("lora_" in name for name in trained) == lora_tensors
-    assert tuple(trained["speech_Qformer.bert.encoder.layer.0.crossattention.self.key.weight"].shape) == (768, 2048)
+    assert tuple(trained["speech_Qformer.bert.encoder.layer.0.crossattention.self.key.weight"].shape) == (
+        768,
+        2048,
+    )
 
 
 @pytest.mark.parametrize(

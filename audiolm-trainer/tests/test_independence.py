@@ -32,7 +32,9 @@ class Request(NamedTuple):
 def waves() -> list[NDArray[np.float32]]:
     rng = np.random.default_rng(5)
     return [
-        (0.2 * np.sin(np.arange(int(16000 * s)) / (3 + i)) + 0.05 * rng.standard_normal(int(16000 * s))).astype(np.float32)
+        (0.2 * np.sin(np.arange(int(16000 * s)) / (3 + i)) + 0.05 * rng.standard_normal(int(16000 * s))).astype(
+            np.float32
+        )
         for i, s in enumerate(SECONDS)
     ]
 
@@ -79,9 +81,7 @@ def make_lm(model: SALMONN, reference: Path, *, batch_size: int, beams: int) -> 
 def test_text(tiny: SALMONN, reference: Path, waves: list[NDArray[np.float32]], beams: int) -> None:
     """Mixed tasks with prompts of different length, one of them with a question of its own."""
     tasks = ("asr", "audiocaption_v2", "QA")
-    requests = [
-        Request(i, wave, tasks[i % 3], "What is it?" * i if i % 3 == 2 else "") for i, wave in enumerate(waves)
-    ]
+    requests = [Request(i, wave, tasks[i % 3], "What is it?" * i if i % 3 == 2 else "") for i, wave in enumerate(waves)]
     single = make_lm(tiny, reference, batch_size=1, beams=beams)
     expected = {request.index: next(single.generate([request])) for request in requests}
     for size, order in ((8, requests), (3, requests[::-1]), (5, requests[4:] + requests[:4])):

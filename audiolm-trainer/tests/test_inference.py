@@ -51,7 +51,11 @@ def test_special_tokens_are_removed_by_id_and_every_eos_ends_a_clip(tiny: SALMON
         answer = lm._to_answer(3, [bos, *ids, stop, *ids])
         assert (answer.index, answer.text, answer.finish_reason) == (3, "one two", "stop")
     unfinished = lm._to_answer(0, [*ids, bos])
-    assert (unfinished.text, unfinished.num_tokens, unfinished.finish_reason) == ("one two", len(ids) + 1, "length")
+    assert (unfinished.text, unfinished.num_tokens, unfinished.finish_reason) == (
+        "one two",
+        len(ids) + 1,
+        "length",
+    )
     spelt = lm._to_answer(0, tiny.token_ids("a < b > c"))
     assert spelt.text == "a < b > c"
 

@@ -1,6 +1,6 @@
 """Equality with the original implementation, stage by stage, on the salmonn-tiny reference.
 
-The reference's numbers are the original's, one clip per batch, float32 on a CPU; the tolerances are the reference's own.
+The reference's numbers are the original's, one clip per batch, float32 on a CPU; the tolerances its own.
 """
 
 from collections.abc import Mapping
@@ -34,7 +34,9 @@ def book(reference: Path) -> PromptBook:
 
 
 @pytest.mark.parametrize("clip", CLIPS)
-def test_every_stage_of_a_clip_alone(tiny: SALMONN, reference: Path, arrays: Arrays, book: PromptBook, clip: str) -> None:
+def test_every_stage_of_a_clip_alone(
+    tiny: SALMONN, reference: Path, arrays: Arrays, book: PromptBook, clip: str
+) -> None:
     wave = load_audio(reference / "wavs" / clip)
     tolerance = 1e-4 if clip in RESAMPLED else 1e-6
     assert distance(wave[:1600], arrays[f"{clip}/wave_head"]) <= tolerance
