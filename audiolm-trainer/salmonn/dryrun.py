@@ -101,9 +101,7 @@ def run_dryrun(config: Config) -> DryrunReport:
             folder=None,
             config=config.public(),
         ).run()
-    return DryrunReport(
-        result=result, samples=real, missing=tuple(find_problems(config.public(), purpose="train"))
-    )
+    return DryrunReport(result=result, samples=real, missing=tuple(find_problems(config.public(), purpose="train")))
 
 
 def build_tiny_model(config: Config) -> SALMONN:
@@ -114,7 +112,7 @@ def build_tiny_model(config: Config) -> SALMONN:
     sizes = qformer_config(NO_FILES, encoder_width=2 * WIDTH)
     sizes.update({"hidden_size": WIDTH, "num_attention_heads": 2, "intermediate_size": 2 * WIDTH})
     encoder = SpeechEncoder(
-        front_end=FrontEnd(WhisperFeatureExtractor(), patch_frames=16),
+        front_end=FrontEnd(WhisperFeatureExtractor(), patch_frames=16),  # type: ignore[no-untyped-call]
         whisper=_tiny_whisper(),
         beats=_tiny_beats(),
         qformer_config=sizes,
@@ -185,7 +183,9 @@ def _byte_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>"
+    )
 
 
 @contextmanager

@@ -207,7 +207,7 @@ class Trainer:
         with self._autocast():
             output = self.model.loss(self.model.embed(encoded), batch.prompts, batch.targets)
         weight = output.total / (first_total or output.total)
-        self.scaler.scale(output.loss * weight).backward()
+        torch.autograd.backward(self.scaler.scale(output.loss * weight))
         return output
 
     def _update(self, rate: float, *, total: float) -> None:
