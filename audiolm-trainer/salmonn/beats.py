@@ -64,7 +64,9 @@ class BEATsConfig:
 
 
 class PositionalConv(nn.Module):
-    """Convolutional position: grouped Conv1d, weight norm over the kernel axis, GELU, the last step of an even kernel dropped.
+    """Convolutional position: grouped Conv1d, weight norm over the kernel axis, GELU.
+
+    The last output step of an even kernel is dropped.
 
     `weight_g` and `weight_v` are parameters of their own because the released files store them so.
     """
@@ -88,7 +90,7 @@ class PositionalConv(nn.Module):
 
 
 class RelativePositionBias(nn.Module):
-    """One table of learned biases per head and bucketed distance (T5's buckets, both directions), shared by all layers."""
+    """One table of biases per head and bucketed distance (T5's buckets, both directions), shared by all layers."""
 
     def __init__(self, *, buckets: int, max_distance: int, heads: int) -> None:
         super().__init__()
@@ -142,13 +144,15 @@ class Attention(nn.Module):
         if bias is not None:
             mask = key_mask + (self._gate(q) * bias if self.gated else bias)
         y = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return self.out_proj(y.transpose(1, 2).reshape(batch, length, width))
+        output: Tensor = self.out_proj(y.transpose(1, 2).reshape(batch, length, width))
+        return output
 
     def _gate(self, q: Tensor) -> Tensor:
         """Gate of every query from its unscaled projection: [B, heads, T, D / heads] -> [B, heads, T, 1]."""
-        groups = self.grep_linear(q).unflatten(-1, (GATE_GROUPS, GATE_WIDTH)).sum(dim=-1)
-        update, reset = groups.sigmoid().split(1, dim=-1)
-        return update * (reset * self.grep_a - 1.0) + 2.0
+        groups: Tensor = self.grep_linear(q).unflatten(-1, (GATE_GROUPS, GATE_WIDTH)).sum(dim=-1)
+        update, reset = groups.sigmoid().chunk(2, dim=-1)
+        gate: Tensor = update * (reset * self.grep_a - 1.0) + 2.0
+        return gate
 
 
 class Layer(nn.Module):
@@ -172,7 +176,8 @@ class Layer(nn.Module):
         """[B, T, D] -> [B, T, D]; see `Attention.forward` for the masks."""
         x = self.self_attn_layer_norm(self.residual_scale * x + self.self_attn(x, bias, key_mask))
         y = self.fc2(functional.gelu(self.fc1(x)))
-        return self.final_layer_norm(self.residual_scale * x + y)
+        output: Tensor = self.final_layer_norm(self.residual_scale * x + y)
+        return output
 
 
 class Encoder(nn.Module):
@@ -230,8 +235,8 @@ class BEATs(nn.Module):
             frames: int64 [B], valid frames of each clip, multiples of p.
 
         Returns:
-            Tokens [B, T, D] with T = (F / p) x (M / p), time outer and frequency inner (8 per 160 ms), and the padding
-            mask, bool [B, T], True past a clip's own tokens. Values at masked places mean nothing.
+            Tokens [B, T, D] with T = (F / p) x (M / p), time outer and frequency inner (8 per 160 ms), and the
+            padding mask, bool [B, T], True past a clip's own tokens. Values at masked places mean nothing.
         """
         patch = self.config.input_patch_size
         # [B, 1, F, M] -> [B, E, F/p, M/p] -> [B, T, E]

@@ -10,7 +10,7 @@ import os
 import pickle
 import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,10 @@ RELEASED_ATTENTION, OUR_ATTENTION = "attention.self.", "attention.attention."
 # Entries that files carry although they are not trained; each is safe to pass over for the reason given.
 IGNORED: tuple[tuple[str, str], ...] = (
     (r"speech_Qformer\.bert\.embeddings\.position_ids", "a constant, 0..511"),
-    (r"beats\.encoder\.layers\.\d+\.self_attn\.relative_attention_bias\.weight", "alias of the frozen BEATs table"),
+    (
+        r"beats\.encoder\.layers\.\d+\.self_attn\.relative_attention_bias\.weight",
+        "alias of the frozen BEATs table",
+    ),
     (r"llama_model\..*lm_head\.weight", "alias of the frozen token embedding, with the added [PAD] row"),
     (r"llama_model\..*rotary_emb\.inv_freq", "a constant of transformers 4.28"),
 )
@@ -133,7 +136,7 @@ def copy_strictly(
     target: Mapping[str, Tensor],
     *,
     source: str,
-    rename: Any = str,
+    rename: Callable[[str], str] = str,
 ) -> None:
     """Copy `state` into `target`; any difference of names or shapes is an error that lists it.
 
@@ -166,9 +169,7 @@ def copy_strictly(
 def load_beats_weights(path: Path, state: Mapping[str, Tensor], module: nn.Module) -> None:
     """Copy the "model" entry of a BEATs file into the encoder, strictly, with the names of BEATS_KEY_TABLE."""
     kept = {
-        _replace_prefix(key, BEATS_KEY_TABLE): value
-        for key, value in state.items()
-        if not _matches(key, BEATS_IGNORED)
+        _replace_prefix(key, BEATS_KEY_TABLE): value for key, value in state.items() if not _matches(key, BEATS_IGNORED)
     }
     copy_strictly(kept, module.state_dict(), source=str(path))
 

@@ -6,7 +6,7 @@ dtype without a second copy, and logs what was loaded from where. Folders may be
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -25,6 +25,8 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from salmonn.beats import BEATs, BEATsConfig
 from salmonn.checkpoint import load_beats_weights, read_weights, report
 from salmonn.errors import CheckpointError
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 QFORMER_LAYERS = 2
 # The sizes of bert-base-uncased, which the original asks the hub for.
@@ -113,7 +115,9 @@ def load_llm(path: str, *, device: torch.device, dtype: torch.dtype, token: str 
     Raises:
         CheckpointError: the folder cannot be read or lacks weights.
     """
-    llm = _from_pretrained(AutoModelForCausalLM, path, prefix="", device=device, dtype=dtype, token=token)
+    llm: PreTrainedModel = _from_pretrained(
+        AutoModelForCausalLM, path, prefix="", device=device, dtype=dtype, token=token
+    )
     report(type(llm).__name__, path, llm.parameters())
     return _freeze(llm)
 
@@ -142,9 +146,12 @@ def add_lora(
         r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=target_modules, task_type="CAUSAL_LM"
     )
     try:
-        return get_peft_model(llm, config, autocast_adapter_dtype=True)
+        wrapped: Any = get_peft_model(llm, config, autocast_adapter_dtype=True)
     except ValueError as error:
         raise CheckpointError(f"model.lora_target_modules {target_modules} do not fit: {error}") from error
+    # peft's wrapper passes on everything that is used of the model it wraps.
+    adapted: PreTrainedModel = wrapped
+    return adapted
 
 
 def qformer_config(path: str, *, encoder_width: int) -> Blip2QFormerConfig:
@@ -191,10 +198,12 @@ def _from_pretrained(
     missing = sorted(key for key in info["missing_keys"] if key.startswith(prefix))
     misshapen = sorted(str(key) for key in info["mismatched_keys"])
     if missing or misshapen:
-        raise CheckpointError(f"{path!r} does not hold the whole model; missing {missing}, of another shape {misshapen}")
+        raise CheckpointError(
+            f"{path!r} does not hold the whole model; missing {missing}, of another shape {misshapen}"
+        )
     return model
 
 
-def _freeze(module: Any) -> Any:
-    assert isinstance(module, nn.Module)
-    return module.eval().requires_grad_(False)
+def _freeze(module: ModuleT) -> ModuleT:
+    module.eval().requires_grad_(False)
+    return module

@@ -43,15 +43,13 @@ class GenerationSettings:
             settings |= {"temperature": self.temperature, "top_p": self.top_p, "top_k": 50}
         if self.num_beams > 1:
             settings["length_penalty"] = self.length_penalty
-        return GenerationConfig(
+        return GenerationConfig(  # type: ignore[no-untyped-call]
             **settings, eos_token_id=list(eos_ids), pad_token_id=eos_ids[0], bos_token_id=bos_id
         )
 
 
 @torch.no_grad()
-def generate_ids(
-    llm: PreTrainedModel, prompts: Sequence[Tensor], settings: GenerationConfig
-) -> list[list[int]]:
+def generate_ids(llm: PreTrainedModel, prompts: Sequence[Tensor], settings: GenerationConfig) -> list[list[int]]:
     """Continue B prompts.
 
     Args:
@@ -66,7 +64,8 @@ def generate_ids(
     lengths = torch.tensor([prompt.shape[0] for prompt in prompts], device=embeds.device)
     places = torch.arange(embeds.shape[1], device=embeds.device)
     attention_mask = (places[None, :] >= embeds.shape[1] - lengths[:, None]).long()
-    output = llm.generate(inputs_embeds=embeds, attention_mask=attention_mask, generation_config=settings)
+    generate: Any = llm.generate
+    output = generate(inputs_embeds=embeds, attention_mask=attention_mask, generation_config=settings)
     stops = set(settings.eos_token_id)
     return [until_stop(row, stops) for row in output.tolist()]
 

@@ -1,11 +1,11 @@
 """The exceptions of the SALMONN package; every message is a sentence that names the file or key and what to do.
 
-    SalmonnError
-     +-- ConfigError        the YAML file or --options; carries every problem as (key, message)
-     +-- AudioError         one audio file
-     +-- PromptError        a prompt file or a task without a prompt
-     +-- CheckpointError    a weights file that cannot be read or does not fit, with the names of the keys
-     +-- DatasetError       a training or validation set
+SalmonnError
+ +-- ConfigError        the YAML file or --options; carries every problem as (key, message)
+ +-- AudioError         one audio file
+ +-- PromptError        a prompt file or a task without a prompt
+ +-- CheckpointError    a weights file that cannot be read or does not fit, with the names of the keys
+ +-- DatasetError       a training or validation set
 """
 
 from collections.abc import Iterable

@@ -52,7 +52,7 @@ def mel_scale(hertz: Tensor) -> Tensor:
 
 @lru_cache(maxsize=4)
 def mel_filters(device: torch.device) -> Tensor:
-    """Kaldi's triangles, float64 [257, 128]: equal steps in mel between 20 and 8000 Hz; the Nyquist bin has weight 0."""
+    """Kaldi's triangles, float64 [257, 128]: equal steps in mel from 20 to 8000 Hz, weight 0 at Nyquist."""
     low, high = mel_scale(torch.tensor([LOW_HZ, HIGH_HZ], dtype=torch.float64))
     edges = torch.linspace(float(low), float(high), FBANK_BINS + 2, dtype=torch.float64)
     left, centre, right = edges[:-2], edges[1:-1], edges[2:]
@@ -86,8 +86,8 @@ def fbank(wave: Tensor) -> Tensor:
     frames = (frames - PRE_EMPHASIS * past) * povey_window(wave.device)
     power = torch.fft.rfft(frames, n=FFT_LENGTH).abs().square()
     energies = power @ mel_filters(wave.device)
-    floor = torch.finfo(torch.float32).eps
-    return ((energies.clamp(min=floor).log() - FBANK_MEAN) / (2 * FBANK_STD)).float()
+    log_energies: Tensor = energies.clamp(min=torch.finfo(torch.float32).eps).log()
+    return ((log_energies - FBANK_MEAN) / (2 * FBANK_STD)).float()
 
 
 class FrontEnd:
@@ -118,9 +118,7 @@ class FrontEnd:
             return Features(mel=mel, fbank=empty, fbank_frames=torch.zeros(len(clips), dtype=torch.int64))
         banks = [self._whole_patches(fbank(torch.from_numpy(clip).to(device))) for clip in clips]
         lengths = torch.tensor([bank.shape[0] for bank in banks], device=device)
-        return Features(
-            mel=mel, fbank=torch.nn.utils.rnn.pad_sequence(banks, batch_first=True), fbank_frames=lengths
-        )
+        return Features(mel=mel, fbank=torch.nn.utils.rnn.pad_sequence(banks, batch_first=True), fbank_frames=lengths)
 
     def _whole_patches(self, bank: Tensor) -> Tensor:
         """Drop the frames of a partly filled last patch, as the original does for a clip alone."""

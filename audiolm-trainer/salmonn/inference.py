@@ -43,14 +43,14 @@ class Request(Protocol):
 class Answer(NamedTuple):
     """One clip's text, its number of new tokens, and whether it ended by itself or at the token limit."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
     text: str
     num_tokens: int
     finish_reason: Literal["stop", "length"]
 
 
 class _Clip(NamedTuple):
-    index: int
+    index: int  # type: ignore[assignment]
     audio: NDArray[np.float32]
     prompt: str
 
@@ -59,8 +59,8 @@ def load_model(config: Mapping[str, Any], device: str) -> "SalmonnLM":
     """Load the model of a configuration.
 
     Args:
-        config: the sections "model", "generate", "datasets", "run" of the YAML schema, paths absolute or relative to the
-            working directory.
+        config: the sections "model", "generate", "datasets", "run" of the YAML schema; paths absolute or
+            relative to the working directory.
         device: "cpu", "cuda", "cuda:1", or "auto" for a GPU where there is one.
 
     Raises:
@@ -183,7 +183,7 @@ class SalmonnLM:
         stop = next((place for place, token in enumerate(ids) if token in self.stop_ids), None)
         specials = set(self.model.tokenizer.all_special_ids) | self.stop_ids
         kept = [token for token in ids[:stop] if token not in specials]
-        text = self.model.tokenizer.decode(kept)
+        text = str(self.model.tokenizer.decode(kept))
         cut = bool(self.end_text) and self.end_text in text
         if cut:
             text = text.partition(self.end_text)[0]
@@ -203,7 +203,5 @@ def _eos_ids(model: SALMONN) -> list[int]:
         if eos is not None:
             return [eos] if isinstance(eos, int) else list(eos)
     if model.tokenizer.eos_token_id is None:
-        raise SalmonnError(
-            "the language model names no end-of-sequence token: set eos_token_id in its config.json"
-        )
+        raise SalmonnError("the language model names no end-of-sequence token: set eos_token_id in its config.json")
     return [model.tokenizer.eos_token_id]

@@ -75,9 +75,7 @@ class SALMONN(nn.Module):
         self.max_txt_len = max_txt_len
 
     @classmethod
-    def from_config(
-        cls, config: Config, *, device: torch.device, dtype: torch.dtype, train: bool = False
-    ) -> "SALMONN":
+    def from_config(cls, config: Config, *, device: torch.device, dtype: torch.dtype, train: bool = False) -> "SALMONN":
         """Load every part of a configuration, then its checkpoint.
 
         Args:
@@ -152,8 +150,8 @@ class SALMONN(nn.Module):
         before, after = split_at_audio(prompt)
         bos = self.tokenizer.bos_token_id
         head = ([] if bos is None else [bos]) + self.token_ids(before)
-        parts = [self._embed_ids(head), speech.to(self._llm_dtype()), self._embed_ids(self.token_ids(after))]
-        return torch.cat(parts)
+        embedded = self._embed_ids(head)
+        return torch.cat([embedded, speech.to(embedded.dtype), self._embed_ids(self.token_ids(after))])
 
     def loss(self, speech: Tensor, prompts: Sequence[str], targets: Sequence[str]) -> LossOutput:
         """Cross-entropy of the targets, each followed by the end symbol.
@@ -192,9 +190,7 @@ class SALMONN(nn.Module):
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
         """Released name -> parameter, for every parameter that is trained."""
         return {
-            released_name(name): parameter
-            for name, parameter in self.named_parameters()
-            if parameter.requires_grad
+            released_name(name): parameter for name, parameter in self.named_parameters() if parameter.requires_grad
         }
 
     def trained_state_dict(self) -> dict[str, Tensor]:
@@ -202,7 +198,7 @@ class SALMONN(nn.Module):
         return {released_name(name): self.get_parameter(name).detach() for name in self._trained_names()}
 
     def _trained_names(self) -> list[str]:
-        """Our names of what a checkpoint holds: all but the pretrained encoders and the language model's own weights."""
+        """Our names of what a checkpoint holds: all but the encoders and the language model's own weights."""
         frozen = ("speech_encoder.whisper.", "speech_encoder.beats.")
         return [
             name
@@ -235,11 +231,10 @@ class SALMONN(nn.Module):
         return ids[:room] + end, len(ids) > room
 
     def _embed_ids(self, ids: list[int]) -> Tensor:
-        embedding = self.llm.get_input_embeddings()
-        return embedding(torch.tensor(ids, dtype=torch.int64, device=embedding.weight.device))
-
-    def _llm_dtype(self) -> torch.dtype:
-        return self.llm.get_input_embeddings().weight.dtype
+        # Called as a module, not indexed: some models scale their embeddings there.
+        embedding: Any = self.llm.get_input_embeddings()
+        embedded: Tensor = embedding(torch.tensor(ids, dtype=torch.int64, device=embedding.weight.device))
+        return embedded
 
 
 def _load_speech_encoder(
@@ -247,9 +242,7 @@ def _load_speech_encoder(
 ) -> SpeechEncoder:
     """Load both encoders and lay an untrained bridge over them."""
     whisper = components.load_whisper_encoder(parts.whisper_path, device=device, dtype=dtype, token=token)
-    beats = (
-        components.load_beats(Path(parts.beats_path), device=device, dtype=dtype) if parts.beats_path else None
-    )
+    beats = components.load_beats(Path(parts.beats_path), device=device, dtype=dtype) if parts.beats_path else None
     extractor = components.load_front_end_extractor(parts.whisper_path, token)
     width = whisper.config.d_model + (beats.config.encoder_embed_dim if beats else 0)
     windows = Windows.from_seconds(length=parts.second_per_window, stride=parts.second_stride)

@@ -114,8 +114,9 @@ class SpeechEncoder(nn.Module):
         windows = frames if self.windows is None else self._cut(frames, self.windows)
         queries = self.query_tokens.expand(windows.shape[0], -1, -1)
         attended = self.qformer(query_embeds=queries, encoder_hidden_states=windows).last_hidden_state
-        # [B x W, Q, Dq] -> [B, W x Q, H]
-        return self.projection(attended).reshape(batch, -1, self.projection.out_features)
+        projected: Tensor = self.projection(attended)
+        # [B x W, Q, H] -> [B, W x Q, H]
+        return projected.reshape(batch, -1, self.projection.out_features)
 
     def fuse(self, encoded: Encoded) -> Tensor:
         """Normalise both streams and lay them side by side: -> [B, T, Dw + Db].
@@ -123,7 +124,7 @@ class SpeechEncoder(nn.Module):
         BEATs' places past a clip's own tokens become exact zeros after the norm, which is what a clip alone has there.
         """
         dtype = self.ln_speech.weight.dtype
-        speech = self.ln_speech(encoded.whisper.to(dtype))
+        speech: Tensor = self.ln_speech(encoded.whisper.to(dtype))
         if self.ln_audio is None:
             return speech
         audio = self.ln_audio(encoded.beats.to(dtype))
