@@ -7,10 +7,12 @@ used is an AudioError that names it; no other audio ever takes its place.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import logging
 import math
 import os
+import re
 import struct
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -58,7 +60,7 @@ class AudioFacts:
     """What a header says.
 
     Attributes:
-        seconds: length; infinite where the header does not say.
+        seconds: length; infinite where the header does not say and it is above the limit.
         sampling_rate: in Hz.
         channels: how many; the first one is used.
         longer_than_limit: whether the end will be cut off.
@@ -73,7 +75,7 @@ class AudioFacts:
 
 
 def check_audio(path: Path) -> AudioFacts:
-    """Read a file's header.
+    """Read a file's header; a stream whose header does not know its length is decoded up to 31 s.
 
     Raises:
         AudioError: it is missing, no regular file, no audio, empty, or of a rate or channel count out of
@@ -82,7 +84,8 @@ def check_audio(path: Path) -> AudioFacts:
     with _opened(path) as (sound, head):
         seconds = sound.frames / sound.samplerate
         if seconds > _UNBELIEVABLE_SECONDS:
-            seconds = math.inf
+            frames = len(_read_first_channel(sound, path))
+            seconds = frames / sound.samplerate if frames < _READ_SECONDS * sound.samplerate else math.inf
         return AudioFacts(
             seconds=seconds,
             sampling_rate=sound.samplerate,
@@ -123,9 +126,7 @@ def load_audio(path: Path, sampling_rate: int) -> NDArray[np.float32]:
     return _resampled(wave, rate, sampling_rate)[: MAX_SECONDS * sampling_rate]
 
 
-def read_ahead(
-    paths: Sequence[Path], sampling_rate: int, workers: int
-) -> Iterator[NDArray[np.float32] | AudioError]:
+def read_ahead(paths: Sequence[Path], sampling_rate: int, workers: int) -> Iterator[NDArray[np.float32] | AudioError]:
     """Load files in threads while earlier ones are used.
 
     Args:
@@ -176,9 +177,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, bytes]]:
         raise _failed(path, reason(error)) from error
     with file:
         head = file.read(512)
-        os.lseek(
-            file.fileno(), 0, os.SEEK_SET
-        )  # the buffer's own seek would leave the descriptor where it is
+        os.lseek(file.fileno(), 0, os.SEEK_SET)  # the buffer's own seek would leave the descriptor where it is
         problem = _known_problem(head)
         if problem:
             raise _failed(path, problem)
@@ -213,11 +212,9 @@ def _described(error: Exception, head: bytes) -> str:
     if "ormat not recognised" not in text:
         return f"cannot be decoded: {text}"
     with contextlib.suppress(UnicodeDecodeError):
-        # The head may end inside a character.
-        if (
-            head[: len(head) - 4 if len(head) == 512 else None].decode("utf-8").isprintable()
-            or head.isascii()
-        ):
+        # Incremental, because the head may end inside a character.
+        text_head = codecs.getincrementaldecoder("utf-8")().decode(head)
+        if not re.search(r"[\x00-\x08\x0e-\x1f]", text_head):
             return "is text, not audio"
     return "is not audio in a format that can be read (WAV, FLAC, OGG, Opus, MP3, ...)"
 
