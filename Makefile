@@ -1,0 +1,29 @@
+VENV ?= .venv
+PYTHON ?= python3
+READY := $(VENV)/.ready
+BIN := $(VENV)/bin
+
+.PHONY: demo test check train-nano
+
+demo: $(READY)  ## Run the four modes on data/sample with the nano model and validate both submissions.
+	@for mode in valid_asr valid_aac submission_asr submission_aac; do $(BIN)/python evaluate_salmonn.py --mode $$mode --output-dir demo_results || exit 1; done
+	@for csv in demo_results/submission_results/*.csv; do echo $$csv; $(BIN)/python submission_validator.py $$csv || exit 1; done
+	@echo "Everything is in demo_results/:" && ls -d demo_results/*/*
+
+test: $(VENV)/.ready-dev  ## Run every test of the evaluator and the trainer.
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.ready-dev  ## Check format, lint and types.
+	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
+
+train-nano: $(READY)  ## Make the nano model anew (needs espeak-ng).
+	cd audiolm-trainer && $(abspath $(BIN))/python -m nano.make_nano
+
+$(READY): requirements.txt pyproject.toml audiolm-trainer/pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -r requirements.txt
+	touch $@
+
+$(VENV)/.ready-dev: $(READY)
+	$(BIN)/python -m pip install -e ".[dev]"
+	touch $@
