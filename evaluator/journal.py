@@ -1,7 +1,8 @@
 """predictions.jsonl: one line for each answer, written the moment it is there.
 
-In: Prediction values, in the order in which the model finishes them. Out: a JSON Lines file that a run which dies in
-the middle leaves behind with every answer it had. Everything after predicting (CSV, scores, report) can start from it.
+In: Prediction values, in the order in which the model finishes them. Out: a JSON Lines file that a run which
+dies in the middle leaves behind with every answer it had. Everything after predicting (CSV, scores, report)
+can start from it.
 """
 
 import dataclasses
@@ -26,7 +27,8 @@ class Prediction:
         task: its task label, for example "asr".
         text: what the model said, untouched; "" where the clip failed.
         num_tokens: how many tokens the model generated.
-        finish_reason: "stop", "length" (the token limit cut the text off) or "error" (no answer; see `error`).
+        finish_reason: "stop", "length" (the token limit cut the text off) or "error" (no answer; see
+            `error`).
         audio_seconds: length of the waveform that the model was given, in seconds; 0.0 where the clip failed.
         seconds: from the moment the model pulled the request to its answer.
         error: why there is no answer, or None.
@@ -57,7 +59,8 @@ class Journal:
         """
         self.path = path
         try:
-            # Unbuffered: a record is one write to the operating system, so whole lines only are left by a dying process.
+            # Unbuffered: a record is one write to the operating system, so whole lines only are left by a
+            # dying process.
             self._file: BinaryIO = path.open("xb", buffering=0)
         except OSError as error:
             raise JournalError(f"Cannot create {path}: {error.strerror}.") from error
@@ -74,7 +77,8 @@ class Journal:
         """Write one prediction as one line, handed to the operating system before this returns.
 
         Raises:
-            JournalError: if the line cannot be written in full (a full disk); a part of a line is cut off again.
+            JournalError: if the line cannot be written in full (a full disk); a part of a line is cut off
+                again.
         """
         # A lone surrogate has no UTF-8; its backslash form is JSON's own escape, so it reads back as it was.
         record = json.dumps(dataclasses.asdict(prediction), ensure_ascii=False)

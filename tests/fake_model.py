@@ -26,7 +26,7 @@ def heard(request: Request) -> str:
 
 @dataclass
 class EchoLM:
-    """Answers in batches, each batch backwards, so that the order of answers is never that of the requests."""
+    """Answers in batches, each backwards, so that the order of answers is not that of the requests."""
 
     say: Callable[[Request], str] = heard
     batch_size: int = 3
@@ -65,7 +65,9 @@ class FakeProvider:
     )
     problems: list[tuple[str, str]] = field(default_factory=list)
     loads: list[tuple[dict[str, Any], str]] = field(default_factory=list)
-    __name__: str = "fakelm"
+
+    def __post_init__(self) -> None:
+        self.__name__ = "fakelm"
 
     def load_model(self, config: Mapping[str, Any], device: str) -> Any:
         """Hand over the model, or raise it if it is an error."""

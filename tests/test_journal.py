@@ -75,8 +75,8 @@ def test_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
     try:
         with Journal(path) as journal:
             resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-            with pytest.raises(JournalError, match="Cannot write"):
-                for written in range(100):  # noqa: B007 - how many went through is what is compared
+            with pytest.raises(JournalError, match="Cannot write"):  # noqa: PT012 - how many fit is asked
+                for written in range(100):
                     journal.append(replace(FIRST, index=written))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -111,5 +111,5 @@ def test_every_bad_line_is_named(tmp_path: Path) -> None:
 
 
 def test_missing_file_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(JournalError, match="Cannot read .*No such file"):
+    with pytest.raises(JournalError, match=r"Cannot read .*No such file"):
         read_journal(tmp_path / "none.jsonl")

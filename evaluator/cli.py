@@ -1,0 +1,224 @@
+"""The commands: `audiolm-evaluator` (validate, setup-metrics), and evaluating with a model package.
+
+In: command lines. Out: results on standard output, progress and problems on standard error, and the exit
+codes 0 (ok), 1 (a failed check, failed rows, failed scoring), 2 (usage or config), 3 (data), 4 (model), 130
+and 143 (signals).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import click
+
+from evaluator.session import session
+from evaluator.setup_cli import setup_metrics_command
+from evaluator.tasks import MODES, TASKS, Mode
+from evaluator.validate_cli import validate_command
+
+if TYPE_CHECKING:
+    from evaluator.config import Config
+    from evaluator.conformance import Check
+    from evaluator.model import ModelProvider
+
+_EXAMPLES = """\
+\b
+Examples:
+  valid_asr       transcribe, score WER and CER
+    python {program} --mode valid_asr
+  valid_aac       caption, score CIDEr-D, SPIDEr and more
+    python {program} --mode valid_aac --device cuda:0
+  submission_asr  transcribe for a submission; the annotation needs no texts
+    python {program} --mode submission_asr --cfg-path my_config.yaml
+  submission_aac  caption for a submission
+    python {program} --mode submission_aac --options run.batch_size_eval=4 generate.num_beams=1
+  the contract    check that a model of your own keeps it
+    python {program} --check
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Arguments:
+    """What was typed, after the deprecated flags became a mode."""
+
+    mode: Mode | None
+    cfg_path: Path
+    options: tuple[str, ...]
+    device: str | None
+    output_dir: str | None
+    check: bool
+    notices: tuple[str, ...]
+
+
+class _ManyValues(click.Command):
+    """A command whose --options takes every value up to the next flag: `--options a.b=1 c.d=2 --mode valid_asr`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Spread the values, then parse as usual."""
+        return super().parse_args(ctx, spread_values(args, "--options"))
+
+
+def spread_values(args: Sequence[str], flag: str) -> list[str]:
+    """Repeat a flag before each of its values.
+
+    Example: `["--options", "a=1", "b=-2", "--mode", "x"]` -> `["--options", "a=1", "--options", "b=-2",
+        "--mode", "x"]`.
+    A value ends the list if it looks like a flag; a negative number does not.
+    """
+    spread: list[str] = []
+    inside = False
+    for position, arg in enumerate(args):
+        is_flag = arg.startswith("-") and not arg[1:2].isdigit() and not arg.startswith("-.")
+        if is_flag:
+            inside = arg == flag
+            if not inside or position + 1 == len(args):
+                spread.append(arg)
+        else:
+            spread.extend([flag, arg] if inside else [arg])
+    return spread
+
+
+def chosen_mode(mode: str | None, task: str | None, *, skip_scoring: bool) -> tuple[Mode | None, tuple[str, ...]]:
+    """The mode that was asked for, and notices about deprecated flags.
+
+    The deprecated flags mean what their names say: `--task asr` is valid_asr, with `--skip_scoring`
+    submission_asr.
+
+    Raises:
+        click.UsageError: if --mode and the deprecated flags contradict each other, or --skip_scoring stands
+        alone.
+    """
+    if task is None and not skip_scoring:
+        return cast("Mode | None", mode), ()
+    if task is None:
+        if mode is None:
+            raise click.UsageError("--skip_scoring needs --task; better: --mode " + " or ".join(MODES[:2]))
+        task = mode.partition("_")[2]
+    meant = f"{'submission' if skip_scoring else 'valid'}_{task}"
+    if mode is not None and mode != meant and (skip_scoring or not mode.endswith(f"_{task}")):
+        raise click.UsageError(f"--mode {mode} contradicts the deprecated flags, which mean --mode {meant}.")
+    chosen = mode or meant
+    return cast("Mode", chosen), (f"--task and --skip_scoring are deprecated; this is --mode {chosen}.",)
+
+
+def build_evaluate_command(
+    provider: "ModelProvider", *, default_config: Path, program: str = "evaluate_salmonn.py"
+) -> click.Command:
+    """Make the evaluate command of a model package.
+
+    Args:
+        provider: the model package; only `load_model` is a must (see evaluator/model.py).
+        default_config: default of --cfg-path.
+        program: the script's name, for the examples of --help.
+
+    Returns:
+        click.Command: to be called as the script's main.
+    """
+
+    @click.command(cls=_ManyValues, epilog=_EXAMPLES.format(program=program))
+    @click.option("--mode", type=click.Choice(MODES), help="What to run (see the examples below).")
+    @click.option(
+        "--cfg-path",
+        "--cfg_path",
+        type=click.Path(path_type=Path),
+        default=default_config,
+        show_default=str(default_config.parent.name + "/" + default_config.name),
+        help="The YAML configuration.",
+    )
+    @click.option(
+        "--options",
+        multiple=True,
+        metavar="KEY=VALUE ...",
+        help="Override settings: --options run.batch_size_eval=4 generate.num_beams=1",
+    )
+    @click.option("--device", help="auto, cpu, cuda or cuda:1; overrides run.device.")
+    @click.option("--output-dir", "--output_dir", help="Where results go; overrides run.output_dir.", metavar="FOLDER")
+    @click.option("--check", is_flag=True, help="Check the model's contract on made-up audio, and end.")
+    @click.option("--task", type=click.Choice([task.name for task in TASKS]), help="Deprecated: use --mode.")
+    @click.option("--skip_scoring", "--skip-scoring", is_flag=True, help="Deprecated: use --mode.")
+    def evaluate_command(
+        mode: str | None,
+        cfg_path: Path,
+        options: tuple[str, ...],
+        device: str | None,
+        output_dir: str | None,
+        check: bool,
+        task: str | None,
+        skip_scoring: bool,
+    ) -> None:
+        """Run a model over an annotation: a CSV in submission modes, a CSV and scores in valid modes."""
+        chosen, notices = chosen_mode(mode, task, skip_scoring=skip_scoring)
+        if chosen is None and not check:
+            raise click.UsageError(f"--mode is required: one of {', '.join(MODES)}.")
+        arguments = _Arguments(chosen, cfg_path, options, device, output_dir, check, notices)
+        raise SystemExit(_run(provider, arguments))
+
+    return evaluate_command
+
+
+def _run(provider: "ModelProvider", arguments: _Arguments) -> int:
+    """Load the config, then check or evaluate; returns the exit code."""
+    with session(provider) as current:
+        # Below this line imports cost seconds; --help and usage errors never get here.
+        from evaluator.config import load_config
+
+        for notice in arguments.notices:
+            current.say(f"Note: {notice}")
+        config = load_config(
+            arguments.cfg_path,
+            arguments.options,
+            device=arguments.device,
+            output_dir=arguments.output_dir,
+            check_extra=getattr(provider, "check_config", None),
+        )
+        current.redact.add_from(config)
+        if arguments.check:
+            return _check(provider, config, arguments.mode)
+        return _evaluate(provider, config, cast("Mode", arguments.mode))
+
+
+def _evaluate(provider: "ModelProvider", config: "Config", mode: Mode) -> int:
+    from evaluator.evaluate import evaluate
+    from evaluator.report import summarize
+    from evaluator.session import ProgressBar
+
+    with ProgressBar() as progress:
+        result = evaluate(provider, config, mode, progress=progress)
+    click.echo("\n".join(summarize(result)))
+    return result.exit_code
+
+
+def _check(provider: "ModelProvider", config: "Config", mode: Mode | None) -> int:
+    from evaluator.conformance import check_model
+    from evaluator.evaluate import load_model
+    from evaluator.preflight import known_tasks
+
+    tasks = known_tasks(provider, config)
+    first = [label for task in TASKS if mode is None or mode.endswith(task.name) for label in task.labels]
+    ordered = dict(sorted(tasks.items(), key=lambda item: item[0] not in first))
+    checks = check_model(load_model(provider, config), ordered)
+    click.echo("\n".join(_check_lines(checks)))
+    return 0 if all(check.passed for check in checks) else 1
+
+
+def _check_lines(checks: "Iterable[Check]") -> list[str]:
+    checks = list(checks)
+    width = max(len(check.name) for check in checks)
+    lines = []
+    for check in checks:
+        mark = "ok    " if check.passed else "FAILED"
+        lines.append(f"{mark}  {check.name:{width}}  {check.detail}")
+    failed = sum(not check.passed for check in checks)
+    verdict = f"{failed} of {len(checks)} checks failed." if failed else "The model keeps the contract."
+    return [*lines, verdict]
+
+
+@click.group()
+@click.version_option(package_name="audiolm-evaluator")
+def main() -> None:
+    """Validate submissions, and set up what the metrics need."""
+
+
+main.add_command(validate_command, "validate")
+main.add_command(setup_metrics_command, "setup-metrics")

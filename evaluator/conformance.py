@@ -1,0 +1,212 @@
+"""check_model(): runs the contract of evaluator/model.py on made-up audio, before GPU hours go into a fork.
+
+In: a loaded model and the task labels it knows. Out: one Check for each promise: does the model survive
+silence, a tenth of a second and 31 s; is a clip's text the same alone, in company, in another order and
+beside other tasks; is there one well-formed answer for each request. Whether text was lower-cased cannot be
+seen from outside and is not checked.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluator.errors import ContractError
+from evaluator.model import Answer, AudioLM, Request
+from evaluator.predict import checked_answer, checked_sampling_rate
+
+# What a model that is wrong raises. Memory, files, signals and exits are not the model's promises and pass
+# through.
+MODEL_FAULTS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ContractError,
+    LookupError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+QUESTION = "What do you hear?"
+_SPECIAL_TOKEN = re.compile(r"<\|[^<>|]{1,40}\|>|</?s>|<unk>|<pad>|\[PAD\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One promise: its name, whether the model keeps it, and what was seen."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Clip:
+    name: str
+    audio: NDArray[np.float32]
+
+
+def check_model(model: AudioLM, tasks: Mapping[str, bool]) -> list[Check]:
+    """Check what a model promises.
+
+    Args:
+        model: a loaded model.
+        tasks: the task labels it knows -> whether their prompt needs a question; at least one.
+
+    Returns:
+        list[Check]: in a fixed order. A model without a usable sampling rate gets that one check only.
+    """
+    try:
+        rate = checked_sampling_rate(model)
+    except ContractError as error:
+        return [Check("sampling rate", False, error.message)]
+    checks = [Check("sampling rate", True, f"{rate} Hz")]
+    clips = _clips(rate)
+    requests = _requests(clips, [_first(tasks)])
+    alone: dict[int, Answer] = {}
+    for clip, request in zip(clips, requests, strict=True):
+        checks.append(_checked(f"{clip.name}, alone", partial(_alone, model, request, alone)))
+    if len(alone) < len(requests):
+        return [*checks, Check("comparisons", False, "left out, because clips failed alone")]
+    checks += [
+        _checked("no requests", lambda: _nothing(model)),
+        _checked("one and many", lambda: _together(model, requests, alone)),
+        _checked("another order", lambda: _together(model, requests[::-1], alone)),
+        _checked("the same again", lambda: _together(model, requests, alone)),
+        _checked("any index", lambda: _renumbered(model, requests, alone)),
+        _checked("mixed tasks", lambda: _mixed(model, clips, tasks)),
+        _checked("no special tokens", lambda: _no_special_tokens(alone.values())),
+    ]
+    return checks
+
+
+def _clips(rate: int) -> list[_Clip]:
+    """Made-up clips of lengths that break padding: silence, a tenth of a second, odd lengths, beyond 30 s."""
+    random = np.random.default_rng(0)
+
+    def noise(seconds: float) -> NDArray[np.float32]:
+        return (0.1 * random.standard_normal(round(seconds * rate))).astype(np.float32)
+
+    def tone(seconds: float, hertz: float) -> NDArray[np.float32]:
+        time = np.arange(round(seconds * rate)) / rate
+        return (0.3 * np.sin(2 * np.pi * hertz * time)).astype(np.float32)
+
+    return [
+        _Clip("1 s of silence", np.zeros(rate, dtype=np.float32)),
+        _Clip("0.1 s of noise", noise(0.1)),
+        _Clip("31 s of noise", noise(31.0)),
+        _Clip("3.17 s of a tone", tone(3.17, 440.0)),
+        _Clip("1.01 s of a tone", tone(1.01, 1000.0)),
+        _Clip("7.3 s of noise", noise(7.3)),
+    ]
+
+
+def _first(tasks: Mapping[str, bool]) -> tuple[str, bool]:
+    return next(iter(tasks.items()))
+
+
+def _requests(clips: Sequence[_Clip], tasks: Sequence[tuple[str, bool]]) -> list[Request]:
+    """One request for each clip, the tasks in turn."""
+    requests = []
+    for index, clip in enumerate(clips):
+        label, needs_question = tasks[index % len(tasks)]
+        requests.append(Request(index, clip.audio, label, QUESTION if needs_question else ""))
+    return requests
+
+
+def _checked(name: str, run: Callable[[], str]) -> Check:
+    """Run one check; what the model raises is its result."""
+    try:
+        return Check(name, True, run())
+    except _BrokenPromiseError as broken:
+        return Check(name, False, str(broken))
+    except MODEL_FAULTS as error:
+        text = error.message if isinstance(error, ContractError) else f"{type(error).__name__}: {error}"
+        return Check(name, False, text)
+
+
+class _BrokenPromiseError(Exception):
+    """A promise that was not kept."""
+
+
+def _answers(model: AudioLM, requests: Sequence[Request]) -> dict[int, Answer]:
+    """The answers by index.
+
+    Raises:
+        ContractError: if they are not one well-formed answer for each request.
+    """
+    asked = {request.index for request in requests}
+    answers: dict[int, Answer] = {}
+    for given in model.generate(iter(requests)):
+        answer = checked_answer(given)
+        if answer.index not in asked:
+            raise ContractError(f"The model answered index {answer.index}, which no request has.")
+        if answer.index in answers:
+            raise ContractError(f"The model answered index {answer.index} more than once.")
+        answers[answer.index] = answer
+    if len(answers) < len(asked):
+        raise ContractError(f"The model left index {sorted(asked - set(answers))} unanswered.")
+    return answers
+
+
+def _alone(model: AudioLM, request: Request, alone: dict[int, Answer]) -> str:
+    audio = request.audio.copy()
+    alone.update(_answers(model, [request]))
+    if not np.array_equal(audio, request.audio):
+        raise _BrokenPromiseError("the model changed the audio it was given")
+    return _brief(alone[request.index].text)
+
+
+def _nothing(model: AudioLM) -> str:
+    _answers(model, [])
+    return "no answers"
+
+
+def _together(model: AudioLM, requests: Sequence[Request], alone: Mapping[int, Answer]) -> str:
+    """Compare the texts of requests asked together with those asked alone."""
+    answers = _answers(model, requests)
+    return _equal({index: answers[index].text for index in alone}, alone)
+
+
+def _renumbered(model: AudioLM, requests: Sequence[Request], alone: Mapping[int, Answer]) -> str:
+    """Indices are names, not positions: they may be any, in any order."""
+    offset = 1000
+    answers = _answers(model, [request._replace(index=offset - request.index) for request in requests])
+    return _equal({index: answers[offset - index].text for index in alone}, alone)
+
+
+def _equal(texts: Mapping[int, str], alone: Mapping[int, Answer]) -> str:
+    different = [index for index in sorted(alone) if texts[index] != alone[index].text]
+    if different:
+        index = different[0]
+        raise _BrokenPromiseError(
+            f"{len(different)} of {len(alone)} texts differ from the clip's text alone, "
+            f"the first at index {index}: {_brief(texts[index])}, alone {_brief(alone[index].text)}"
+        )
+    return f"{len(alone)} texts equal"
+
+
+def _mixed(model: AudioLM, clips: Sequence[_Clip], tasks: Mapping[str, bool]) -> str:
+    """Ask clips of all tasks together and each alone."""
+    if len(tasks) < 2:
+        return "not applicable: the model knows one task"
+    requests = _requests(clips, list(tasks.items()))
+    alone = {request.index: _answers(model, [request])[request.index] for request in requests}
+    return _together(model, requests, alone)
+
+
+def _no_special_tokens(answers: Iterable[Answer]) -> str:
+    """Look for what tokenizers write for tokens that are not text."""
+    found = sorted({token for answer in answers for token in _SPECIAL_TOKEN.findall(answer.text)})
+    if found:
+        raise _BrokenPromiseError(f"texts contain {', '.join(found)}")
+    return "none seen"
+
+
+def _brief(text: str) -> str:
+    shown = repr(text)
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."

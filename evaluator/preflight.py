@@ -1,0 +1,204 @@
+"""Everything that can be wrong before a model is loaded, found before a model is loaded.
+
+In: a validated config and the model package, of which only its light questions are asked. Out: the samples,
+what their audio headers say, and notices; or one error that lists every problem of the annotation, the audio
+and the output folder.
+"""
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from evaluator import scoring
+from evaluator.annotation import Sample, load_annotation
+from evaluator.audio import MAX_SECONDS, AudioFacts, check_audio
+from evaluator.config import Config
+from evaluator.errors import AnnotationError, AudioError, AudioLMError, ConfigError, Problem
+from evaluator.model import ModelProvider
+from evaluator.tasks import TASKS, Mode, Task, is_scored, task_of
+
+_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """What is known before the model is loaded.
+
+    Attributes:
+        task: what the mode scores.
+        annotation: the annotation file.
+        samples: its rows.
+        cut: how many clips are longer than the audio limit.
+        unreadable: how many clips cannot be read (only with `run.on_audio_error: record`; otherwise it is an
+            error).
+        notices: what the user should know, in sentences.
+    """
+
+    task: Task
+    annotation: Path
+    samples: tuple[Sample, ...]
+    cut: int
+    unreadable: int
+    notices: tuple[str, ...]
+
+
+class _Headers:
+    """Reads audio headers, each file once, and remembers them."""
+
+    def __init__(self, *, tolerant: bool) -> None:
+        self.tolerant = tolerant
+        self.facts: dict[Path, AudioFacts] = {}
+        self.errors: dict[Path, AudioError] = {}
+
+    def __call__(self, path: Path) -> str | None:
+        """The problem of a file in a sentence; None if it has none or if problems are only recorded."""
+        if path not in self.facts and path not in self.errors:
+            try:
+                self.facts[path] = check_audio(path)
+            except AudioError as error:
+                self.errors[path] = error
+        found = self.errors.get(path)
+        return None if found is None or self.tolerant else found.message
+
+
+def preflight(provider: ModelProvider, config: Config, mode: Mode) -> Preflight:
+    """Check everything that needs no model.
+
+    Args:
+        provider: the model package.
+        config: the validated config.
+        mode: what will be run.
+
+    Returns:
+        Preflight: samples and notices.
+
+    Raises:
+        AudioLMError: with every problem; a ConfigError, or an AnnotationError if rows or clips are wrong.
+    """
+    task = task_of(mode)
+    headers = _Headers(tolerant=config.run.on_audio_error == "record")
+    errors: list[AudioLMError] = []
+    samples: list[Sample] = []
+    annotation = config.annotation_path(task)
+    load = partial(
+        load_annotation,
+        annotation,
+        prefix=config.datasets.prefix,
+        mode=mode,
+        known_tasks=known_tasks(provider, config),
+    )
+    _read_headers(headers, _paths(load), workers=config.run.num_workers)
+    try:
+        samples = load(check_audio=headers)
+    except AnnotationError as error:
+        errors.append(error)
+    unwritable = check_output_folder(Path(config.run.output_dir))
+    if unwritable is not None:
+        problem = Problem(f"{config.locate('run.output_dir')}: run.output_dir", unwritable)
+        errors.append(ConfigError("The results cannot be written.", [problem]))
+    notices = [*config.notices, *_audio_notices(headers, samples)]
+    try:
+        notices += scoring.preflight(task, config.scoring) if is_scored(mode) else []
+    except ConfigError as error:
+        errors.append(error)
+    if errors:
+        raise _joined(errors)
+    return Preflight(
+        task=task,
+        annotation=annotation,
+        samples=tuple(samples),
+        cut=sum(facts.longer_than_limit for facts in _facts_of(headers, samples)),
+        unreadable=sum(sample.path in headers.errors for sample in samples),
+        notices=tuple(notices),
+    )
+
+
+def known_tasks(provider: ModelProvider, config: Config) -> dict[str, bool]:
+    """The task labels that may stand in an annotation -> whether their prompt needs a question.
+
+    They are the model package's where it offers `tasks(config)`, and otherwise those that can be scored.
+
+    Raises:
+        ConfigError: if the model package cannot say, because its prompt file is wrong for example.
+    """
+    tasks = getattr(provider, "tasks", None)
+    if tasks is None:
+        return {label: False for task in TASKS for label in task.labels}
+    try:
+        found: Mapping[str, bool] = tasks(config.mapping())
+    except AudioLMError:
+        raise
+    except Exception as error:  # the model package is foreign code: its own error types are not known here
+        raise ConfigError(f"The model package cannot list its tasks: {error}") from error
+    return dict(found)
+
+
+def check_output_folder(folder: Path) -> str | None:
+    """Make the folder and try to write into it: None, or what is wrong in a sentence."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return None
+    except OSError as error:
+        return f"{folder} cannot be written: {error.strerror}; choose another folder (--output-dir)"
+
+
+def _paths(load: Callable[..., list[Sample]]) -> list[Path]:
+    """The audio files of an annotation, of its good rows where it has bad ones."""
+    paths: dict[Path, None] = {}
+
+    def collect(path: Path) -> None:
+        paths.setdefault(path)
+
+    # What is wrong with the rows is reported by the pass that also knows the audio.
+    with contextlib.suppress(AnnotationError):
+        load(check_audio=collect)
+    return list(paths)
+
+
+def _read_headers(headers: _Headers, paths: Sequence[Path], *, workers: int) -> None:
+    """Read the headers of all files in threads: on a network disk they cost waiting, not work."""
+    pool = ThreadPoolExecutor(max_workers=max(1, workers))
+    try:
+        for _ in pool.map(headers, paths):
+            pass
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _facts_of(headers: _Headers, samples: Iterable[Sample]) -> list[AudioFacts]:
+    """The header of each sample's clip, of those that have one."""
+    return [headers.facts[sample.path] for sample in samples if sample.path in headers.facts]
+
+
+def _audio_notices(headers: _Headers, samples: Sequence[Sample]) -> list[str]:
+    """What headers say that is no error: recorded unreadable clips, clips to be cut, doubtful files."""
+    notices = []
+    unreadable = [sample.id for sample in samples if sample.path in headers.errors]
+    if unreadable:
+        notices.append(f"{_clips(unreadable)} cannot be read; their rows will say so.")
+    cut = [s.id for s in samples if s.path in headers.facts and headers.facts[s.path].longer_than_limit]
+    if cut:
+        notices.append(f"{_clips(cut)} are longer than {MAX_SECONDS} s; the model hears the beginning.")
+    notices.extend(
+        f"{str(path)!r} {facts.warning}." for path, facts in headers.facts.items() if facts.warning is not None
+    )
+    return notices
+
+
+def _clips(ids: Sequence[str]) -> str:
+    """["test0001", "test0004"] -> '2 clip(s) (test0001, test0004)'; at most five are named."""
+    named = ", ".join([*ids[:_NAMED], *(["..."] if len(ids) > _NAMED else [])])
+    return f"{len(ids)} clip(s) ({named})"
+
+
+def _joined(errors: Sequence[AudioLMError]) -> AudioLMError:
+    """One error with the problems of all; its kind, and with it the exit code, is the first one's."""
+    if len(errors) == 1:
+        return errors[0]
+    problems = [problem for error in errors for problem in error.problems or (Problem("", error.message),)]
+    return type(errors[0])(f"The run cannot start, there are {len(problems)} problems:", problems)

@@ -1,0 +1,174 @@
+"""What a run is told as: the summary for one screen, and scores.json.
+
+In: an EvaluationResult or Scores. Out: lines of text without control characters, and a JSON file. Nothing is
+computed here and nothing is printed: a score that is not there stays "unavailable", with the reason.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from evaluator.run_record import EvaluationResult, write_json
+from evaluator.scoring import Scores
+from evaluator.tasks import task_of
+
+# How the field writes the names.
+_TITLES = {
+    "wer": "WER",
+    "cer": "CER",
+    "spider": "SPIDEr",
+    "cider_d": "CIDEr-D",
+    "spice": "SPICE",
+    "bleu_1": "BLEU-1",
+    "bleu_2": "BLEU-2",
+    "bleu_3": "BLEU-3",
+    "bleu_4": "BLEU-4",
+    "rouge_l": "ROUGE-L",
+    "meteor": "METEOR",
+}
+# Error rates and what they count.
+_COUNTED = {"wer": "word", "cer": "character"}
+_SHOWN_FAILURES = 5
+_LABEL_WIDTH = 16
+_GIBIBYTE = 1 << 30
+
+
+def summarize(result: EvaluationResult) -> list[str]:
+    """Tell a run in lines for one screen.
+
+    Args:
+        result: a finished run.
+
+    Returns:
+        list[str]: lines without line ends: what was run, rows by what became of them, scores with their
+        protocols, speed, memory, and where everything is.
+    """
+    counts = result.counts
+    checkpoint = f", checkpoint {result.checkpoint}" if result.checkpoint else ""
+    lines = [
+        f"{result.mode}: {task_of(result.mode).title}",
+        _line("model", f"{result.model}{checkpoint}"),
+        _line("rows", str(counts.rows)),
+        _line("failed", str(counts.failed)),
+        *_failure_lines(result),
+        _line("empty", str(counts.empty)),
+        _line("cut at 30 s", str(counts.cut)),
+        _line("hit max length", str(counts.hit_max_length)),
+    ]
+    if result.scoring_error is not None:
+        lines.append(_line("scores", f"none: {result.scoring_error}"))
+    if result.scores is not None:
+        lines += score_lines(result.scores)
+    return [
+        *lines,
+        _line("speed", _speed(result)),
+        _line("peak memory", _memory(result)),
+        _line("CSV", str(result.csv_path)),
+        _line("folder", str(result.folder)),
+    ]
+
+
+def score_lines(scores: Scores) -> list[str]:
+    """Tell scores in lines: a line for each metric, counts of errors, and each protocol once.
+
+    Args:
+        scores: what was scored.
+
+    Returns:
+        list[str]: error rates in percent, other metrics as they are with their scale; a metric that is not there says
+        "unavailable", why, and what to do.
+    """
+    lines = []
+    protocols: dict[str, list[str]] = {}
+    for metric in scores.metrics:
+        title = _TITLES.get(metric.name, metric.name)
+        if metric.value is None:
+            lines.append(_line(title, f"unavailable: {'; '.join(filter(None, (metric.reason, metric.fix)))}"))
+            continue
+        protocols.setdefault(metric.protocol, []).append(title)
+        unit = _COUNTED.get(metric.name)
+        if unit is None:
+            lines.append(_line(title, f"{metric.value:.4f}  ({metric.scale})"))
+        else:
+            lines.append(_line(title, f"{100 * metric.value:.2f} %  ({_errors(scores.details[f'{unit}s'], unit)})"))
+    return [*lines, *(_line("protocol", f"{', '.join(names)}: {text}") for text, names in protocols.items())]
+
+
+def _errors(counts: Mapping[str, int], unit: str) -> str:
+    """Errors by kind: 3 substitutions, 1 deletions, 0 insertions in 320 words."""
+    kinds = ", ".join(f"{counts[kind]} {kind}" for kind in ("substitutions", "deletions", "insertions"))
+    return f"{kinds} in {counts['reference_length']} {unit}s"
+
+
+def write_scores(path: Path, scores: Scores, *, ids: Sequence[str]) -> None:
+    """Write scores.json, all or nothing.
+
+    Args:
+        path: the file.
+        scores: what was scored.
+        ids: the testset_id of each sample, in the order of the per-sample values.
+
+    Raises:
+        OSError: if the folder cannot be written.
+        ValueError: if a per-sample list has another length than `ids`.
+    """
+    for name, values in scores.per_sample.items():
+        if len(values) != len(ids):
+            raise ValueError(f"{name} has {len(values)} values for {len(ids)} samples")
+    write_json(
+        path,
+        {
+            "task": scores.task,
+            "num_samples": scores.num_samples,
+            "metrics": [_finite(asdict(metric)) for metric in scores.metrics],
+            "details": _finite(scores.details),
+            "per_sample": {"id": list(ids), **_finite(scores.per_sample)},
+        },
+    )
+
+
+def _line(label: str, text: str) -> str:
+    return f"  {label:{_LABEL_WIDTH}}{printable(text)}"
+
+
+def printable(text: str) -> str:
+    """Text that a terminal obeys nothing of: "a\\x1b[2Jb" -> "a\\\\x1b[2Jb"; letters of all scripts stay."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+
+
+def _failure_lines(result: EvaluationResult) -> list[str]:
+    lines = [_line("", f"{failure.id}: {failure.reason}") for failure in result.failures[:_SHOWN_FAILURES]]
+    left = len(result.failures) - len(lines)
+    return [*lines, _line("", f"and {left} more, see predictions.jsonl")] if left else lines
+
+
+def _speed(result: EvaluationResult) -> str:
+    factor = result.real_time_factor
+    took = f"{result.audio_seconds:.1f} s of audio in {result.seconds.get('predict', 0.0):.1f} s"
+    others = f"; loading took {result.seconds.get('load_model', 0.0):.1f} s"
+    if "score" in result.seconds:
+        others += f", scoring {result.seconds['score']:.1f} s"
+    return (f"real-time factor {factor:.2f} ({took}){others}") if factor is not None else f"{took}{others}"
+
+
+def _memory(result: EvaluationResult) -> str:
+    peak = result.peak_memory
+    parts = [
+        f"{size / _GIBIBYTE:.2f} GiB {where}"
+        for where, size in (("process", peak.process), ("device", peak.device))
+        if size is not None
+    ]
+    return ", ".join(parts) or "unknown"
+
+
+def _finite(value: Any) -> Any:
+    """The same value, with None for what JSON has no number for: a score of nothing may be NaN."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value

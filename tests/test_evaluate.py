@@ -1,0 +1,266 @@
+"""Tests of evaluator/evaluate.py and evaluator/preflight.py: whole runs with a model that has no weights."""
+
+import csv
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from fake_model import EchoLM, FakeProvider, Reply
+from fake_site import WORDS, Site, make_site
+
+from evaluator import evaluate as module
+from evaluator.errors import AnnotationError, AudioLMError, ConfigError, MetricUnavailable, ModelLoadError
+from evaluator.evaluate import evaluate, make_run_paths
+from evaluator.journal import read_journal
+from evaluator.model import Request
+from evaluator.run_record import EvaluationResult
+from evaluator.submission import check_submission
+from evaluator.tasks import Mode
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    return make_site(tmp_path)
+
+
+def said(texts: Sequence[str]) -> EchoLM:
+    """A model that says these texts, row by row."""
+    return EchoLM(say=lambda request: texts[request.index])
+
+
+def rows_of(path: Path) -> list[list[str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+def facts_of(result: EvaluationResult) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads((result.folder / "run.json").read_text())
+    return facts
+
+
+@pytest.mark.parametrize("mode", ["submission_asr", "submission_aac", "valid_asr"])
+def test_layout(site: Site, mode: Mode) -> None:
+    result = evaluate(FakeProvider(model=said(["The CAT\nsat", *WORDS[1:]])), site.load(), mode)
+    parent = site.results / ("valid_results" if mode == "valid_asr" else "submission_results")
+    assert result.csv_path.parent == parent
+    assert re.fullmatch(rf"\d{{4}}-\d\d-\d\d_\d\d-\d\d-\d\d_{mode}\.csv", result.csv_path.name)
+    assert result.folder == result.csv_path.with_suffix("")
+    expected = {"predictions.jsonl", "run.json"} | ({"scores.json"} if mode == "valid_asr" else set())
+    assert {path.name for path in result.folder.iterdir()} == expected
+    assert {path.name for path in parent.iterdir()} == {result.csv_path.name, result.folder.name}
+    assert rows_of(result.csv_path)[:2] == [["testset_id", "text"], ["test0000", "the cat sat"]]
+    assert check_submission(result.csv_path).valid
+    assert read_journal(result.folder / "predictions.jsonl")[-1].text == WORDS[3]
+    assert sorted(p.text for p in read_journal(result.folder / "predictions.jsonl"))[0] == "The CAT\nsat"
+
+
+def test_counts(site: Site) -> None:
+    soundfile.write(site.wavs / "clip0.wav", np.full(31 * 16000, 0.1), 16000)
+    (site.wavs / "clip1.wav").write_text("not audio")
+
+    def replies(requests: Iterable[Request]) -> Iterator[Reply]:
+        for request in requests:
+            text = " " if request.index == 2 else "x"
+            yield Reply(request.index, text, 1, "length" if request.index == 3 else "stop")
+
+    model = EchoLM()
+    model.generate = replies  # type: ignore[method-assign,assignment]
+    result = evaluate(FakeProvider(model=model), site.load("run.on_audio_error=record"), "submission_asr")
+    counts = {"rows": 5, "failed": 1, "empty": 1, "cut": 1, "hit_max_length": 1}
+    assert facts_of(result)["counts"] == counts
+    assert {name: getattr(result.counts, name) for name in counts} == counts
+    assert [failure.id for failure in result.failures] == ["test0001"]
+    assert "clip1.wav" in result.failures[0].reason
+    assert result.exit_code == 1
+    assert [row[1] for row in rows_of(result.csv_path)[1:]] == ["x", ".", ".", "x", "x"]
+    assert any("test0001" in notice for notice in result.notices)
+    assert any("test0000" in notice and "30 s" in notice for notice in result.notices)
+
+
+def test_failed_row_scores_as_wholly_wrong(site: Site) -> None:
+    (site.wavs / "clip1.wav").write_text("not audio")
+    result = evaluate(FakeProvider(model=said(WORDS)), site.load("run.on_audio_error=record"), "valid_asr")
+    assert result.scores is not None
+    words = sum(len(text.split()) for text in WORDS)
+    [wer] = [metric for metric in result.scores.metrics if metric.name == "wer"]
+    assert wer.value == pytest.approx(3 / words)
+
+
+def test_run_json_says_what_was_run(site: Site) -> None:
+    result = evaluate(FakeProvider(), site.load("generate.num_beams=2"), "valid_asr")
+    facts = facts_of(result)
+    assert (facts["status"], facts["reason"], facts["mode"], facts["model"]) == (
+        "finished",
+        None,
+        "valid_asr",
+        "fakelm",
+    )
+    assert facts["config"]["generate"]["num_beams"] == 2
+    assert facts["checkpoint"]["sha256"] == sha(b"weights")
+    assert facts["annotation"]["sha256"] == sha((site.folder / "asr.json").read_bytes())
+    assert facts["csv"]["sha256"] == sha(result.csv_path.read_bytes())
+    assert list(facts["seconds"]) == ["preflight", "load_model", "predict", "write_csv", "score"]
+    assert facts["audio_seconds"] == pytest.approx(sum(1 + index / 16 for index in range(5)))
+    assert facts["real_time_factor"] == pytest.approx(facts["audio_seconds"] / facts["seconds"]["predict"], rel=0.01)
+    assert facts["peak_memory_bytes"]["process"] > 10_000_000
+    assert facts["peak_memory_bytes"]["device"] is None
+    assert facts["versions"]["python"].startswith("3.")
+    assert "numpy" in facts["versions"]
+    assert datetime.fromisoformat(facts["started"]) <= datetime.fromisoformat(facts["ended"])
+
+
+def sha(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def test_device_memory_comes_from_the_model(site: Site) -> None:
+    model = EchoLM()
+    model.peak_memory = lambda: 3 << 30  # type: ignore[attr-defined]
+    result = evaluate(FakeProvider(model=model), site.load(), "submission_asr")
+    assert result.peak_memory.device == 3 << 30
+
+
+def test_model_package_gets_the_config_and_the_device(site: Site) -> None:
+    provider = FakeProvider()
+    site.change({"model": {"token": "some-secret"}})
+    evaluate(provider, site.load(), "submission_asr")
+    [(config, device)] = provider.loads
+    assert device == "cpu"
+    assert set(config) == {"model", "generate", "datasets", "run"}
+    assert config["model"] == {"ckpt": str(site.folder / "ckpt.pth"), "layers": 3, "token": "some-secret"}
+
+
+def test_every_problem_before_the_model_loads(site: Site) -> None:
+    site.write_annotation(
+        [
+            {"testset_id": "test0000", "path": "clip0.wav", "task": "asr"},
+            {"testset_id": "test0001", "path": "none.wav", "task": "asr", "text": "a"},
+            {"testset_id": "test0002", "path": "clip2.wav", "task": "asr", "text": "a"},
+            {"testset_id": "test0003", "path": "clip3.wav", "task": "asd", "text": "a"},
+        ]
+    )
+    (site.wavs / "clip2.wav").write_text("not audio")
+    site.results.write_text("a file where the folder should be")
+    provider = FakeProvider()
+    with pytest.raises(AnnotationError) as caught:
+        evaluate(provider, site.load(), "valid_asr")
+    told = str(caught.value)
+    for piece in ("text", "none.wav", "clip2.wav", "asd", "run.output_dir", "--output-dir"):
+        assert piece in told
+    assert provider.loads == []
+
+
+def test_unwritable_output_folder_alone(site: Site) -> None:
+    site.results.write_text("a file")
+    with pytest.raises(ConfigError, match=r"config\.yaml:\d+.*cannot be written"):
+        evaluate(FakeProvider(), site.load(), "valid_asr")
+
+
+def test_unknown_tasks_of_the_model(site: Site) -> None:
+    with pytest.raises(AnnotationError, match="asr"):
+        evaluate(FakeProvider(labels={"gender": False}), site.load(), "submission_asr")
+
+
+def test_model_package_without_the_optional_functions(site: Site) -> None:
+    class Bare:
+        def load_model(self, config: Mapping[str, Any], device: str) -> EchoLM:
+            return EchoLM()
+
+    result = evaluate(Bare(), site.load(), "submission_aac")
+    assert (result.model, result.counts.rows) == ("Bare", 5)
+
+
+def test_model_package_that_cannot_list_its_tasks(site: Site) -> None:
+    class Broken(FakeProvider):
+        def tasks(self, config: Mapping[str, Any]) -> Mapping[str, bool]:
+            raise LookupError("prompts.json lacks asr")
+
+    with pytest.raises(ConfigError, match=r"cannot list its tasks: .*prompts\.json lacks asr"):
+        evaluate(Broken(), site.load(), "submission_asr")
+
+
+@pytest.mark.parametrize("model", [OSError("no such file"), ZeroDivisionError("bug")])
+def test_model_that_does_not_load(site: Site, model: Exception) -> None:
+    with pytest.raises(ModelLoadError, match=type(model).__name__) as caught:
+        evaluate(FakeProvider(model=model), site.load(), "valid_asr")
+    assert caught.value.__cause__ is model
+    assert not (site.results / "valid_results").exists()
+
+
+def test_load_model_that_returns_no_model(site: Site) -> None:
+    with pytest.raises(ModelLoadError, match=r"fakelm\.load_model returned str"):
+        evaluate(FakeProvider(model="a model"), site.load(), "valid_asr")
+
+
+def test_model_that_fails_in_the_middle_keeps_its_answers(site: Site) -> None:
+    with pytest.raises(RuntimeError, match="fell over"):
+        evaluate(FakeProvider(model=EchoLM(batch_size=2, fail_after=3)), site.load(), "valid_asr")
+    [folder] = (site.results / "valid_results").iterdir()
+    assert [record.index for record in read_journal(folder / "predictions.jsonl")] == [1, 0, 3]
+    facts = json.loads((folder / "run.json").read_text())
+    assert (facts["status"], facts["stage"]) == ("failed", "predict")
+    assert facts["reason"] == "RuntimeError: the model fell over"
+
+
+@pytest.mark.parametrize("error", [MetricUnavailable("no Java"), RuntimeError("bug")])
+def test_scoring_that_fails_costs_nothing_else(site: Site, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def broken(*args: object) -> None:
+        [path] = (site.results / "valid_results").glob("*.csv")  # the CSV exists before scoring starts
+        assert len(rows_of(path)) == 6
+        raise error
+
+    monkeypatch.setattr(module, "score", broken)
+    if isinstance(error, AudioLMError):
+        result = evaluate(FakeProvider(), site.load(), "valid_asr")
+        assert (result.exit_code, result.scores, result.scoring_error) == (1, None, "no Java")
+    else:
+        with pytest.raises(RuntimeError):
+            evaluate(FakeProvider(), site.load(), "valid_asr")
+    [path] = (site.results / "valid_results").glob("*.csv")
+    facts = json.loads((path.with_suffix("") / "run.json").read_text())
+    assert facts["status"] == "failed"
+    assert str(error) in facts["reason"]
+    assert facts["counts"]["rows"] == 5
+    assert len(read_journal(path.with_suffix("") / "predictions.jsonl")) == 5
+
+
+def test_progress_counts_to_the_end(site: Site) -> None:
+    seen: list[tuple[int, int]] = []
+    evaluate(FakeProvider(), site.load(), "submission_asr", progress=lambda *count: seen.append(count))
+    assert seen == [(done, 5) for done in range(1, 6)]
+
+
+def test_two_runs_of_one_second(tmp_path: Path) -> None:
+    moment = datetime(2025, 1, 31, 9, 5, tzinfo=timezone.utc)
+    names = [make_run_paths(tmp_path, "valid_asr", moment).csv.name for _ in range(3)]
+    stem = "2025-01-31_09-05-00_valid_asr"
+    assert names == [f"{stem}.csv", f"{stem}-2.csv", f"{stem}-3.csv"]
+
+
+def test_valid_modes_take_repeated_and_free_ids(site: Site) -> None:
+    site.write_annotation(
+        [{"testset_id": "same", "path": f"clip{index}.wav", "task": "asr", "text": WORDS[index]} for index in range(3)]
+    )
+    result = evaluate(FakeProvider(model=said(WORDS)), site.load(), "valid_asr")
+    assert [row[0] for row in rows_of(result.csv_path)] == ["testset_id", "same", "same", "same"]
+    assert [row[1] for row in rows_of(result.csv_path)[1:]] == WORDS[:3]
+
+
+@pytest.mark.slow
+def test_captions_are_scored(site: Site) -> None:
+    result = evaluate(FakeProvider(model=said(WORDS)), site.load(), "valid_aac")
+    assert result.scoring_error is None
+    assert result.scores is not None
+    values = {metric.name: metric.value for metric in result.scores.metrics}
+    # Three words have no sequence of four, so that even equal captions stay below 10.
+    assert values["cider_d"] == pytest.approx(7.0)
+    written = json.loads((result.folder / "scores.json").read_text())
+    assert {metric["name"]: metric["value"] for metric in written["metrics"]} == values

@@ -1,0 +1,157 @@
+"""Tests of evaluator/report.py: one screen that says everything, and a scores.json that any reader takes."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from evaluator.report import printable, score_lines, summarize, write_scores
+from evaluator.run_record import Counts, EvaluationResult, Failure, PeakMemory
+from evaluator.scoring import Metric, Scores
+
+ERRORS = {"substitutions": 3, "deletions": 1, "insertions": 0, "reference_length": 320}
+ASR = Scores(
+    task="asr",
+    num_samples=2,
+    metrics=(
+        Metric("wer", 0.0125, "errors per reference unit", "English normaliser, 13a"),
+        Metric("cer", 0.5, "errors per reference unit", "English normaliser, 13a, characters"),
+    ),
+    details={"words": ERRORS, "characters": {**ERRORS, "reference_length": 1200}},
+    per_sample={"wer": (0.0, None)},
+)
+SETUP = "run once: audiolm-evaluator setup-metrics"
+AAC = Scores(
+    task="aac",
+    num_samples=2,
+    metrics=(
+        Metric("spider", None, "0 to 5.5", "", reason="SPICE's files are not installed", fix=SETUP),
+        Metric("cider_d", 2.5, "0 to 10", "PTB tokens; 5 references"),
+        Metric("bleu_1", 0.75, "0 to 1", "PTB tokens; 5 references"),
+    ),
+    details={},
+    per_sample={"cider_d": (2.0, 3.0)},
+)
+RESULT = EvaluationResult(
+    mode="valid_asr",
+    model="salmonn",
+    checkpoint="nano/ckpt.pth",
+    csv_path=Path("valid_results/x.csv"),
+    folder=Path("valid_results/x"),
+    counts=Counts(rows=80, failed=0, empty=2, cut=3, hit_max_length=4),
+    failures=(),
+    seconds={"preflight": 0.1, "load_model": 1.25, "predict": 20.0, "write_csv": 0.01, "score": 2.0},
+    audio_seconds=300.0,
+    peak_memory=PeakMemory(process=3 << 29, device=None),
+    scores=ASR,
+    scoring_error=None,
+    notices=(),
+)
+
+
+def test_summary_says_everything() -> None:
+    assert summarize(RESULT) == [
+        "valid_asr: speech recognition",
+        "  model           salmonn, checkpoint nano/ckpt.pth",
+        "  rows            80",
+        "  failed          0",
+        "  empty           2",
+        "  cut at 30 s     3",
+        "  hit max length  4",
+        "  WER             1.25 %  (3 substitutions, 1 deletions, 0 insertions in 320 words)",
+        "  CER             50.00 %  (3 substitutions, 1 deletions, 0 insertions in 1200 characters)",
+        "  protocol        WER: English normaliser, 13a",
+        "  protocol        CER: English normaliser, 13a, characters",
+        "  speed           real-time factor 15.00 (300.0 s of audio in 20.0 s); loading took 1.2 s, scoring 2.0 s",
+        "  peak memory     1.50 GiB process",
+        "  CSV             valid_results/x.csv",
+        "  folder          valid_results/x",
+    ]
+
+
+def test_caption_scores_share_their_protocol() -> None:
+    assert score_lines(AAC) == [
+        f"  SPIDEr          unavailable: SPICE's files are not installed; {SETUP}",
+        "  CIDEr-D         2.5000  (0 to 10)",
+        "  BLEU-1          0.7500  (0 to 1)",
+        "  protocol        CIDEr-D, BLEU-1: PTB tokens; 5 references",
+    ]
+
+
+def test_summary_fits_a_screen() -> None:
+    names = ("spider", "cider_d", "spice", "bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "meteor")
+    scores = replace(
+        AAC, metrics=tuple(Metric(name, 0.5, "0 to 1", f"{index % 3}") for index, name in enumerate(names))
+    )
+    failures = tuple(Failure(f"test{index:04d}", "broken") for index in range(80))
+    assert len(summarize(replace(RESULT, mode="valid_aac", scores=scores, failures=failures))) <= 34
+
+
+def test_failures_are_named_and_counted() -> None:
+    failures = tuple(Failure(f"test{index:04d}", "'x.wav' is an empty file.") for index in range(7))
+    counts = replace(RESULT.counts, failed=7)
+    lines = summarize(replace(RESULT, failures=failures, counts=counts))
+    place = lines.index("  failed          7")
+    assert lines[place + 1] == "                  test0000: 'x.wav' is an empty file."
+    assert lines[place + 6] == "                  and 2 more, see predictions.jsonl"
+
+
+def test_failed_scoring_is_told() -> None:
+    lines = summarize(replace(RESULT, scores=None, scoring_error="the disk is full"))
+    assert "  scores          none: the disk is full" in lines
+    assert not any("WER" in line for line in lines)
+
+
+def test_submission_mode_has_no_score_lines() -> None:
+    lines = summarize(replace(RESULT, mode="submission_aac", scores=None, seconds={"predict": 20.0}))
+    assert lines[0] == "submission_aac: audio captioning"
+    assert not any("score" in line or "unavailable" in line for line in lines)
+
+
+def test_nothing_predicted_has_no_speed() -> None:
+    lines = summarize(replace(RESULT, audio_seconds=0.0))
+    assert any(line.startswith("  speed           0.0 s of audio in 20.0 s") for line in lines)
+
+
+def test_terminals_obey_nothing() -> None:
+    evil = replace(RESULT, failures=(Failure("a\x1b[2J\nb", "\u202e\x9b31m"),))
+    assert all(line.isprintable() for line in summarize(evil))
+    assert printable("a\x1b[2J Grüße 音") == "a\\x1b[2J Grüße 音"
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({}, 0),
+        ({"counts": replace(RESULT.counts, failed=1)}, 1),
+        ({"scores": None, "scoring_error": "no"}, 1),
+        ({"scores": None}, 0),
+        ({"scores": AAC}, 0),
+        ({"scores": replace(AAC, metrics=(replace(AAC.metrics[0], requested=True),))}, 1),
+    ],
+)
+def test_exit_code(changes: dict[str, object], code: int) -> None:
+    assert replace(RESULT, **changes).exit_code == code  # type: ignore[arg-type]
+
+
+def test_scores_json(tmp_path: Path) -> None:
+    nan = replace(ASR, details={"odd": float("nan"), "rows": (1.0, float("inf"))})
+    write_scores(tmp_path / "scores.json", nan, ids=["test0000", "test0001"])
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    data = json.loads((tmp_path / "scores.json").read_text(), parse_constant=refuse)
+    assert (data["task"], data["num_samples"]) == ("asr", 2)
+    assert data["metrics"][0]["name"] == "wer"
+    assert data["metrics"][0]["value"] == 0.0125
+    assert data["details"] == {"odd": None, "rows": [1.0, None]}
+    assert data["per_sample"] == {"id": ["test0000", "test0001"], "wer": [0.0, None]}
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.json"]
+
+
+def test_scores_json_needs_a_value_for_each_id(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="wer has 2 values for 1 samples"):
+        write_scores(tmp_path / "scores.json", ASR, ids=["test0000"])
+    assert list(tmp_path.iterdir()) == []
