@@ -9,23 +9,15 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from evaluator.errors import Problem
 
 SECTIONS = ("model", "generate", "datasets", "run", "scoring")
 
 Section = TypeVar("Section", bound="_Section")
-
-
-def _empty_text_for_null(value: Any) -> Any:
-    return "" if value is None else value
-
-
-OptionalText = Annotated[str, BeforeValidator(_empty_text_for_null)]
-"""A text for which null means "not given"."""
 
 
 class _Section(BaseModel):
@@ -45,13 +37,13 @@ class DatasetsConfig(_Section):
         whisper_path: the trainer's; the evaluator's audio knows no Whisper.
     """
 
-    prefix: OptionalText = ""
-    test_ann_path_asr: OptionalText = ""
-    test_ann_path_aac: OptionalText = ""
-    test_ann_path: OptionalText = ""
-    train_ann_path: OptionalText = ""
-    valid_ann_path: OptionalText = ""
-    whisper_path: OptionalText = ""
+    prefix: str = ""
+    test_ann_path_asr: str = ""
+    test_ann_path_aac: str = ""
+    test_ann_path: str = ""
+    train_ann_path: str = ""
+    valid_ann_path: str = ""
+    whisper_path: str = ""
 
 
 class RunConfig(_Section):
@@ -115,9 +107,7 @@ class RunConfig(_Section):
     @classmethod
     def _visible_text(cls, value: str) -> str:
         if not value.strip() or not value.isprintable():
-            raise ValueError(
-                "expected one line with something visible in it: it stands for empty answers in the CSV"
-            )
+            raise ValueError("expected one line with something visible in it: it stands for empty answers in the CSV")
         return value
 
 
@@ -136,8 +126,8 @@ class ScoringConfig(_Section):
 
     metrics: list[str] | None = None
     meteor: bool = False
-    java_path: OptionalText = ""
-    cache_path: OptionalText = ""
+    java_path: str = ""
+    cache_path: str = ""
     spice_max_words: int = Field(default=80, ge=1, le=1000)
     threads: int = Field(default=2, ge=1, le=64)
 
@@ -158,7 +148,7 @@ def check_section(
     places: Mapping[str, str],
     problems: list[Problem],
 ) -> Section:
-    """Check one section.
+    """Check one section; a key whose value is null has its default.
 
     Args:
         kind: the section's class.
@@ -170,7 +160,9 @@ def check_section(
     Returns:
         The section; keys with problems have their defaults (the caller raises after the last section).
     """
-    values = dict(data[name])
+    known = kind.model_fields
+    # null means "not given"; a wrong key is wrong with any value
+    values = {key: value for key, value in data[name].items() if value is not None or key not in known}
     try:
         return kind.model_validate(values)
     except ValidationError as error:
