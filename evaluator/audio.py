@@ -209,6 +209,8 @@ def _known_problem(head: bytes) -> str | None:
 
 def _described(error: Exception, head: bytes) -> str:
     text = str(getattr(error, "error_string", error)).rstrip(".")
+    if "psf_fseek" in text:  # what libsndfile says at the end of a FLAC stream that states no length
+        return "states a wrong length, or none; encode it once more, for example `ffmpeg -i old.flac new.flac`"
     if "ormat not recognised" not in text:
         return f"cannot be decoded: {text}"
     with contextlib.suppress(UnicodeDecodeError):
