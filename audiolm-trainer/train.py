@@ -6,7 +6,6 @@ tiny model on the configured data (made-up clips where there is none yet), and n
 """
 
 import logging
-import os
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -36,9 +35,7 @@ class TrainCommand(click.Command):
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="YAML file.",
 )
-@click.option(
-    "--options", multiple=True, metavar="KEY=VALUE...", help="Overrides, e.g. run.optims.init_lr=1e-4."
-)
+@click.option("--options", multiple=True, metavar="KEY=VALUE...", help="Overrides, e.g. run.optims.init_lr=1e-4.")
 @click.option("--dryrun", is_flag=True, help="One step of a tiny model, offline; saves nothing.")
 def main(cfg_path: Path, options: tuple[str, ...], dryrun: bool) -> None:
     """Train a SALMONN as a YAML configuration says.
@@ -68,9 +65,7 @@ def train(cfg_path: Path, options: tuple[str, ...]) -> None:
 
     device = choose_device(config.run.device)
     torch.manual_seed(config.run.seed)
-    model = SALMONN.from_config(
-        config, device=device, dtype=choose_dtype(config.model.dtype, device), train=True
-    )
+    model = SALMONN.from_config(config, device=device, dtype=choose_dtype(config.model.dtype, device), train=True)
     folder = RunFolder.create(Path(config.run.output_dir), datetime.now())
     click.echo(f"run folder: {folder.path}")
     result = build_trainer(config, model, device=device, folder=folder).run()
@@ -83,7 +78,6 @@ def train(cfg_path: Path, options: tuple[str, ...]) -> None:
 
 def rehearse(cfg_path: Path, options: tuple[str, ...]) -> None:
     """Make one step of a tiny model with the configured data and settings."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
     config = load_config(cfg_path, options, purpose="dryrun")
     from salmonn.dryrun import run_dryrun
 

@@ -1,0 +1,163 @@
+"""The train command: a real run, the dry run, and errors that are sentences; the token is nowhere in what it leaves."""
+
+import importlib.util
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+TRAINER = Path(__file__).resolve().parents[1]
+CANARY = "hf_CanaryToken0123456789"
+
+
+def load_command() -> click.Command:
+    spec = importlib.util.spec_from_file_location("train_command", TRAINER / "train.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    command: click.Command = module.main
+    return command
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(load_command(), [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def config(reference: Path, reference_sections: dict[str, Any], tmp_path: Path) -> Path:
+    """A configuration that trains the reference model on two clips for two epochs of one step."""
+    rows = [{"path": "clip00.wav", "text": "one two"}, {"path": "clip02.wav", "text": "three", "task": "audiocaption"}]
+    (tmp_path / "ann.json").write_text(json.dumps({"annotation": rows}), encoding="utf-8")
+    model = dict(reference_sections["model"], token=CANARY)
+    for key in ("llama_path", "whisper_path", "beats_path", "qformer_path", "ckpt", "prompt_path", "test_prompt_path"):
+        model[key] = str(reference / model[key])
+    optims = {"max_epoch": 2, "warmup_steps": 0, "init_lr": 1e-3}
+    sections = {
+        "model": model,
+        "datasets": {"prefix": str(reference / "wavs"), "train_ann_path": "ann.json", "valid_ann_path": "ann.json"},
+        "run": {
+            "output_dir": str(tmp_path / "output"),
+            "device": "cpu",
+            "batch_size_train": 2,
+            "iters_per_epoch": 1,
+            "num_workers": 0,
+            "cache_features": True,
+            "optims": optims,
+        },
+    }
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(sections), encoding="utf-8")
+    return path
+
+
+def test_a_run_leaves_log_and_checkpoints_that_load_and_no_token(
+    config: Path, tmp_path: Path, build: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with caplog.at_level("INFO"):
+        result = invoke("--cfg-path", config, "--options", "run.log_freq=1", "run.seed=3")
+    assert result.exit_code == 0, result.output
+    [folder] = (tmp_path / "output").iterdir()
+    assert f"run folder: {folder}" in result.output
+    assert "trained 2 steps" in result.output
+    files = sorted(path.name for path in folder.iterdir())
+    assert files == ["checkpoint_0.pth", "checkpoint_1.pth", "checkpoint_best.pth", "log.txt"]
+    assert json.loads((folder / "log.txt").read_text(encoding="utf-8").splitlines()[0])["run"]["seed"] == 3
+    build(ckpt=str(folder / "checkpoint_1.pth"))
+    for path in folder.iterdir():
+        assert CANARY.encode() not in path.read_bytes()
+    assert CANARY not in result.output + caplog.text
+
+
+def test_the_same_configuration_trains_to_the_same_numbers(config: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert invoke("--cfg-path", config).exit_code == 0
+    first, second = (
+        [
+            {key: value for key, value in json.loads(line).items() if key != "seconds"}
+            for line in (folder / "log.txt").read_text(encoding="utf-8").splitlines()
+        ]
+        for folder in (tmp_path / "output").iterdir()
+    )
+    assert first == second
+
+
+def test_a_dry_run_makes_one_step_without_weights_or_network_and_saves_nothing(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("the network was used")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    before = sorted(tmp_path.iterdir())
+    result = invoke("--cfg-path", config, "--dryrun", "--options", "model.llama_path=none", "model.beats_path=none")
+    assert result.exit_code == 0, result.output
+    assert "one step of a tiny model on 2 training samples" in result.output
+    assert "training still needs:\n  model.llama_path: none does not exist" in result.output
+    assert "model.beats_path" in result.output
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_dry_run_still_reports_what_is_wrong_with_the_data(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "ann.json").write_text('[{"path": "none.wav", "text": "a", "task": "aasr"}]', encoding="utf-8")
+    result = invoke("--cfg-path", config, "--dryrun")
+    assert result.exit_code == 3
+    assert "row 0: task: 'aasr' has no training prompt" in result.output
+
+
+@pytest.mark.slow
+def test_the_shipped_configuration_rehearses_in_a_bare_environment_from_anywhere(tmp_path: Path) -> None:
+    environment = {key: value for key, value in os.environ.items() if key in ("PATH", "SYSTEMROOT", "OMP_NUM_THREADS")}
+    run = subprocess.run(
+        [sys.executable, TRAINER / "train.py", "--cfg-path", TRAINER / "configs" / "config.yaml", "--dryrun"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "made-up clips" in run.stdout
+    assert "datasets.train_ann_path" in run.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["run.seeed=1", "run.optims.max_epoch=0"], 2, "the configuration has 2 problems"),
+        (["run.device=cuda:99"], 4, "cuda:99"),
+        (["run.batch_size_train=3"], 3, "2 training samples do not fill one batch of 3"),
+        (["model.freeze_speech_QFormer=true", "model.lora_rank=4"], 4, "does not fit"),
+    ],
+)
+def test_errors_are_sentences_with_their_exit_code(config: Path, options: list[str], code: int, message: str) -> None:
+    result = invoke("--cfg-path", config, "--options", *options)
+    assert result.exit_code == code, result.output
+    assert message in result.output
+    assert "Traceback" not in result.output
+
+
+def test_help_and_configuration_errors_load_no_torch(tmp_path: Path) -> None:
+    code = "import runpy, sys; sys.argv = sys.argv[1:]\ntry:\n    runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    code += "finally:\n    print('torch' in sys.modules)"
+    (tmp_path / "config.yaml").write_text("model: {}\n", encoding="utf-8")
+    for arguments, text in ((["--help"], "Examples:"), (["--cfg-path", str(tmp_path / "config.yaml")], "is missing")):
+        run = subprocess.run(
+            [sys.executable, "-c", code, TRAINER / "train.py", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=TRAINER,
+        )
+        assert text in run.stdout + run.stderr
+        assert "False" in run.stdout
