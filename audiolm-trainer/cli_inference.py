@@ -14,12 +14,12 @@ import click
 
 from salmonn.config import load_config
 from salmonn.config_file import spread_options
-from salmonn.errors import AudioError, SalmonnError
+from salmonn.errors import AudioError, CheckpointError, ConfigError, PromptError, SalmonnError
 
 if TYPE_CHECKING:
     from salmonn.inference import SalmonnLM
 
-EXIT_CODES = {"ConfigError": 2, "AudioError": 3, "PromptError": 3, "CheckpointError": 4}
+EXIT_CODES = {ConfigError: 2, AudioError: 3, PromptError: 3, CheckpointError: 4}
 INTERRUPTED = 130
 
 
@@ -39,9 +39,7 @@ class InferenceCommand(click.Command):
     help="YAML file.",
 )
 @click.option("--device", help="cpu, cuda, cuda:1 or auto; default: run.device of the configuration.")
-@click.option(
-    "--options", multiple=True, metavar="KEY=VALUE...", help="Overrides, e.g. generate.num_beams=1."
-)
+@click.option("--options", multiple=True, metavar="KEY=VALUE...", help="Overrides, e.g. generate.num_beams=1.")
 @click.option("--wav-path", "--wav_path", type=click.Path(path_type=Path), help="Ask about this file, once.")
 @click.option("--prompt", help="The question about --wav-path.")
 def main(
@@ -126,7 +124,7 @@ def answer(model: "SalmonnLM", path: Path, question: str) -> str:
 def stop(error: SalmonnError) -> NoReturn:
     """End with the error's sentences and the exit code of its kind."""
     click.echo(f"error: {error}", err=True)
-    sys.exit(EXIT_CODES.get(type(error).__name__, 1))
+    sys.exit(EXIT_CODES.get(type(error), 1))
 
 
 if __name__ == "__main__":
