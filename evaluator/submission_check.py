@@ -129,7 +129,8 @@ def read_records(file: BinaryIO, findings: FindingCollector, *, max_lines: int, 
             continue
         except csv.Error as error:
             _report_parse_error(lines, error, findings)
-            if lines.line > lines.start and restarts < _RESTARTS:
+            too_long = "field limit" in str(error)
+            if lines.line > lines.start and restarts < _RESTARTS and not too_long:
                 restarts += 1
                 lines.rewind()
             continue
@@ -177,6 +178,7 @@ class RowCheck:
         self._expected_set = frozenset(expected or ())
         self._first_lines: dict[str, int] = {}
         self._first_text: str | None = None
+        self._texts = 0
         self._texts_differ = False
         self._out_of_order: int | None = None
         self._columns = len(HEADER)
@@ -231,6 +233,7 @@ class RowCheck:
         if record.quotes < sum(2 + 2 * count for count in inner):
             detail = "programs disagree on it; quote the cell and write the marks inside it twice"
             self._findings.add("W209", record.line, detail)
+        self._texts += 1
         if self._first_text is None:
             self._first_text = text
         elif text != self._first_text:
@@ -270,8 +273,8 @@ class RowCheck:
     def _finish(self) -> None:
         if self.rows == 0:
             self._findings.add("E302", None, "there is nothing below the header")
-        if self.rows > 1 and self._first_text is not None and not self._texts_differ:
-            self._findings.add("W301", None, f"all {self.rows} rows say {shown(self._first_text)}")
+        if self._texts > 1 and not self._texts_differ:
+            self._findings.add("W301", None, f"all {self._texts} rows say {shown(self._first_text or '')}")
         if self._expected is None:
             if self._require_ids:
                 self._numbering()
