@@ -20,6 +20,9 @@ from salmonn.errors import AudioError, CheckpointError, ConfigError, DatasetErro
 EXIT_CODES = {ConfigError: 2, DatasetError: 3, AudioError: 3, PromptError: 3, CheckpointError: 4}
 
 
+INTERRUPTED = 130
+
+
 class TrainCommand(click.Command):
     """A command whose --options takes every value up to the next flag."""
 
@@ -51,6 +54,9 @@ def main(cfg_path: Path, options: tuple[str, ...], dryrun: bool) -> None:
         rehearse(cfg_path, options) if dryrun else train(cfg_path, options)
     except SalmonnError as error:
         stop(error)
+    except KeyboardInterrupt:
+        click.echo("interrupted; finished epochs are saved", err=True)
+        sys.exit(INTERRUPTED)
 
 
 def train(cfg_path: Path, options: tuple[str, ...]) -> None:

@@ -85,7 +85,8 @@ class CachedEncoded:
             if number == 0:
                 device = encoded.whisper.device
                 whisper = torch.empty((num_samples, *encoded.whisper.shape[1:]), dtype=torch.float16)
-                logger.info("keeping encoded audio in memory: about %.2f GB", 1.5e-9 * 2 * whisper.numel())
+                gigabytes = 1e-9 * whisper.numel() * whisper.element_size()
+                logger.info("keeping encoded audio in memory: %.2f GB for Whisper, less for BEATs", gigabytes)
             whisper[indices[0] : indices[-1] + 1] = encoded.whisper
             lengths = encoded.beats_tokens.tolist()
             beats += [

@@ -161,3 +161,13 @@ def test_help_and_configuration_errors_load_no_torch(tmp_path: Path) -> None:
         )
         assert text in run.stdout + run.stderr
         assert "False" in run.stdout
+
+
+def test_an_interrupt_ends_with_its_own_exit_code(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("salmonn.trainer.build_trainer", interrupt)
+    result = invoke("--cfg-path", config)
+    assert result.exit_code == 130
+    assert "Traceback" not in result.output
