@@ -21,7 +21,7 @@ from evaluator.errors import AnnotationError, AudioError, AudioLMError, ConfigEr
 from evaluator.model import ModelProvider
 from evaluator.tasks import TASKS, Mode, Task, is_scored, task_of
 
-_NAMED = 5
+_MOST_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,20 +180,20 @@ def _audio_notices(headers: _Headers, samples: Sequence[Sample]) -> list[str]:
     notices = []
     unreadable = [sample.id for sample in samples if sample.path in headers.errors]
     if unreadable:
-        notices.append(f"{_clips(unreadable)} cannot be read; their rows will say so.")
+        notices.append(f"Clips that cannot be read, as their rows will say: {_named(unreadable)}.")
     cut = [s.id for s in samples if s.path in headers.facts and headers.facts[s.path].longer_than_limit]
     if cut:
-        notices.append(f"{_clips(cut)} are longer than {MAX_SECONDS} s; the model hears the beginning.")
+        notices.append(f"Clips longer than {MAX_SECONDS} s, of which the model hears the beginning: {_named(cut)}.")
     notices.extend(
         f"{str(path)!r} {facts.warning}." for path, facts in headers.facts.items() if facts.warning is not None
     )
     return notices
 
 
-def _clips(ids: Sequence[str]) -> str:
-    """["test0001", "test0004"] -> '2 clip(s) (test0001, test0004)'; at most five are named."""
-    named = ", ".join([*ids[:_NAMED], *(["..."] if len(ids) > _NAMED else [])])
-    return f"{len(ids)} clip(s) ({named})"
+def _named(ids: Sequence[str]) -> str:
+    """["test0001", "test0004"] -> "2 (test0001, test0004)"; at most five are named."""
+    named = ", ".join([*ids[:_MOST_NAMED], *(["..."] if len(ids) > _MOST_NAMED else [])])
+    return f"{len(ids)} ({named})"
 
 
 def _joined(errors: Sequence[AudioLMError]) -> AudioLMError:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -312,17 +313,18 @@ build_evaluate_command(FakeProvider(model=Slow()), default_config=Path(sys.argv.
 """
 
 
-def start(site: Site, at_third: str, *args: str, token: str = "") -> subprocess.Popen[str]:
-    """Run the evaluate command in a process of its own; `at_third` is what the model does at its third clip."""
+@contextmanager
+def started(site: Site, at_third: str, *args: str, token: str = "") -> "Iterator[subprocess.Popen[str]]":
+    """The evaluate command in a process of its own; `at_third` is what the model does at its third clip."""
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     environment = {**os.environ, "PYTHONPATH": path, "HF_TOKEN": token}
-    return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT.format(at_third=at_third), str(site.config), *args],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
+    command = [sys.executable, "-c", SCRIPT.format(at_third=at_third), str(site.config), *args]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def journal_lines(site: Site) -> int:
@@ -334,12 +336,12 @@ def journal_lines(site: Site) -> int:
     [(signal.SIGINT, 130, "Interrupted."), (signal.SIGTERM, 143, "Terminated.")],
 )
 def test_signals_unwind(site: Site, number: signal.Signals, code: int, word: str) -> None:
-    process = start(site, "time.sleep(60)", "--mode", "valid_asr")
-    deadline = time.monotonic() + 30
-    while journal_lines(site) < 2 and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=30)
+    with started(site, "time.sleep(60)", "--mode", "valid_asr") as process:
+        deadline = time.monotonic() + 30
+        while journal_lines(site) < 2 and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
     assert process.returncode == code, err
     assert word in err
     assert "Traceback" not in err
@@ -349,10 +351,42 @@ def test_signals_unwind(site: Site, number: signal.Signals, code: int, word: str
     assert journal_lines(site) == 2
 
 
+def children(process: "subprocess.Popen[str]") -> list[int]:
+    """The process ids of a process's children."""
+    path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return [int(number) for number in path.read_text().split()] if path.exists() else []
+
+
+def is_running(number: int) -> bool:
+    """Whether a process is there and no zombie."""
+    path = Path(f"/proc/{number}/stat")
+    return path.exists() and path.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are read from Linux's /proc")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_java_ends_with_the_run(site: Site, shared: Path, number: signal.Signals, code: int) -> None:
+    site.change({"scoring": {"cache_path": str(shared / "spice" / "lib")}})
+    found: list[int] = []
+    with started(site, "pass", "--mode", "valid_aac") as process:
+        deadline = time.monotonic() + 60
+        while not found and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+            found = children(process) if list(site.results.rglob("*.csv")) else []
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert found
+    while any(is_running(child) for child in found) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(is_running(child) for child in found)
+
+
 def test_model_that_raises_in_the_middle(site: Site) -> None:
-    process = start(site, f'raise RuntimeError("fell over with {CANARY} {PLAIN_CANARY}")', "--mode", "valid_asr",
-                    token=PLAIN_CANARY)  # fmt: skip
-    out, err = process.communicate(timeout=30)
+    at_third = f'raise RuntimeError("fell over with {CANARY} {PLAIN_CANARY}")'
+    with started(site, at_third, "--mode", "valid_asr", token=PLAIN_CANARY) as process:
+        out, err = process.communicate(timeout=30)
     assert process.returncode == 1
     assert "Traceback" in err
     assert "fell over" in err
