@@ -135,9 +135,7 @@ def _report_duplicates(path: Path, rows: Sequence[Row], problems: list[Problem])
         if not isinstance(identifier, str) or not identifier:
             continue
         if identifier in first:
-            message = (
-                f"testset_id: {shown(identifier)} was used by row {first[identifier]} already; ids are unique"
-            )
+            message = f"testset_id: {shown(identifier)} was used by row {first[identifier]} already; ids are unique"
             problems.append(Problem(_where(path, row), message))
         else:
             first[identifier] = row.number
@@ -252,9 +250,7 @@ class _RowReader:
             return ""
         task = row.value.get("task")
         if isinstance(task, str) and self.known_tasks.get(task, False) and not value.strip():
-            self.note(
-                row, f"Q: the task {shown(task)} asks the question in this field, which is missing or blank"
-            )
+            self.note(row, f"Q: the task {shown(task)} asks the question in this field, which is missing or blank")
         return value
 
     def references(self, row: Row) -> tuple[str, ...]:

@@ -69,9 +69,7 @@ def read_rows(path: Path) -> list[Row]:
         problem = Problem(f"{path}:{error.lineno}", f"not valid JSON: {error.msg} (column {error.colno})")
         raise AnnotationError("The annotation file cannot be read.", [problem]) from error
     except (RecursionError, ValueError) as error:  # ValueError: more digits than Python converts
-        raise AnnotationError(
-            f"The annotation file {path} nests too deep or has a number too long."
-        ) from error
+        raise AnnotationError(f"The annotation file {path} nests too deep or has a number too long.") from error
     if isinstance(document, dict) and "annotation" in document:
         document = document["annotation"]
     elif isinstance(document, dict) and _looks_like_lines(text, path):

@@ -223,9 +223,7 @@ def _override(
         for name in names[:-1]:
             target = target.setdefault(name, {}) if isinstance(target, dict) else None
         if not isinstance(target, dict):
-            problems.append(
-                Problem(where, "there is a single value above this key; it has no keys of its own")
-            )
+            problems.append(Problem(where, "there is a single value above this key; it has no keys of its own"))
             continue
         if value is None:
             target.pop(names[-1], None)

@@ -46,9 +46,7 @@ def open_regular(path: Path) -> BinaryIO:
         _require_regular(os.stat(path).st_mode)  # noqa: PTH116 - Path.stat() is the same call, but for NULs
     except ValueError as error:  # a NUL or half a surrogate pair in the path
         raise NotAFileError("is no path: it holds characters that no file name can hold") from error
-    flags = (
-        os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-    )
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     descriptor = os.open(path, flags)
     try:
         # Once more: the name may stand for another thing by now.

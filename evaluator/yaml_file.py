@@ -165,17 +165,13 @@ def _described(error: yaml.YAMLError) -> tuple[int | None, str]:
 
 def _decode(raw: bytes, source: str) -> str:
     if len(raw) > MAX_BYTES:
-        raise ConfigError(
-            f"{source} is larger than {MAX_BYTES // 1024} KiB: this is not a configuration file."
-        )
+        raise ConfigError(f"{source} is larger than {MAX_BYTES // 1024} KiB: this is not a configuration file.")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         where = f"{source}:{line}"
-        raise ConfigError(
-            "The configuration file is not UTF-8 text.", [Problem(where, error.reason)]
-        ) from error
+        raise ConfigError("The configuration file is not UTF-8 text.", [Problem(where, error.reason)]) from error
 
 
 def read_yaml(path: Path) -> YamlFile:
@@ -208,9 +204,7 @@ def read_yaml(path: Path) -> YamlFile:
         where = f"{source}:{line}" if line else source
         raise ConfigError("The configuration file cannot be read.", [Problem(where, reason)]) from error
     if not isinstance(data, dict):
-        raise ConfigError(
-            f"The configuration file {source} has no sections: expected model, generate, datasets, run."
-        )
+        raise ConfigError(f"The configuration file {source} has no sections: expected model, generate, datasets, run.")
     return YamlFile(path=path, data=data, lines=walker.lines, problems=tuple(walker.problems))
 
 
