@@ -104,7 +104,9 @@ def preflight(provider: ModelProvider, config: Config, mode: Mode) -> Preflight:
     try:
         notices += scoring.preflight(task, config.scoring) if is_scored(mode) else []
     except ConfigError as error:
-        errors.append(error)
+        # Scoring knows the key; where it stands is the config's knowledge.
+        located = [Problem(f"{config.locate(p.where)}: {p.where}", p.message) for p in error.problems]
+        errors.append(ConfigError(error.message, located))
     if errors:
         raise _joined(errors)
     return Preflight(

@@ -81,11 +81,15 @@ def score_lines(scores: Scores) -> list[str]:
         "unavailable", why, and what to do.
     """
     lines = []
+    told: dict[str, str] = {}
     protocols: dict[str, list[str]] = {}
     for metric in scores.metrics:
         title = _TITLES.get(metric.name, metric.name)
         if metric.value is None:
-            lines.append(_line(title, f"unavailable: {'; '.join(filter(None, (metric.reason, metric.fix)))}"))
+            why = "; ".join(filter(None, (metric.reason, metric.fix)))
+            # The same reason is told once: eight metrics without Java are one problem.
+            lines.append(_line(title, f"unavailable: see {told[why]}" if why in told else f"unavailable: {why}"))
+            told.setdefault(why, title)
             continue
         protocols.setdefault(metric.protocol, []).append(title)
         unit = _COUNTED.get(metric.name)

@@ -115,8 +115,12 @@ class EvaluationResult:
     @property
     def exit_code(self) -> int:
         """0, or 1 if a row has no answer, scoring failed, or a metric asked for by name has no value."""
-        unscored = self.scoring_error is not None or (self.scores is not None and self.scores.missing())
-        return 1 if self.counts.failed or unscored else 0
+        if self.counts.failed or self.scoring_error is not None:
+            return 1
+        if self.scores is None:
+            return 0
+        nothing = all(metric.value is None for metric in self.scores.metrics)
+        return 1 if nothing or self.scores.missing() else 0
 
     @property
     def real_time_factor(self) -> float | None:

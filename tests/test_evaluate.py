@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import re
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,6 +17,7 @@ from fake_model import EchoLM, FakeProvider, Reply
 from fake_site import WORDS, Site, make_site
 
 from evaluator import evaluate as module
+from evaluator.audio import AudioFacts, check_audio
 from evaluator.errors import AnnotationError, AudioLMError, ConfigError, MetricUnavailable, ModelLoadError
 from evaluator.evaluate import evaluate, make_run_paths
 from evaluator.journal import read_journal
@@ -162,6 +164,28 @@ def test_unwritable_output_folder_alone(site: Site) -> None:
     site.results.write_text("a file")
     with pytest.raises(ConfigError, match=r"config\.yaml:\d+.*cannot be written"):
         evaluate(FakeProvider(), site.load(), "valid_asr")
+
+
+def test_unknown_metrics_are_located_before_the_model_loads(site: Site) -> None:
+    site.change({"scoring": {"metrics": ["wer", "cidr_d"]}})
+    provider = FakeProvider()
+    with pytest.raises(ConfigError, match=r"config\.yaml:\d+: scoring\.metrics: .*cidr_d.*cider_d"):
+        evaluate(provider, site.load(), "valid_asr")
+    assert provider.loads == []
+
+
+def test_each_header_is_read_once_and_in_threads(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"testset_id": f"test{n:04d}", "path": f"clip{n % 2}.wav", "task": "asr"} for n in range(6)]
+    site.write_annotation(rows)
+    read = []
+
+    def watched(path: Path) -> AudioFacts:
+        read.append((path.name, threading.current_thread() is threading.main_thread()))
+        return check_audio(path)
+
+    monkeypatch.setattr("evaluator.preflight.check_audio", watched)
+    evaluate(FakeProvider(), site.load(), "submission_asr")
+    assert sorted(read) == [("clip0.wav", False), ("clip1.wav", False)]
 
 
 def test_unknown_tasks_of_the_model(site: Site) -> None:

@@ -79,6 +79,16 @@ def test_caption_scores_share_their_protocol() -> None:
     ]
 
 
+def test_one_reason_is_told_once() -> None:
+    absent = replace(AAC.metrics[0], name="spice")
+    other = replace(absent, name="meteor", reason="no Java")
+    assert score_lines(replace(AAC, metrics=(AAC.metrics[0], absent, other))) == [
+        f"  SPIDEr          unavailable: SPICE's files are not installed; {SETUP}",
+        "  SPICE           unavailable: see SPIDEr",
+        f"  METEOR          unavailable: no Java; {SETUP}",
+    ]
+
+
 def test_summary_fits_a_screen() -> None:
     names = ("spider", "cider_d", "spice", "bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "meteor")
     scores = replace(
@@ -128,6 +138,7 @@ def test_terminals_obey_nothing() -> None:
         ({"scores": None, "scoring_error": "no"}, 1),
         ({"scores": None}, 0),
         ({"scores": AAC}, 0),
+        ({"scores": replace(AAC, metrics=AAC.metrics[:1])}, 1),
         ({"scores": replace(AAC, metrics=(replace(AAC.metrics[0], requested=True),))}, 1),
     ],
 )
