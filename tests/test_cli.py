@@ -431,6 +431,15 @@ def test_help_and_usage_errors_import_nothing_heavy(code: str) -> None:
     assert started_modules(code) & HEAVY == set()
 
 
+def test_config_errors_import_nothing_heavy() -> None:
+    code = (
+        "import evaluate_salmonn\n"
+        "try: evaluate_salmonn.main(['--mode', 'valid_asr', '--options', 'run.devise=cpu'], standalone_mode=False)\n"
+        "except SystemExit as error: assert error.code == 2"
+    )
+    assert started_modules(code) & (HEAVY - {"pydantic", "numpy"}) == set()
+
+
 def test_group_has_its_commands() -> None:
     def names(command: click.Group) -> Sequence[str]:
         return sorted(command.commands)
