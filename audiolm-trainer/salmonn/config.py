@@ -201,9 +201,7 @@ def load_config(path: Path, options: Sequence[str] = (), *, purpose: Purpose = "
     return _build_config(read_document(path, options), path.resolve().parent, purpose)
 
 
-def from_mapping(
-    mapping: Mapping[str, Any], folder: Path | None = None, *, purpose: Purpose = "evaluate"
-) -> Config:
+def from_mapping(mapping: Mapping[str, Any], folder: Path | None = None, *, purpose: Purpose = "evaluate") -> Config:
     """Build a configuration from nested mappings.
 
     Args:
@@ -244,17 +242,14 @@ def _build_config(document: Document, folder: Path | None, purpose: Purpose) -> 
             return Config.model_validate({key: tree[key] for key in SECTIONS if key in tree})
         except ValidationError:
             found = _schema_problems(tree)
-    located = [
-        (
-            ": ".join(
-                part for part in (document.locate(key), key if key != document.locate(key) else "") if part
-            ),
-            text,
-        )
-        for key, text in found
-    ]
+    located = [(_label(document.locate(key), key), text) for key, text in found]
     count = "1 problem" if len(found) == 1 else f"{len(found)} problems"
     raise ConfigError(f"the configuration has {count}", located)
+
+
+def _label(place: str, key: str) -> str:
+    """Join place and key: ("a.yaml:3", "run.seed") -> "a.yaml:3: run.seed"; one is enough where they are the same."""
+    return f"{place}: {key}" if place and place != key else key
 
 
 def _plain(mapping: Mapping[str, Any]) -> dict[str, Any]:

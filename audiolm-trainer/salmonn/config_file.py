@@ -100,9 +100,7 @@ def drop_nulls(tree: dict[str, Any]) -> dict[str, Any]:
         {'b': {'d': 1}}
     """
     return {
-        key: drop_nulls(value) if isinstance(value, dict) else value
-        for key, value in tree.items()
-        if value is not None
+        key: drop_nulls(value) if isinstance(value, dict) else value for key, value in tree.items() if value is not None
     }
 
 
@@ -156,9 +154,7 @@ def _compose(path: Path, text: str) -> yaml.Node | None:
     return node
 
 
-def _build(
-    node: yaml.Node | None, dotted: str, lines: dict[str, int], problems: list[tuple[str, str]]
-) -> object:
+def _build(node: yaml.Node | None, dotted: str, lines: dict[str, int], problems: list[tuple[str, str]]) -> object:
     """Turn nodes into dicts, lists and scalars; note the line of each key and every key written twice."""
     if isinstance(node, yaml.SequenceNode):
         return [_build(item, f"{dotted}.{index}", lines, problems) for index, item in enumerate(node.value)]

@@ -58,9 +58,7 @@ def resolve_path(value: str, folder: Path | None) -> str:
     return value
 
 
-def path_problems(
-    tree: Mapping[str, Any], folder: Path | None, purpose: Purpose
-) -> Iterable[tuple[str, str]]:
+def path_problems(tree: Mapping[str, Any], folder: Path | None, purpose: Purpose) -> Iterable[tuple[str, str]]:
     """Yield (dotted key, message) for each needed path that is empty and each used path that is not there."""
     for dotted, rule in PATHS.items():
         section, _, name = dotted.partition(".")

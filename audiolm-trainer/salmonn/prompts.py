@@ -46,15 +46,11 @@ class PromptBook:
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise PromptError(f"prompt file {path} cannot be read: {error}") from error
         if not isinstance(data, dict) or not data:
-            raise PromptError(
-                f'prompt file {path} must be an object {{"task": "prompt"}} with at least one task'
-            )
+            raise PromptError(f'prompt file {path} must be an object {{"task": "prompt"}} with at least one task')
         wordings = {task: _usable(entry) for task, entry in data.items()}
         bad = [task for task, usable in wordings.items() if not usable]
         if bad:
-            raise PromptError(
-                f"prompt file {path}: no prompt with exactly one {AUDIO_SLOT} for {', '.join(bad)}"
-            )
+            raise PromptError(f"prompt file {path}: no prompt with exactly one {AUDIO_SLOT} for {', '.join(bad)}")
         return cls(wordings=wordings, template=template)
 
     def tasks(self) -> dict[str, bool]:
@@ -82,9 +78,7 @@ class PromptBook:
         if entry is None:
             near = difflib.get_close_matches(task, self.wordings, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise PromptError(
-                f"no prompt for task {task!r}{hint} (known: {', '.join(sorted(self.wordings))})"
-            )
+            raise PromptError(f"no prompt for task {task!r}{hint} (known: {', '.join(sorted(self.wordings))})")
         return entry
 
     def _fill(self, task: str, wording: str, question: str) -> str:

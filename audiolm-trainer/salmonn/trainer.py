@@ -179,15 +179,11 @@ class Trainer:
                 self._update(self._rate(step), total=sum(group) / group[0])
                 group = []
             if (step + 1) % self.run_config.log_freq == 0 or step == last:
-                self._log(
-                    {"event": "step", "epoch": epoch, "step": step, "lr": self._rate(step)}
-                    | meter.recent(step)
-                )
+                self._log({"event": "step", "epoch": epoch, "step": step, "lr": self._rate(step)} | meter.recent(step))
         summary = meter.overall()
         seconds = time.monotonic() - started
         self._log(
-            {"event": "train", "epoch": epoch, "step": last, "train_lr": self._rate(last), "seconds": seconds}
-            | summary
+            {"event": "train", "epoch": epoch, "step": last, "train_lr": self._rate(last), "seconds": seconds} | summary
         )
         return float(summary["train_loss"])
 
@@ -234,9 +230,7 @@ class Trainer:
             with self._autocast():
                 meter.add(self.model.loss(self.model.embed(encoded), batch.prompts, batch.targets))
         result = meter.validation()
-        self._log(
-            {"event": "valid", "epoch": epoch, "step": (epoch + 1) * self.epoch_steps - 1} | asdict(result)
-        )
+        self._log({"event": "valid", "epoch": epoch, "step": (epoch + 1) * self.epoch_steps - 1} | asdict(result))
         return result
 
     def _rate(self, step: int) -> float:
@@ -251,15 +245,11 @@ class Trainer:
         )
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        return torch.autocast(
-            self.device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None
-        )
+        return torch.autocast(self.device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None)
 
     def _log(self, record: dict[str, Any]) -> None:
         if record["event"] != "config":
-            shown = " ".join(
-                f"{k} {v:.5g}" if isinstance(v, float) else f"{k} {v}" for k, v in record.items()
-            )
+            shown = " ".join(f"{k} {v:.5g}" if isinstance(v, float) else f"{k} {v}" for k, v in record.items())
             logger.info("%s", shown.removeprefix("event "))
         if self.folder is not None:
             self.folder.log(record)
@@ -277,9 +267,7 @@ class Trainer:
         )
 
 
-def build_trainer(
-    config: Config, model: SALMONN, *, device: torch.device, folder: RunFolder | None
-) -> Trainer:
+def build_trainer(config: Config, model: SALMONN, *, device: torch.device, folder: RunFolder | None) -> Trainer:
     """Read the sets that a configuration names and build its trainer around a model.
 
     With `run.cache_features` every clip is encoded here.
@@ -292,8 +280,7 @@ def build_trainer(
     book = train_prompts(config)
     paths = (config.datasets.train_ann_path, config.datasets.valid_ann_path)
     sets = [
-        read_annotation(Path(path), prefix=config.datasets.prefix, tasks=book.tasks()) if path else []
-        for path in paths
+        read_annotation(Path(path), prefix=config.datasets.prefix, tasks=book.tasks()) if path else [] for path in paths
     ]
     train, valid = (build_split(samples, book, model, config.run) if samples else None for samples in sets)
     assert train is not None
@@ -361,9 +348,7 @@ class _Meter:
 
     def validation(self) -> Validation:
         tokens = max(self._tokens, 1)
-        return Validation(
-            loss=float(self._loss_sum) / tokens, accuracy=self._correct / tokens, tokens=self._tokens
-        )
+        return Validation(loss=float(self._loss_sum) / tokens, accuracy=self._correct / tokens, tokens=self._tokens)
 
 
 def _autocast_dtype(device: torch.device) -> torch.dtype | None:
