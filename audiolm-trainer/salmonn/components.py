@@ -5,6 +5,7 @@ dtype without a second copy, and logs what was loaded from where. Folders may be
 """
 
 import json
+import sys
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from transformers import (
     WhisperModel,
 )
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
+from transformers.utils.logging import disable_progress_bar
 
 from salmonn.beats import BEATs, BEATsConfig
 from salmonn.checkpoint import load_beats_weights, read_weights, report
@@ -189,6 +191,9 @@ def _from_pretrained(
     factory: Any, path: str, *, prefix: str, device: torch.device, dtype: torch.dtype, token: str | None
 ) -> Any:
     """transformers' loading, made strict for the weights whose names start with `prefix`."""
+    if not sys.stderr.isatty():
+        # A progress bar belongs on a terminal; in a log file it is noise.
+        disable_progress_bar()
     try:
         model, info = factory.from_pretrained(
             path, dtype=dtype, device_map={"": device}, token=token, output_loading_info=True

@@ -115,14 +115,15 @@ class SalmonnLM:
             eos_ids=self.eos_ids, bos_id=model.tokenizer.bos_token_id
         )
         end_ids = model.token_ids(end_sym) if end_sym else []
-        single = len(end_ids) == 1 and end_ids[0] in model.tokenizer.all_special_ids
+        self.special_ids = _special_ids(model)
+        single = len(end_ids) == 1 and end_ids[0] in self.special_ids | set(self.eos_ids)
         self.stop_ids = set(self.eos_ids) | (set(end_ids) if single else set())
         # An end symbol that is no token of its own was learned as plain text and is cut as text, as the original does.
         self.end_text = "" if single else end_sym
         if self.end_text:
             logger.warning(
-                "end_sym %r is not one special token of the tokenizer: it is %d tokens of plain text, "
-                "and the model may never stop by itself",
+                "end_sym %r is not one special token of the tokenizer (it is %d of plain text): "
+                "it is cut from answers as text",
                 end_sym,
                 len(end_ids),
             )
@@ -181,8 +182,7 @@ class SalmonnLM:
     def _to_answer(self, index: int, ids: Sequence[int]) -> Answer:
         """Decode ids up to the first stop id, special tokens left out by id."""
         stop = next((place for place, token in enumerate(ids) if token in self.stop_ids), None)
-        specials = set(self.model.tokenizer.all_special_ids) | self.stop_ids
-        kept = [token for token in ids[:stop] if token not in specials]
+        kept = [token for token in ids[:stop] if token not in self.special_ids]
         text = str(self.model.tokenizer.decode(kept))
         cut = bool(self.end_text) and self.end_text in text
         if cut:
@@ -205,3 +205,9 @@ def _eos_ids(model: SALMONN) -> list[int]:
     if model.tokenizer.eos_token_id is None:
         raise SalmonnError("the language model names no end-of-sequence token: set eos_token_id in its config.json")
     return [model.tokenizer.eos_token_id]
+
+
+def _special_ids(model: SALMONN) -> set[int]:
+    """Ids of all special tokens: the tokenizer's named ones and those that its files only mark as special."""
+    marked = {index for index, token in model.tokenizer.added_tokens_decoder.items() if token.special}
+    return set(model.tokenizer.all_special_ids) | marked

@@ -60,6 +60,14 @@ def test_special_tokens_are_removed_by_id_and_every_eos_ends_a_clip(tiny: SALMON
     assert spelt.text == "a < b > c"
 
 
+def test_a_token_that_only_the_files_mark_as_special_is_one(tiny: SALMONN, caplog: pytest.LogCaptureFixture) -> None:
+    """`<|end_of_text|>` is neither bos nor eos of this tokenizer, and not among its all_special_ids."""
+    assert 401 not in tiny.tokenizer.all_special_ids
+    lm = make_lm(tiny)
+    assert 401 in lm.special_ids
+    assert "end_sym" not in caplog.text
+
+
 def test_an_end_symbol_of_plain_text_is_cut_as_text_with_a_warning(
     tiny: SALMONN, caplog: pytest.LogCaptureFixture
 ) -> None:
