@@ -193,7 +193,7 @@ def _from_pretrained(
     """transformers' loading, made strict for the weights whose names start with `prefix`."""
     if not sys.stderr.isatty():
         # A progress bar belongs on a terminal; in a log file it is noise.
-        disable_progress_bar()
+        disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         model, info = factory.from_pretrained(
             path, dtype=dtype, device_map={"": device}, token=token, output_loading_info=True
