@@ -130,10 +130,7 @@ PHRASES: dict[str, tuple[str, ...]] = {
     ),
 }
 NAMES: dict[str, tuple[str, ...]] = {
-    **{
-        label: (label,)
-        for label in ("siren", "rain", "wind", "clock", "birds", "bell", "thunder", "waves", "dog")
-    },
+    **{label: (label,) for label in ("siren", "rain", "wind", "clock", "birds", "bell", "thunder", "waves", "dog")},
     "beep": ("beep", "beeps", "beeping"),
     "engine": ("engine", "motor"),
     "gunshots": ("gun", "gunshots", "shots"),

@@ -38,9 +38,7 @@ class _Event(ctypes.Structure):
     )
 
 
-_CALLBACK = ctypes.CFUNCTYPE(
-    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event)
-)
+_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +118,7 @@ class Synthesizer:
         native = np.concatenate(self._samples).astype(np.float32) / 32768.0
         return _trim(native, self._rate, self._spans(text, len(native)))
 
-    def _receive(
-        self, samples: "ctypes._Pointer[ctypes.c_short]", count: int, event: "ctypes._Pointer[_Event]"
-    ) -> int:
+    def _receive(self, samples: "ctypes._Pointer[ctypes.c_short]", count: int, event: "ctypes._Pointer[_Event]") -> int:
         if count > 0:
             self._samples.append(np.ctypeslib.as_array(samples, shape=(count,)).copy())
         index = 0
@@ -163,9 +159,7 @@ def _word_spans(text: str, starts: dict[int, int], rate: int, end: float) -> tup
     return tuple(spans)
 
 
-def _trim(
-    native: NDArray[np.float32], rate: int, spans: tuple[tuple[Span, ...], tuple[Span, ...]]
-) -> Utterance:
+def _trim(native: NDArray[np.float32], rate: int, spans: tuple[tuple[Span, ...], tuple[Span, ...]]) -> Utterance:
     """Cut silence below -50 dB of the peak at both ends (20 ms kept) and resample to 16 kHz."""
     loud = np.flatnonzero(np.abs(native) > 0.003 * np.abs(native).max())
     first = max(0, int(loud[0]) - rate // 50)
@@ -173,10 +167,7 @@ def _trim(
     wave = soxr.resample(native[first:last], rate, SAMPLING_RATE, quality="HQ").astype(np.float32)
     shift, limit = first / rate, (last - first) / rate
     words, phonemes = (
-        tuple(
-            Span(s.label, min(max(s.start - shift, 0.0), limit), min(max(s.end - shift, 0.0), limit))
-            for s in group
-        )
+        tuple(Span(s.label, min(max(s.start - shift, 0.0), limit), min(max(s.end - shift, 0.0), limit)) for s in group)
         for group in spans
     )
     return Utterance(wave, words, phonemes)

@@ -42,9 +42,7 @@ def speech_clips(seed: int, count: int) -> Iterator[tuple[Wave, dict[str, Any]]]
         yield wave, labels
 
 
-def scene_clips(
-    seed: int, count: int, shares: tuple[float, float, float]
-) -> Iterator[tuple[Wave, dict[str, Any]]]:
+def scene_clips(seed: int, count: int, shares: tuple[float, float, float]) -> Iterator[tuple[Wave, dict[str, Any]]]:
     """Make sound scenes of the training side; `shares` are those of single, then and over."""
     rng, noise, synthesizer = Random(seed), np.random.default_rng(seed), Synthesizer()
     for _ in range(count):
@@ -122,9 +120,7 @@ def write_training_files(folder: Path, corpora: tuple[tuple[str, str], ...]) -> 
 
 
 def _timed(spans: tuple[Span, ...], lead: float) -> list[tuple[str, float, float]]:
-    return [
-        (span.label, round(float(span.start) + lead, 3), round(float(span.end) + lead, 3)) for span in spans
-    ]
+    return [(span.label, round(float(span.start) + lead, 3), round(float(span.end) + lead, 3)) for span in spans]
 
 
 def _make_scene(

@@ -90,9 +90,7 @@ class Tagger(nn.Module):
         return logits
 
 
-def pretrain(
-    data: Path, check: Path, target: Path, *, steps: int, seed: int, batch: int = 24
-) -> dict[str, float]:
+def pretrain(data: Path, check: Path, target: Path, *, steps: int, seed: int, batch: int = 24) -> dict[str, float]:
     """Train the encoder and save it.
 
     Args:

@@ -125,9 +125,7 @@ def pretrain(data: Path, target: Path, *, prompts: dict[str, str], steps: int, s
     tokenizer = train_tokenizer(_texts(rng, noise, prompts), target)
     llm = build_model(len(tokenizer))
     # The whole model's own loss, so that the sequence is laid out exactly as in the last stage.
-    model = SALMONN(
-        speech_encoder=nn.Identity(), llm=llm, tokenizer=tokenizer, end_sym="</s>", max_txt_len=300
-    )
+    model = SALMONN(speech_encoder=nn.Identity(), llm=llm, tokenizer=tokenizer, end_sym="</s>", max_txt_len=300)
     embedder = SlotEmbedder(llm, tokenizer)
     pseudo = PseudoAudio(read_corpus(data).labels, seed)
     optimizer = torch.optim.AdamW(llm.parameters(), lr=3e-3, betas=(0.9, 0.98), weight_decay=0.01)
@@ -145,9 +143,7 @@ def pretrain(data: Path, target: Path, *, prompts: dict[str, str], steps: int, s
         recent = [*recent[-19:], (output.loss.item(), output.correct / output.total)]
         if step % 25 == 0 or step == steps - 1:
             loss, right = np.mean(recent, axis=0)
-            logger.info(
-                "llama step %d loss %.3f right %.3f (%.0f s)", step, loss, right, time.monotonic() - started
-            )
+            logger.info("llama step %d loss %.3f right %.3f (%.0f s)", step, loss, right, time.monotonic() - started)
     llm.half().save_pretrained(target)
     return {"loss": round(float(loss), 3), "tokens_right": round(float(right), 3)}
 

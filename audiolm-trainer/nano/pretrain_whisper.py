@@ -41,9 +41,7 @@ class Targets:
 class LabelledWindows:
     """Draws ten-second windows: several utterances in a row, or one followed by silence as in evaluation."""
 
-    def __init__(
-        self, corpus: Corpus, rng: np.random.Generator, *, like: "LabelledWindows | None" = None
-    ) -> None:
+    def __init__(self, corpus: Corpus, rng: np.random.Generator, *, like: "LabelledWindows | None" = None) -> None:
         self.corpus = corpus
         self.rng = rng
         self.phonemes = self._vocabulary("phonemes") if like is None else like.phonemes
@@ -82,9 +80,7 @@ class LabelledWindows:
         entry = self.corpus.labels[index]
         for row, (key, vocabulary) in enumerate((("phonemes", self.phonemes), ("words", self.words))):
             for label, start, end in entry[key]:
-                labels[row, round((offset + start) * 50) : round((offset + end) * 50)] = vocabulary.get(
-                    label, 0
-                )
+                labels[row, round((offset + start) * 50) : round((offset + end) * 50)] = vocabulary.get(label, 0)
         for _, start, _ in entry["words"]:
             first = round((offset + start) * 50)
             labels[2, first : first + 4] = 1
@@ -145,9 +141,7 @@ def build_model() -> WhisperModel:
     return WhisperModel(config)
 
 
-def pretrain(
-    data: Path, check: Path, target: Path, *, steps: int, seed: int, batch: int = 8
-) -> dict[str, float]:
+def pretrain(data: Path, check: Path, target: Path, *, steps: int, seed: int, batch: int = 8) -> dict[str, float]:
     """Train the encoder and save it.
 
     Args:

@@ -106,9 +106,7 @@ def rms(wave: NDArray[np.floating]) -> float:
     return float(np.sqrt(np.mean(np.square(wave, dtype=np.float64))) + 1e-9)
 
 
-def _finish(
-    wave: NDArray[np.floating], rng: Generator, peak: tuple[int, int], floor: tuple[int, int]
-) -> Wave:
+def _finish(wave: NDArray[np.floating], rng: Generator, peak: tuple[int, int], floor: tuple[int, int]) -> Wave:
     """Set the peak level and add a noise floor (both drawn, dB of full scale); round to 16 bits as a file would."""
     wave = wave / (np.abs(wave).max() + 1e-9) * 10 ** (rng.uniform(*peak) / 20)
     wave = wave + rng.standard_normal(len(wave)) * 10 ** (rng.uniform(*floor) / 20)

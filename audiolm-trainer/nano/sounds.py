@@ -35,9 +35,7 @@ def _add(target: Wave, piece: Wave, start: float) -> None:
     target[first : first + len(piece)] += piece
 
 
-def _repeat(
-    rng: Generator, count: int, gap: tuple[float, float], piece: Callable[[], Wave], jitter: float
-) -> Wave:
+def _repeat(rng: Generator, count: int, gap: tuple[float, float], piece: Callable[[], Wave], jitter: float) -> Wave:
     """Place copies of a short sound at a gap drawn once, each shifted a little."""
     wave = np.zeros(count)
     step = rng.uniform(*gap)
@@ -127,8 +125,7 @@ def _bell(rng: Generator, count: int) -> Wave:
     t = _times(2.5)
     partials = zip((0.5, 1, 1.19, 1.56, 2, 2.66, 3.01), (0.4, 1, 0.6, 0.5, 0.7, 0.4, 0.3), strict=True)
     strike = sum(
-        gain * np.sin(2 * np.pi * base * ratio * t) * np.exp(-t * ratio**0.5 / decay)
-        for ratio, gain in partials
+        gain * np.sin(2 * np.pi * base * ratio * t) * np.exp(-t * ratio**0.5 / decay) for ratio, gain in partials
     )
     return _repeat(rng, count, (0.9, 1.6), lambda: np.asarray(strike), 0.02)
 
@@ -149,9 +146,7 @@ def _thunder(rng: Generator, count: int) -> Wave:
     time = rng.uniform(0, 0.2)
     while time < count / RATE:
         t = np.arange(count) / RATE - time
-        swell = np.where(
-            t > 0, np.minimum(1, t / 0.08) * np.exp(-np.maximum(t, 0) / rng.uniform(0.5, 1.1)), 0
-        )
+        swell = np.where(t > 0, np.minimum(1, t / 0.08) * np.exp(-np.maximum(t, 0) / rng.uniform(0.5, 1.1)), 0)
         wave += rng.uniform(0.5, 1) * swell * low
         time += rng.uniform(0.5, 1.4)
     return wave + 0.05 * np.abs(wave) * rng.standard_normal(count)
