@@ -57,7 +57,7 @@ def is_punctuation(token: str) -> bool:
 # References are normalised again for every metric and every model that is scored; 2 ms each.
 @functools.lru_cache(maxsize=1 << 16)
 def wer_words(text: str) -> tuple[str, ...]:
-    """The words of a raw transcript: "It costs $3, twenty!" -> ("it", "costs", "$", "3", "20").
+    """The words of a raw transcript: "It costs $3, sir!" -> ("it", "costs", "$", "3", "sir").
 
     Args:
         text: raw text; not yet normalised by anything.

@@ -17,6 +17,7 @@ from evaluator.metrics.captioning import (
     Captions,
     CaptionScore,
     caption_protocol,
+    library_protocol,
     pycocoevalcap_file,
 )
 from evaluator.metrics.java import Java, find_java
@@ -54,14 +55,14 @@ def check_captions(wanted: Sequence[str], options: CaptionOptions) -> list[str]:
         java = find_java(options.java_path)
         pycocoevalcap_file("tokenizer/stanford-corenlp-3.4.1.jar")
     except MetricUnavailable as error:
-        return [f"No caption metric will be available: {error.message}. To mend it, {error.fix}."]
+        return [f"No caption metric will be available: {error.message}; {error.fix}"]
     if not _needs_spice(wanted):
         return []
     try:
         java.library()
         find_spice_files(options.cache_path).class_path()
     except MetricUnavailable as error:
-        return [f"SPICE and SPIDEr will be unavailable: {error.message}. To mend it, {error.fix}."]
+        return [f"SPICE and SPIDEr will be unavailable: {error.message}; {error.fix}"]
     return []
 
 
@@ -109,14 +110,14 @@ def _needs_spice(wanted: Sequence[str]) -> bool:
     return "spice" in wanted or "spider" in wanted
 
 
-def _protocols(wanted: Sequence[str], protocol: str, options: CaptionOptions) -> dict[str, str]:
-    spice = f"{spice_protocol(options.spice_max_words)}; {protocol}"
+def _protocols(wanted: Sequence[str], common: str, options: CaptionOptions) -> dict[str, str]:
+    library, spice = library_protocol(), spice_protocol(options.spice_max_words)
     special = {
-        "spice": spice,
-        "spider": f"(CIDEr-D + SPICE) / 2; {spice}",
-        "meteor": f"METEOR 1.5 -l en -norm; {protocol}",
+        "spice": f"{spice}; {common}",
+        "spider": f"(CIDEr-D + SPICE) / 2; {library}; {spice}; {common}",
+        "meteor": f"METEOR 1.5 -l en -norm; {library}; {common}",
     }
-    return {name: special.get(name, protocol) for name in wanted}
+    return {name: special.get(name, f"{library}; {common}") for name in wanted}
 
 
 def _notes(captions: Captions) -> list[str]:

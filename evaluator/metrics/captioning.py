@@ -21,6 +21,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from evaluator.errors import MetricUnavailable
 from evaluator.metrics.java import Java, JavaProcesses
 from evaluator.normalize import caption_line
@@ -154,7 +156,7 @@ class CaptionMetrics:
             _, by_row = self._library.rouge_l.rouge_l(candidates, [worded[index] for index in scored])
             for index, value in zip(scored, by_row["rouge_l"].tolist(), strict=True):
                 rows[index] = value
-        return CaptionScore(corpus=sum(rows) / len(rows), rows=tuple(rows))
+        return CaptionScore(corpus=float(np.mean(rows)), rows=tuple(rows))
 
     def cider_d(self, captions: Captions) -> CaptionScore:
         """CIDEr-D, 0-10; it weighs words by how rare they are in this set: subsets do not compare.
@@ -172,9 +174,10 @@ class CaptionMetrics:
 
     def meteor(self, captions: Captions) -> CaptionScore:
         """METEOR 1.5 (`-l en -norm`), 0-1. Java reads a table for about 30 s first and takes up to 2 GB."""
-        # "|||" divides the fields of METEOR's line protocol; the library takes it out of candidates only.
-        candidates = [_without_bars(text) for text in captions.candidates]
-        references = [[_without_bars(text) for text in row] for row in captions.references]
+        # "|||" divides the fields of METEOR's line protocol; PTB tokens never have it, and the library takes it out of
+        # candidates only.
+        candidates = [text.replace("|||", " ") for text in captions.candidates]
+        references = [[text.replace("|||", " ") for text in row] for row in captions.references]
         corpus, rows = self._library.meteor.meteor(
             candidates,
             references,
@@ -186,23 +189,22 @@ class CaptionMetrics:
 
 
 def caption_protocol(java: Java, references: Sequence[Sequence[str]]) -> str:
-    """What decides these scores besides the captions, for every place where one is shown."""
+    """What decides every caption metric besides the captions, for each place where a score is shown."""
     counts = [len(row) for row in references]
     fewest, most = min(counts, default=0), max(counts, default=0)
     number = str(most) if fewest == most else f"{fewest}-{most}"
-    return (
-        f"aac-metrics {metadata.version('aac-metrics')}; PTB tokens (CoreNLP 3.4.1) on both sides; "
-        f"{number} reference{'' if most == 1 else 's'} a row; Java {java.version}"
-    )
+    plural = "" if most == 1 else "s"
+    return f"PTB tokens (CoreNLP 3.4.1) on both sides; {number} reference{plural} a row; Java {java.version}"
+
+
+def library_protocol() -> str:
+    """The library that computes what `CaptionMetrics` computes."""
+    return f"aac-metrics {metadata.version('aac-metrics')}"
 
 
 def _lists(captions: Captions) -> tuple[list[str], list[list[str]]]:
     """The library refuses tuples."""
     return list(captions.candidates), [list(row) for row in captions.references]
-
-
-def _without_bars(text: str) -> str:
-    return " ".join(word for word in text.split() if word.strip("|"))
 
 
 def _lay_out(folder: Path) -> None:

@@ -25,7 +25,7 @@ from evaluator.metrics.spice_files import SpiceFiles
 
 log = logging.getLogger(__name__)
 
-# The worker reports after about 160 words of captions, which takes seconds; a caption of 200 words takes
+# The worker reports after about 320 words of captions, which takes seconds; a caption of 200 words takes
 # minutes.
 STALL_SECONDS = 600.0
 
@@ -220,7 +220,7 @@ def _start(log_file: "IO[bytes]") -> "subprocess.Popen[str]":
     root = Path(__file__).resolve().parents[2]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
-        [sys.executable, "-m", "evaluator.metrics.spice_worker"],
+        [sys.executable, "-m", "evaluator.metrics.spice_worker", str(os.getpid())],
         cwd=root,
         env=environment,
         stdin=subprocess.PIPE,

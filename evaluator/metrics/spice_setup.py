@@ -240,6 +240,6 @@ def _fetch(url: str, target: Path, progress: Progress) -> None:
                     progress(done, total)
     except requests.RequestException as error:
         fix = f"fetch {url} where there is a network, then: audiolm-evaluator setup-metrics --from FILE"
-        raise MetricUnavailable(f"{url} cannot be reached ({type(error).__name__})", fix=fix) from error
+        raise MetricUnavailable(f"{url} could not be fetched ({type(error).__name__})", fix=fix) from error
     if total and done != total:
         raise MetricUnavailable(f"{url} broke off after {done} of {total} bytes", fix="run the command again")

@@ -1,0 +1,249 @@
+"""Tests of the adapter to aac-metrics: values equal to the library's own, and the edges that it does not survive."""
+
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evaluator.errors import MetricUnavailable
+from evaluator.metrics.captioning import (
+    CaptionMetrics,
+    Captions,
+    caption_protocol,
+    library_protocol,
+    pycocoevalcap_file,
+)
+from evaluator.metrics.java import Java, find_java
+
+CANDIDATES = ("A dog barks, twice.", "rain falls on a tin roof", "people talk while music plays", "an engine idles")
+REFERENCES = (
+    ("Two dogs bark.", "A dog is barking twice."),
+    ("Rain falls on a metal roof.", "It rains."),
+    ("Music plays and people are talking.",),
+    ("A car engine idles.", "An engine is running.", "An engine idles."),
+)
+
+# Everything that aac-metrics computes here, by its ordinary import; written to standard output as JSON.
+PLAIN_LIBRARY = """
+import json, sys
+import aac_metrics.utils.checks as checks
+checks.MAX_JAVA_MAJOR_VERSION = 99
+from aac_metrics.functional import bleu, cider_d, meteor, rouge_l
+from aac_metrics.utils.tokenization import preprocess_mono_sents, preprocess_mult_sents
+job = json.load(sys.stdin)
+java = {"cache_path": job["cache"], "java_path": job["java"]}
+candidates = preprocess_mono_sents(job["candidates"], **java)
+references = preprocess_mult_sents(job["references"], **java)
+found = {"candidates": candidates, "references": references}
+corpus, rows = bleu(candidates, references, return_1_to_n=True)
+found["bleu"] = [corpus["bleu_1_to_4"].tolist(), rows["bleu_1_to_4"].tolist()]
+for name, metric, options in (("cider_d", cider_d, {}), ("rouge_l", rouge_l, {}), ("meteor", meteor, java)):
+    corpus, rows = metric(candidates, references, **options)
+    found[name] = [corpus[name].item(), rows[name].tolist()]
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def java() -> Java:
+    return find_java()
+
+
+@pytest.fixture(scope="module")
+def metrics(java: Java) -> Iterator[CaptionMetrics]:
+    with CaptionMetrics(java) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def captions(metrics: CaptionMetrics) -> Captions:
+    return metrics.tokenize(CANDIDATES, REFERENCES)
+
+
+@pytest.mark.slow
+def test_equal_to_the_library_as_everybody_imports_it(metrics: CaptionMetrics, captions: Captions) -> None:
+    job = {
+        "candidates": CANDIDATES,
+        "references": REFERENCES,
+        "cache": str(metrics._folder),
+        "java": str(metrics.java.executable),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", PLAIN_LIBRARY], input=json.dumps(job), capture_output=True, text=True, check=True
+    )
+    plain: dict[str, Any] = json.loads(done.stdout)
+    assert list(captions.candidates) == plain["candidates"]
+    assert [list(row) for row in captions.references] == plain["references"]
+    bleu = metrics.bleu(captions)
+    assert [score.corpus for score in bleu] == plain["bleu"][0]
+    assert [list(score.rows) for score in bleu] == plain["bleu"][1]
+    for name in ("cider_d", "rouge_l", "meteor"):
+        score = getattr(metrics, name)(captions)
+        assert [score.corpus, list(score.rows)] == plain[name], name
+    assert 0 < plain["cider_d"][0] < 10  # a comparison of zeros would say nothing
+
+
+def test_the_golden_captions_tokenise_alike(shared: Path, metrics: CaptionMetrics) -> None:
+    items = json.loads((shared / "spice" / "golden_spice.json").read_text(encoding="utf-8"))["items"]
+    found = metrics.tokenize([item["candidate"] for item in items], [item["references"] for item in items])
+    assert list(found.candidates) == [item["ptb_candidate"] for item in items]
+    assert [list(row) for row in found.references] == [item["ptb_references"] for item in items]
+
+
+def test_only_what_is_needed_is_imported() -> None:
+    code = (
+        "import sys\n"
+        "from evaluator.metrics.captioning import CaptionMetrics\n"
+        "from evaluator.metrics.java import find_java\n"
+        "with CaptionMetrics(find_java()): pass\n"
+        "print([name for name in sys.modules if name.split('.')[0] in"
+        " ('aac_metrics', 'sentence_transformers', 'transformers', 'torchmetrics')])"
+    )
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
+    assert done.stdout.strip() == "[]"
+
+
+# Lines that have broken tokenisers: separators, quotes, controls, abbreviations before numbers, other scripts.
+HOSTILE = [
+    "no.",
+    "5 dogs",
+    "a dog\u2028barks",
+    "wind\u0085blows",
+    "one\ntwo\r\nthree",
+    "tab\tbed\x0b\x0c\x1c",
+    "nul\x00l",
+    "\ud83d alone",
+    "",
+    "   ",
+    "...",
+    '"',
+    "she said ``hi''",
+    "(parenthesis",
+    "a|||b",
+    "개가 짖는다",
+    "une porte grince à côté",
+    "cannot gonna",
+    "p.m.",
+    "Mr.",
+    "U.S.",
+    "The end",
+    "\ufeffbom",
+    "😀",
+    "a" * 3000,
+]
+
+
+def test_hostile_captions_keep_their_places(metrics: CaptionMetrics) -> None:
+    together = metrics.tokenize(HOSTILE, [[text] for text in HOSTILE])
+    assert together.references == tuple((text,) for text in together.candidates)
+    tokens = dict(zip(HOSTILE, together.candidates, strict=True))
+    assert tokens["a dog\u2028barks"] == "a dog barks"
+    assert tokens["wind\u0085blows"] == "wind blows"
+    assert tokens["one\ntwo\r\nthree"] == "one two three"
+    assert tokens["nul\x00l"] == "nul l"
+    assert tokens["cannot gonna"] == "can not gon na"
+    assert tokens["개가 짖는다"] == "개가 짖는다"
+    assert tokens["une porte grince à côté"] == "une porte grince à côté"
+    assert [tokens[text] for text in ("", "   ", "...", '"')] == ["", "", "", ""]
+    assert tokens["a" * 3000] == "a" * 3000
+
+
+def test_tokens_do_not_depend_on_neighbours(metrics: CaptionMetrics) -> None:
+    together = dict(zip(HOSTILE, metrics.tokenize(HOSTILE, [["x"]] * len(HOSTILE)).candidates, strict=True))
+    shuffled = random.Random(3).sample(HOSTILE, len(HOSTILE))
+    again = dict(zip(shuffled, metrics.tokenize(shuffled, [["5 cats"]] * len(shuffled)).candidates, strict=True))
+    assert again == together
+    for text in ("no.", "p.m.", "Mr.", '"'):
+        assert metrics.tokenize([text], [["x"]]).candidates == (together[text],)
+
+
+def test_nothing_to_tokenise_starts_no_java(metrics: CaptionMetrics, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "_library", None)
+    assert metrics.tokenize(["", " "], [[""], ["\n", ""]]) == Captions(("", ""), (("",), ("", "")))
+
+
+def test_one_row_has_no_cider_d(metrics: CaptionMetrics) -> None:
+    with pytest.raises(MetricUnavailable, match="at least 2 rows"):
+        metrics.cider_d(Captions(("a dog",), (("a dog",),)))
+
+
+def test_references_without_words_have_no_cider_d(metrics: CaptionMetrics) -> None:
+    with pytest.raises(MetricUnavailable, match="no reference has any word"):
+        metrics.cider_d(Captions(("a", "b"), (("",), ("", ""))))
+
+
+def test_empty_texts_score_nothing(metrics: CaptionMetrics) -> None:
+    texts = Captions(
+        ("", "a dog barks loudly at night", "rain", "wind"),
+        (("a cat purrs",), ("a dog barks loudly at night", ""), ("",), ("", "wind")),
+    )
+    assert metrics.rouge_l(texts).rows == (0.0, 1.0, 0.0, 1.0)
+    cider_d = metrics.cider_d(texts).rows
+    assert cider_d[0] == cider_d[2] == 0.0
+    assert cider_d[1] == pytest.approx(5.0)  # perfect against one of two references, the other is empty
+    assert all(score.rows[0] == pytest.approx(0.0, abs=1e-6) for score in metrics.bleu(texts))
+
+
+def test_a_perfect_match_scores_ten_from_four_words_on(metrics: CaptionMetrics) -> None:
+    sentences = ("a dog barks loudly", "wind howls", "three birds sing")
+    score = metrics.cider_d(Captions(sentences, tuple((text,) for text in sentences)))
+    assert score.rows == pytest.approx((10.0, 5.0, 7.5))
+
+
+def test_identical_references_leave_cider_d_nothing_to_weigh(metrics: CaptionMetrics) -> None:
+    score = metrics.cider_d(Captions(("a dog barks", "rain"), (("a dog barks",), ("a dog barks",))))
+    assert score.corpus == 0.0
+
+
+def test_the_order_of_rows_changes_no_corpus_score(metrics: CaptionMetrics, captions: Captions) -> None:
+    turned = Captions(captions.candidates[::-1], captions.references[::-1])
+    for score, other in [
+        (metrics.cider_d(captions), metrics.cider_d(turned)),
+        (metrics.rouge_l(captions), metrics.rouge_l(turned)),
+        *zip(metrics.bleu(captions), metrics.bleu(turned), strict=True),
+    ]:
+        assert score.corpus == pytest.approx(other.corpus, rel=1e-14)
+        assert score.rows == pytest.approx(other.rows[::-1], rel=1e-14)
+
+
+@pytest.mark.slow
+def test_meteor_survives_what_its_line_protocol_is_made_of(metrics: CaptionMetrics) -> None:
+    texts = Captions(("wind ||| blows", "", "a dog barks"), (("wind ||| blows",), ("rain",), ("",)))
+    assert metrics.meteor(texts).rows == (1.0, 0.0, 0.0)
+
+
+def test_the_protocol_names_what_decides_the_score(java: Java) -> None:
+    assert caption_protocol(java, REFERENCES) == (
+        f"PTB tokens (CoreNLP 3.4.1) on both sides; 1-3 references a row; Java {java.version}"
+    )
+    assert "; 1 reference a row;" in caption_protocol(java, [("a",), ("b",)])
+    assert library_protocol() == "aac-metrics 0.5.4"
+
+
+def test_private_files_go_with_the_block(java: Java) -> None:
+    with CaptionMetrics(java) as opened:
+        folder = opened._folder
+        assert (folder / "aac-metrics" / "stanford_nlp" / "stanford-corenlp-3.4.1.jar").is_file()
+    assert not folder.exists()
+
+
+def test_files_are_copied_where_links_are_refused(java: Java, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("a required privilege is not held by the client")
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    with CaptionMetrics(java) as opened:
+        jar = opened._folder / "aac-metrics" / "stanford_nlp" / "stanford-corenlp-3.4.1.jar"
+        assert not jar.is_symlink()
+        assert jar.stat().st_size == pycocoevalcap_file("tokenizer/stanford-corenlp-3.4.1.jar").stat().st_size
+
+
+def test_a_missing_package_file_is_told() -> None:
+    with pytest.raises(MetricUnavailable, match=r"spice/no\.jar of the package pycocoevalcap is not installed"):
+        pycocoevalcap_file("spice/no.jar")
