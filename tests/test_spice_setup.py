@@ -74,12 +74,17 @@ class _Quiet(SimpleHTTPRequestHandler):
         """Nothing: tests read standard error."""
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Nothing: clients that hang up are what some tests are about."""
+
+
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A server of a folder, in the place of both addresses; the test fills the folder."""
     folder = tmp_path / "www"
     folder.mkdir()
-    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder))) as http:
+    with _Server(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder))) as http:
         thread = threading.Thread(target=http.serve_forever)
         thread.start()
         address = f"http://127.0.0.1:{http.server_address[1]}"
