@@ -1,14 +1,14 @@
 """The exceptions of the evaluator. Each carries every problem found and the exit code its command ends with.
 
-    AudioLMError              1
-     +-- ConfigError          2   the YAML file, --options, contradicting flags
-     +-- AnnotationError      3   the annotation JSON and what it names
-     +-- AudioError           3   one audio file
-     +-- SubmissionError      1   a CSV that would not validate
-     +-- JournalError         3   predictions.jsonl
-     +-- ContractError        4   the model broke the contract of evaluator/model.py
-     +-- ModelLoadError       4   the model could not be loaded
-     +-- MetricUnavailable    1   a metric that cannot be had here, with the fix
+AudioLMError              1
+ +-- ConfigError          2   the YAML file, --options, contradicting flags
+ +-- AnnotationError      3   the annotation JSON and what it names
+ +-- AudioError           3   one audio file
+ +-- SubmissionError      1   a CSV that would not validate
+ +-- JournalError         3   predictions.jsonl
+ +-- ContractError        4   the model broke the contract of evaluator/model.py
+ +-- ModelLoadError       4   the model could not be loaded
+ +-- MetricUnavailable    1   a metric that cannot be had here, with the fix
 """
 
 from collections.abc import Iterable

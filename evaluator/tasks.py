@@ -29,9 +29,7 @@ class Task:
 
 
 ASR = Task(name="asr", title="speech recognition", labels=("asr",), many_references=False)
-AAC = Task(
-    name="aac", title="audio captioning", labels=("audiocaption", "audiocaption_v2"), many_references=True
-)
+AAC = Task(name="aac", title="audio captioning", labels=("audiocaption", "audiocaption_v2"), many_references=True)
 TASKS: tuple[Task, ...] = (ASR, AAC)
 MODES: tuple[Mode, ...] = ("submission_asr", "submission_aac", "valid_asr", "valid_aac")
 

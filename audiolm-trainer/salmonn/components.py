@@ -6,6 +6,7 @@ dtype without a second copy, and logs what was loaded from where. Folders may be
 
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -148,7 +149,10 @@ def add_lora(
         r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=target_modules, task_type="CAUSAL_LM"
     )
     try:
-        wrapped: Any = get_peft_model(llm, config, autocast_adapter_dtype=True)
+        with warnings.catch_warnings():
+            # peft asks transformers for an attribute under its old name.
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+            wrapped: Any = get_peft_model(llm, config, autocast_adapter_dtype=True)
     except ValueError as error:
         raise CheckpointError(f"model.lora_target_modules {target_modules} do not fit: {error}") from error
     # peft's wrapper passes on everything that is used of the model it wraps.
