@@ -98,10 +98,11 @@ def make_sample(folder: Path, *, seed: int) -> None:
 
 
 def write_training_files(folder: Path, corpora: tuple[tuple[str, str], ...]) -> None:
-    """Turn training corpora into WAV files and one annotation file for train.py.
+    """Turn training corpora into WAV files and annotation files for train.py.
 
     Args:
-        folder: nano/build/data; gets wav/, train.json and valid.json (every 40th clip, not in train.json).
+        folder: nano/build/data; gets wav/, valid.json (every 40th clip), train.json (all others) and
+            train_stage2.json (of those all speech, and every third scene).
         corpora: Pairs of a corpus' folder name and its task.
     """
     from nano.corpus import read_corpus
@@ -116,7 +117,11 @@ def write_training_files(folder: Path, corpora: tuple[tuple[str, str], ...]) -> 
             soundfile.write(folder / "wav" / path, np.asarray(wave), SAMPLING_RATE, subtype="PCM_16")
             rows.append({"path": path, "text": label["text"], "task": task})
     _write(folder / "valid.json", {"annotation": rows[::40]})
-    _write(folder / "train.json", {"annotation": [row for i, row in enumerate(rows) if i % 40]})
+    kept = [row for index, row in enumerate(rows) if index % 40]
+    speech = [row for row in kept if row["task"] == ASR_TASK]
+    scenes = [row for row in kept if row["task"] != ASR_TASK]
+    _write(folder / "train.json", {"annotation": kept})
+    _write(folder / "train_stage2.json", {"annotation": speech + scenes[::3]})
 
 
 def _timed(spans: tuple[Span, ...], lead: float) -> list[tuple[str, float, float]]:

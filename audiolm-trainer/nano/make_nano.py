@@ -1,8 +1,8 @@
 """Makes the nano model from nothing: `python -m nano.make_nano` in audiolm-trainer/ (or `make train-nano` above it).
 
-Stages: data, encoders and language model (two processes side by side), files, train (train.py), export, measure. A
-finished stage leaves a note in nano/build/done/ and is not run again; delete the note, or name the stage with
---again, to repeat it. Needs espeak-ng, and jiwer and aac-metrics for the last stage; 2 CPU cores, under an hour.
+Stages: data, parts (encoders and language model, two processes side by side), files, two training stages with
+train.py, export, measure. A finished stage leaves a note in nano/build/done/ and is not run again; delete the note,
+or name the stage with --again, to repeat it. Needs espeak-ng, and jiwer and aac-metrics for the last stage.
 """
 
 import json
@@ -25,6 +25,7 @@ BUILD = NANO / "build"
 DATA = BUILD / "data"
 SAMPLE = TRAINER.parent / "data" / "sample"
 CONFIGS = TRAINER / "configs" / "nano"
+CHECKPOINT = "checkpoint_best.pth"
 ASR_TASK, AAC_TASK = "asr", "audiocaption_v2"
 
 logger = logging.getLogger(__name__)
@@ -84,11 +85,14 @@ def make_files() -> dict[str, Any]:
     return {}
 
 
-def train() -> dict[str, Any]:
-    """Train Q-Former, projection and LoRA with the repository's own train.py."""
-    command = [sys.executable, "train.py", "--cfg-path", str(CONFIGS / "train.yaml")]
-    subprocess.run([*command, "--options", f"run.output_dir={BUILD / 'train'}"], cwd=TRAINER, check=True)
-    return {"run_folder": str(_newest_run())}
+def train_stage1() -> dict[str, Any]:
+    """Train Q-Former, projection and LoRA on all clips."""
+    return _train("stage1", [])
+
+
+def train_stage2() -> dict[str, Any]:
+    """Go on from the first stage's checkpoint on a set with fewer captions."""
+    return _train("stage2", [f"model.ckpt={_newest_run('stage1') / CHECKPOINT}"])
 
 
 def export() -> dict[str, Any]:
@@ -97,7 +101,7 @@ def export() -> dict[str, Any]:
 
     from salmonn.checkpoint import read_weights, save_checkpoint
 
-    data = read_weights(_newest_run() / "checkpoint_best.pth")
+    data = read_weights(_newest_run("stage2") / CHECKPOINT)
     trained = {name: tensor.to(torch.float16) for name, tensor in data["model"].items()}
     save_checkpoint(NANO / "salmonn.pth", trained, epoch=data["epoch"])
     parts = [NANO / name for name in ("whisper", "beats.pt", "llama", "qformer", "salmonn.pth")]
@@ -116,7 +120,8 @@ STAGES: dict[str, Callable[[], dict[str, Any]]] = {
     "data": make_data,
     "parts": make_parts,
     "files": make_files,
-    "train": train,
+    "train_stage1": train_stage1,
+    "train_stage2": train_stage2,
     "export": export,
     "measure": measure,
 }
@@ -181,14 +186,21 @@ def _prompts() -> dict[str, str]:
     from salmonn.config import load_config
     from salmonn.prompts import train_prompts
 
-    book = train_prompts(load_config(CONFIGS / "train.yaml", purpose="dryrun"))
+    book = train_prompts(load_config(CONFIGS / "train_stage1.yaml", purpose="dryrun"))
     return {task: book.prompt(task) for task in (ASR_TASK, AAC_TASK)}
 
 
-def _newest_run() -> Path:
-    folders = [path.parent for path in (BUILD / "train").rglob("checkpoint_best.pth")]
+def _train(stage: str, options: list[str]) -> dict[str, Any]:
+    """Run the repository's own train.py on a stage's configuration."""
+    command = [sys.executable, "train.py", "--cfg-path", str(CONFIGS / f"train_{stage}.yaml"), "--options"]
+    subprocess.run([*command, f"run.output_dir={BUILD / stage}", *options], cwd=TRAINER, check=True)
+    return {"run_folder": str(_newest_run(stage).relative_to(NANO))}
+
+
+def _newest_run(stage: str) -> Path:
+    folders = [path.parent for path in (BUILD / stage).rglob(CHECKPOINT)]
     if not folders:
-        raise click.ClickException(f"no training run in {BUILD / 'train'}; run the stage train")
+        raise click.ClickException(f"no training run in {BUILD / stage}; run the stage train_{stage}")
     return max(folders, key=lambda folder: folder.stat().st_mtime)
 
 
