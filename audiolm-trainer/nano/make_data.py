@@ -15,7 +15,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from nano.captions import RELATIONS, draw_caption, draw_references
-from nano.corpus import to_int16, write_corpus
+from nano.corpus import read_corpus, to_int16, write_corpus
 from nano.espeak import SAMPLING_RATE, Span, Synthesizer, Voice
 from nano.scenes import LABELS, Scene, draw_events, make_scene, place_speech
 from nano.sentences import draw_sentence
@@ -105,8 +105,6 @@ def write_training_files(folder: Path, corpora: tuple[tuple[str, str], ...]) -> 
             train_stage2.json (of those all speech, and every third scene).
         corpora: Pairs of a corpus' folder name and its task.
     """
-    from nano.corpus import read_corpus
-
     rows: list[dict[str, str]] = []
     for name, task in corpora:
         corpus = read_corpus(folder / name)

@@ -27,6 +27,9 @@ SAMPLE = TRAINER.parent / "data" / "sample"
 CONFIGS = TRAINER / "configs" / "nano"
 CHECKPOINT = "checkpoint_best.pth"
 ASR_TASK, AAC_TASK = "asr", "audiocaption_v2"
+# Clips for pretraining the encoders, and others for the SALMONN stages.
+CLIPS = {"speech": (8000, 6000), "sounds": (4000, 3500)}
+STEPS = {"whisper": 1800, "beats": 700, "llama": 700}
 
 logger = logging.getLogger(__name__)
 
@@ -36,11 +39,13 @@ def make_data() -> dict[str, Any]:
     from nano.make_data import make_corpora
 
     with _two_processes() as pool:
-        speech = pool.submit(make_corpora, DATA, kind="speech", seed=100, pretrain=8000, train=6000)
-        sounds = pool.submit(make_corpora, DATA, kind="sounds", seed=200, pretrain=4000, train=3500)
-        speech.result()
-        sounds.result()
-    return {}
+        futures = [
+            pool.submit(make_corpora, DATA, kind=kind, seed=seed, pretrain=CLIPS[kind][0], train=CLIPS[kind][1])
+            for kind, seed in (("speech", 100), ("sounds", 200))
+        ]
+        for future in futures:
+            future.result()
+    return {"clips": CLIPS}
 
 
 def make_parts() -> dict[str, Any]:
@@ -54,7 +59,7 @@ def make_parts() -> dict[str, Any]:
                 DATA / "speech_pretrain",
                 DATA / "speech_train",
                 NANO / "whisper",
-                steps=1800,
+                steps=STEPS["whisper"],
                 seed=1,
             ),
             "beats": pool.submit(
@@ -62,7 +67,7 @@ def make_parts() -> dict[str, Any]:
                 DATA / "sounds_pretrain",
                 DATA / "sounds_train",
                 NANO / "beats.pt",
-                steps=700,
+                steps=STEPS["beats"],
                 seed=2,
             ),
             "llama": pool.submit(
@@ -70,7 +75,7 @@ def make_parts() -> dict[str, Any]:
                 DATA / "speech_pretrain",
                 NANO / "llama",
                 prompts=_prompts(),
-                steps=700,
+                steps=STEPS["llama"],
                 seed=3,
             ),
         }
