@@ -9,7 +9,6 @@ import logging
 import os
 import pickle
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -183,15 +182,15 @@ def save_checkpoint(path: Path, trained: Mapping[str, Tensor], **extra: Any) -> 
         extra: further entries, plain values and tensors only ("epoch", "config" without secrets).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with unfinished.open("wb") as file:
             torch.save({"model": {key: value.detach().cpu() for key, value in trained.items()}, **extra}, file)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).replace(path)
+        unfinished.replace(path)
     finally:
-        Path(name).unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
 
 
 def report(what: str, source: str, tensors: Iterable[Tensor]) -> None:
