@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 demo: $(READY)  ## Run the four modes on data/sample with the nano model and validate both submissions.
 	@for mode in valid_asr valid_aac submission_asr submission_aac; do $(BIN)/python evaluate_salmonn.py --mode $$mode --output-dir demo_results || exit 1; done
 	@for csv in demo_results/submission_results/*.csv; do echo $$csv; $(BIN)/python submission_validator.py $$csv || exit 1; done
-	@echo "Everything is in demo_results/:" && ls -d demo_results/*/*
+	@echo "Everything is in demo_results/:" && ls -d demo_results/*/* && echo "To go on by hand: . $(BIN)/activate"
 
 test: $(VENV)/.ready-dev  ## Run every test of the evaluator and the trainer.
 	$(BIN)/python -m pytest
