@@ -8,7 +8,7 @@ AudioLMError              1
  +-- JournalError         3   predictions.jsonl
  +-- ContractError        4   the model broke the contract of evaluator/model.py
  +-- ModelLoadError       4   the model could not be loaded
- +-- MetricUnavailable    1   a metric that cannot be had here, with the fix
+ +-- MetricUnavailableError    1   a metric that cannot be had here, with the fix
 """
 
 from collections.abc import Iterable
@@ -78,7 +78,7 @@ class ModelLoadError(AudioLMError):
     exit_code = 4
 
 
-class MetricUnavailable(AudioLMError):
+class MetricUnavailableError(AudioLMError):
     """A metric cannot be computed here; `fix` is the one command or sentence that changes that."""
 
     def __init__(self, message: str, *, fix: str = "") -> None:

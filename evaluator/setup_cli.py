@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from evaluator.errors import MetricUnavailable
+from evaluator.errors import MetricUnavailableError
 
 
 @click.command("setup-metrics")
@@ -35,7 +35,7 @@ def setup_metrics_command(source: Path | None) -> None:
 
         try:
             installed = install_spice_files(source, progress=show)
-        except MetricUnavailable as error:
+        except MetricUnavailableError as error:
             bar.close()
             click.echo(f"error: {error.message}\n  {error.fix}", err=True)
             raise SystemExit(error.exit_code) from None

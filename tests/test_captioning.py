@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from evaluator.errors import MetricUnavailable
+from evaluator.errors import MetricUnavailableError
 from evaluator.metrics.captioning import (
     CaptionMetrics,
     Captions,
@@ -169,12 +169,12 @@ def test_nothing_to_tokenise_starts_no_java(metrics: CaptionMetrics, monkeypatch
 
 
 def test_one_row_has_no_cider_d(metrics: CaptionMetrics) -> None:
-    with pytest.raises(MetricUnavailable, match="at least 2 rows"):
+    with pytest.raises(MetricUnavailableError, match="at least 2 rows"):
         metrics.cider_d(Captions(("a dog",), (("a dog",),)))
 
 
 def test_references_without_words_have_no_cider_d(metrics: CaptionMetrics) -> None:
-    with pytest.raises(MetricUnavailable, match="no reference has any word"):
+    with pytest.raises(MetricUnavailableError, match="no reference has any word"):
         metrics.cider_d(Captions(("a", "b"), (("",), ("", ""))))
 
 
@@ -245,5 +245,5 @@ def test_files_are_copied_where_links_are_refused(java: Java, monkeypatch: pytes
 
 
 def test_a_missing_package_file_is_told() -> None:
-    with pytest.raises(MetricUnavailable, match=r"spice/no\.jar of the package pycocoevalcap is not installed"):
+    with pytest.raises(MetricUnavailableError, match=r"spice/no\.jar of the package pycocoevalcap is not installed"):
         pycocoevalcap_file("spice/no.jar")

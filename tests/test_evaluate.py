@@ -18,7 +18,7 @@ from fake_site import WORDS, Site, make_site
 
 from evaluator import evaluate as module
 from evaluator.audio import AudioFacts, check_audio
-from evaluator.errors import AnnotationError, AudioLMError, ConfigError, MetricUnavailable, ModelLoadError
+from evaluator.errors import AnnotationError, AudioLMError, ConfigError, MetricUnavailableError, ModelLoadError
 from evaluator.evaluate import evaluate, make_run_paths
 from evaluator.journal import read_journal
 from evaluator.model import Request
@@ -234,7 +234,7 @@ def test_model_that_fails_in_the_middle_keeps_its_answers(site: Site) -> None:
     assert facts["reason"] == "RuntimeError: the model fell over"
 
 
-@pytest.mark.parametrize("error", [MetricUnavailable("no Java"), RuntimeError("bug")])
+@pytest.mark.parametrize("error", [MetricUnavailableError("no Java"), RuntimeError("bug")])
 def test_scoring_that_fails_costs_nothing_else(site: Site, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def broken(*args: object) -> None:
         [path] = (site.results / "valid_results").glob("*.csv")  # the CSV exists before scoring starts

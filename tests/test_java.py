@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluator.errors import MetricUnavailable
+from evaluator.errors import MetricUnavailableError
 from evaluator.metrics.java import Java, JavaProcesses, find_java
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="the fake java is a shell script")
@@ -59,7 +59,7 @@ def test_the_order_of_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ("PATH", "21"),
     ]
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
-    with pytest.raises(MetricUnavailable, match="no Java was found"):
+    with pytest.raises(MetricUnavailableError, match="no Java was found"):
         find_java()
 
 
@@ -69,22 +69,22 @@ def test_the_order_of_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     [("exit 3", "does not run as Java"), ("echo hello", "does not tell a Java version")],
 )
 def test_what_was_set_on_purpose_is_never_passed_over(tmp_path: Path, script: str, reason: str) -> None:
-    with pytest.raises(MetricUnavailable, match=reason) as caught:
+    with pytest.raises(MetricUnavailableError, match=reason) as caught:
         find_java(str(fake_java(tmp_path, script)))
     assert "scoring.java_path" in caught.value.fix
 
 
 def test_a_path_that_is_no_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(MetricUnavailable, match=r"scoring\.java_path is .*nowhere, which is not a command"):
+    with pytest.raises(MetricUnavailableError, match=r"scoring\.java_path is .*nowhere, which is not a command"):
         find_java(str(tmp_path / "nowhere"))
     monkeypatch.setenv("AAC_METRICS_JAVA_PATH", str(tmp_path))
-    with pytest.raises(MetricUnavailable, match="AAC_METRICS_JAVA_PATH is"):
+    with pytest.raises(MetricUnavailableError, match="AAC_METRICS_JAVA_PATH is"):
         find_java()
 
 
 def test_a_java_without_a_library(tmp_path: Path) -> None:
     java = Java(executable=tmp_path / "bin" / "java", version="25", source="test")
-    with pytest.raises(MetricUnavailable, match="has no JVM library"):
+    with pytest.raises(MetricUnavailableError, match="has no JVM library"):
         java.library()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from evaluator.config import ScoringConfig
-from evaluator.errors import ConfigError, MetricUnavailable
+from evaluator.errors import ConfigError, MetricUnavailableError
 from evaluator.metrics import caption_scores
 from evaluator.metrics.captioning import CaptionMetrics
 from evaluator.scoring import Metric, Scores, metric_names, preflight, score
@@ -223,7 +223,7 @@ def test_a_bug_is_not_taken_for_a_failed_metric(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_failing_worker_costs_spice_only(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
-        raise MetricUnavailable("out of memory", fix="more")
+        raise MetricUnavailableError("out of memory", fix="more")
 
     monkeypatch.setattr(caption_scores.SpiceWorker, "score", fail)
     config = ScoringConfig(cache_path=str(shared / "spice" / "lib"))

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from evaluator.errors import MetricUnavailable
+from evaluator.errors import MetricUnavailableError
 from evaluator.metrics.captioning import Captions
 from evaluator.metrics.java import find_java
 from evaluator.metrics.spice import SpiceWorker, cut_words, spice_protocol
@@ -144,7 +144,7 @@ def test_the_worker_ends_with_its_block(files: SpiceFiles, error: type[BaseExcep
 def test_a_worker_that_says_nothing_is_ended(files: SpiceFiles) -> None:
     captions = Captions(("a dog",), (("a dog",),))
     with SpiceWorker(files, find_java(), stall_seconds=0.05) as worker:
-        with pytest.raises(MetricUnavailable, match=r"reported nothing for 0\.05 s"):
+        with pytest.raises(MetricUnavailableError, match=r"reported nothing for 0\.05 s"):
             worker.score(captions, max_words=80)
         process_id = worker.process_id
     assert not alive(process_id)
@@ -153,14 +153,14 @@ def test_a_worker_that_says_nothing_is_ended(files: SpiceFiles) -> None:
 def test_a_worker_that_is_killed_is_a_reason(files: SpiceFiles) -> None:
     with SpiceWorker(files, find_java()) as worker:
         os.kill(worker.process_id, signal.SIGTERM)
-        with pytest.raises(MetricUnavailable, match=r"ended early: .*exit status -15") as caught:
+        with pytest.raises(MetricUnavailableError, match=r"ended early: .*exit status -15") as caught:
             worker.score(Captions(("a dog",), (("a dog",),)), max_words=80)
     assert "the other metrics do not need SPICE" in caught.value.fix
 
 
 def test_what_java_says_is_told(files: SpiceFiles) -> None:
     broken = replace(files, models=files.corenlp)
-    with SpiceWorker(broken, find_java()) as worker, pytest.raises(MetricUnavailable, match="englishPCFG"):
+    with SpiceWorker(broken, find_java()) as worker, pytest.raises(MetricUnavailableError, match="englishPCFG"):
         worker.score(Captions(("a dog",), (("a dog",),)), max_words=80)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluator.errors import MetricUnavailable
+from evaluator.errors import MetricUnavailableError
 from evaluator.metrics.spice_files import (
     CORENLP_JAR,
     FULL_MODELS_JAR,
@@ -82,7 +82,7 @@ def test_the_users_home_is_expanded(lib: Path, home: Path) -> None:
 
 
 def test_nowhere_is_told_with_the_one_command() -> None:
-    with pytest.raises(MetricUnavailable, match="SPICE's two CoreNLP files are not installed") as caught:
+    with pytest.raises(MetricUnavailableError, match="SPICE's two CoreNLP files are not installed") as caught:
         find_spice_files()
     assert caught.value.fix == "run once: audiolm-evaluator setup-metrics"
 
@@ -103,7 +103,7 @@ def test_files_that_cannot_be_used(
         with zipfile.ZipFile(models, "w") as jar:
             jar.writestr(sorted(MODEL_ENTRIES)[0], "x")
     broken = state != "one file only"
-    with pytest.raises(MetricUnavailable) as caught:
+    with pytest.raises(MetricUnavailableError) as caught:
         find_spice_files(str(tmp_path / "cache"))
     assert (str(folder) in caught.value.message) is broken
     # Files elsewhere are used, and the broken ones told of.

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from evaluator.errors import MetricUnavailable
+from evaluator.errors import MetricUnavailableError
 from evaluator.metrics import spice_setup
 from evaluator.metrics.spice_files import (
     CORENLP_JAR,
@@ -164,7 +164,7 @@ def test_what_is_there_is_kept_or_replaced_whole(cache: Path, lib: Path) -> None
 def test_a_source_without_the_files(cache: Path, tmp_path: Path, make: object, reason: str) -> None:
     source = tmp_path / "source"
     make(source)  # type: ignore[operator]
-    with pytest.raises(MetricUnavailable, match=reason) as caught:
+    with pytest.raises(MetricUnavailableError, match=reason) as caught:
         install_spice_files(source)
     assert ARCHIVE in caught.value.fix
     assert_untouched(cache)
@@ -173,7 +173,7 @@ def test_a_source_without_the_files(cache: Path, tmp_path: Path, make: object, r
 def test_a_cut_off_archive(cache: Path, archive: Path, tmp_path: Path) -> None:
     cut = tmp_path / ARCHIVE
     cut.write_bytes(archive.read_bytes()[:1_000_000])
-    with pytest.raises(MetricUnavailable, match="damaged"):
+    with pytest.raises(MetricUnavailableError, match="damaged"):
         install_spice_files(tmp_path)
     assert_untouched(cache)
 
@@ -190,13 +190,13 @@ def tampered(folder: Path, maven: Path) -> Path:
 
 def test_wrong_hashes_install_nothing(cache: Path, maven: Path, lib: Path, tmp_path: Path) -> None:
     source = tampered(tmp_path / "tampered", maven)
-    with pytest.raises(MetricUnavailable, match=rf"not as published: {CORENLP_JAR}, .*/countries") as caught:
+    with pytest.raises(MetricUnavailableError, match=rf"not as published: {CORENLP_JAR}, .*/countries") as caught:
         install_spice_files(source)
     assert "repo1.maven.org" in caught.value.fix
     assert_untouched(cache)
     # A complete installation survives a bad attempt.
     install_spice_files(lib)
-    with pytest.raises(MetricUnavailable):
+    with pytest.raises(MetricUnavailableError):
         install_spice_files(source)
     assert_installed(cache)
 
@@ -216,7 +216,7 @@ def test_files_that_the_archive_has_wrong_come_from_maven(
     with zipfile.ZipFile(server / ARCHIVE, "w") as file:
         for path in tampered(tmp_path / "tampered", maven).iterdir():
             file.write(path, f"stanford-corenlp-full-2015-12-09/{path.name}")
-    with pytest.raises(MetricUnavailable, match=rf"maven/{CORENLP_JAR} could not be fetched"):
+    with pytest.raises(MetricUnavailableError, match=rf"maven/{CORENLP_JAR} could not be fetched"):
         install_spice_files()
     assert_untouched(cache)
     shutil.copytree(maven, server / "maven")
@@ -226,14 +226,16 @@ def test_files_that_the_archive_has_wrong_come_from_maven(
 
 def test_no_network(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spice_setup, "ARCHIVE_URL", "http://127.0.0.1:9/nothing.zip")
-    with pytest.raises(MetricUnavailable, match=r"nothing\.zip could not be fetched \(ConnectionError\)") as caught:
+    with pytest.raises(
+        MetricUnavailableError, match=r"nothing\.zip could not be fetched \(ConnectionError\)"
+    ) as caught:
         install_spice_files()
     assert "setup-metrics --from FILE" in caught.value.fix
     assert_untouched(cache)
 
 
 def test_a_missing_page(cache: Path, server: Path) -> None:
-    with pytest.raises(MetricUnavailable, match=r"could not be fetched \(HTTPError\)"):
+    with pytest.raises(MetricUnavailableError, match=r"could not be fetched \(HTTPError\)"):
         install_spice_files()
     assert_untouched(cache)
 
@@ -245,7 +247,7 @@ def test_a_download_that_breaks_off(cache: Path, archive: Path, server: Path, mo
         target.write(source.read(1_000_000))  # type: ignore[attr-defined]
 
     monkeypatch.setattr(_Quiet, "copyfile", copy_some)
-    with pytest.raises(MetricUnavailable, match=r"could not be fetched|broke off"):
+    with pytest.raises(MetricUnavailableError, match=r"could not be fetched|broke off"):
         install_spice_files()
     assert_untouched(cache)
 
@@ -253,11 +255,11 @@ def test_a_download_that_breaks_off(cache: Path, archive: Path, server: Path, mo
 def test_no_space_and_no_rights(cache: Path, lib: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(lib)._replace(free=5_000_000)
     monkeypatch.setattr(spice_setup.shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(MetricUnavailable, match="900 MB are needed for a while, 5 MB are free"):
+    with pytest.raises(MetricUnavailableError, match="900 MB are needed for a while, 5 MB are free"):
         install_spice_files()
     cache.parent.rmdir()
     cache.parent.write_text("a file where the folder should be", encoding="utf-8")
-    with pytest.raises(MetricUnavailable, match="cannot be installed"):
+    with pytest.raises(MetricUnavailableError, match="cannot be installed"):
         install_spice_files(lib)
 
 

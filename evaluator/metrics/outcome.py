@@ -4,14 +4,14 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from evaluator.errors import MetricUnavailable
+from evaluator.errors import MetricUnavailableError
 
 log = logging.getLogger(__name__)
 
 # What the metrics' libraries and Java raise when they cannot score. A bug of ours passes: NameError,
 # TypeError and AttributeError are not among them.
 FAILURES = (
-    MetricUnavailable,
+    MetricUnavailableError,
     OSError,
     RuntimeError,
     ValueError,
@@ -56,7 +56,7 @@ def attempt(name: str, compute: Callable[[], Outcome]) -> Outcome:
 
 def failed(name: str, error: BaseException) -> Outcome:
     """The outcome of a metric whose computation raised `error`."""
-    if isinstance(error, MetricUnavailable):
+    if isinstance(error, MetricUnavailableError):
         return Outcome(None, reason=error.message, fix=error.fix)
     log.warning("%s failed", name, exc_info=error)
     return Outcome(None, reason=f"{type(error).__name__}: {error}", fix="the log has more; please report it")

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from evaluator.errors import MetricUnavailable
+from evaluator.errors import MetricUnavailableError
 from evaluator.metrics.captioning import Captions
 from evaluator.metrics.java import Java, end_process
 from evaluator.metrics.spice_files import SpiceFiles
@@ -147,7 +147,7 @@ class SpiceWorker:
             SpiceScore: one row a caption.
 
         Raises:
-            MetricUnavailable: the worker failed, ran out of memory or reported nothing for too long.
+            MetricUnavailableError: the worker failed, ran out of memory or reported nothing for too long.
             ValueError: there are no rows.
         """
         if not captions.candidates:
@@ -186,11 +186,11 @@ class SpiceWorker:
             message = self._messages.get(timeout=self._stall_seconds)
         except queue.Empty:
             reason = f"SPICE's Java process reported nothing for {self._stall_seconds:g} s"
-            raise MetricUnavailable(reason, fix=_FIX) from None
+            raise MetricUnavailableError(reason, fix=_FIX) from None
         if message is None:
-            raise MetricUnavailable(f"SPICE's Java process ended early: {self._last_words()}", fix=_FIX)
+            raise MetricUnavailableError(f"SPICE's Java process ended early: {self._last_words()}", fix=_FIX)
         if "error" in message:
-            raise MetricUnavailable(f"SPICE's Java process failed: {message['error']}", fix=_FIX)
+            raise MetricUnavailableError(f"SPICE's Java process failed: {message['error']}", fix=_FIX)
         return message
 
     def _last_words(self) -> str:

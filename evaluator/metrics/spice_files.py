@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from evaluator.errors import MetricUnavailable
+from evaluator.errors import MetricUnavailableError
 from evaluator.metrics.captioning import pycocoevalcap_file
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class SpiceFiles:
         """Every jar that SPICE needs.
 
         Raises:
-            MetricUnavailable: pycocoevalcap's are not installed.
+            MetricUnavailableError: pycocoevalcap's are not installed.
         """
         libraries = (pycocoevalcap_file(f"spice/lib/{name}") for name in _SPICE_JARS)
         return (pycocoevalcap_file("spice/spice-1.0.jar"), *libraries, self.corenlp, self.models)
@@ -113,7 +113,7 @@ def find_spice_files(cache_path: str = "") -> SpiceFiles:
         SpiceFiles: of the first place that has both, readable.
 
     Raises:
-        MetricUnavailable: no place has; the message names the files that are there but cannot be used.
+        MetricUnavailableError: no place has; the message names the files that are there but cannot be used.
     """
     broken: list[str] = []
     for source, folder in _places(cache_path):
@@ -129,7 +129,7 @@ def find_spice_files(cache_path: str = "") -> SpiceFiles:
                         log.warning("SPICE: %s", sentence)
                 return files
     reason = "SPICE's two CoreNLP files are not installed"
-    raise MetricUnavailable("; ".join([reason, *broken]), fix=FIX)
+    raise MetricUnavailableError("; ".join([reason, *broken]), fix=FIX)
 
 
 def _places(cache_path: str) -> list[tuple[str, Path]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import requests
 
-from evaluator.errors import MetricUnavailable
+from evaluator.errors import MetricUnavailableError
 from evaluator.metrics.spice_files import (
     CORENLP_JAR,
     CORENLP_SHA256,
@@ -73,7 +73,7 @@ def install_spice_files(
         Installed: a complete folder. Nothing is done if it was complete and no source is given.
 
     Raises:
-        MetricUnavailable: the source is missing or wrong, there is no network, no space or no right to write.
+        MetricUnavailableError: the source is missing or wrong, there is no network, no space or no right to write.
     """
     target = installed_folder() if folder is None else folder
     if source is None and _is_complete(target):
@@ -88,7 +88,7 @@ def install_spice_files(
             _swap(new, target, scratch / "old")
     except OSError as error:
         fix = f"make room and rights to write in {target.parent}, then run the command again"
-        raise MetricUnavailable(f"the files cannot be installed: {error}", fix=fix) from error
+        raise MetricUnavailableError(f"the files cannot be installed: {error}", fix=fix) from error
     return Installed(folder=target, already=False)
 
 
@@ -113,7 +113,7 @@ def _build(jars: _Jars, folder: Path) -> None:
     wrong = _wrong(jars)
     if wrong:
         fix = f"give both jars as Maven has them ({MAVEN_URL}/) in one folder: setup-metrics --from FOLDER"
-        raise MetricUnavailable(f"not as published: {', '.join(wrong)}", fix=fix)
+        raise MetricUnavailableError(f"not as published: {', '.join(wrong)}", fix=fix)
     folder.mkdir()
     shutil.copyfile(jars.corenlp, folder / CORENLP_JAR)
     write_models_jar(jars.models, folder / SMALL_MODELS_JAR)
@@ -160,7 +160,7 @@ def _from(source: Path, scratch: Path) -> _Jars:
             return jars
     missing = "" if source.exists() else " (there is nothing there)"
     fix = f"name {ARCHIVE}, or a folder that has it, or one that has {CORENLP_JAR} and {FULL_MODELS_JAR}"
-    raise MetricUnavailable(f"{source} does not hold SPICE's files{missing}", fix=fix)
+    raise MetricUnavailableError(f"{source} does not hold SPICE's files{missing}", fix=fix)
 
 
 def _names(archive: Path) -> Sequence[str]:
@@ -202,7 +202,7 @@ def _unpack(archive: Path, scratch: Path) -> _Jars:
                     shutil.copyfileobj(packed, jar, _BLOCK)
     except (zipfile.BadZipFile, StopIteration, EOFError) as error:
         fix = f"fetch it again: {ARCHIVE_URL}"
-        raise MetricUnavailable(f"{archive} is damaged or is not CoreNLP 3.6.0", fix=fix) from error
+        raise MetricUnavailableError(f"{archive} is damaged or is not CoreNLP 3.6.0", fix=fix) from error
     return _Jars(unpacked[CORENLP_JAR], unpacked[FULL_MODELS_JAR])
 
 
@@ -226,7 +226,7 @@ def _fetch(url: str, target: Path, progress: Progress) -> None:
     """Download a file.
 
     Raises:
-        MetricUnavailable: it could not be had whole.
+        MetricUnavailableError: it could not be had whole.
     """
     try:
         with requests.get(url, stream=True, timeout=_TIMEOUTS) as response:
@@ -240,6 +240,6 @@ def _fetch(url: str, target: Path, progress: Progress) -> None:
                     progress(done, total)
     except requests.RequestException as error:
         fix = f"fetch {url} where there is a network, then: audiolm-evaluator setup-metrics --from FILE"
-        raise MetricUnavailable(f"{url} could not be fetched ({type(error).__name__})", fix=fix) from error
+        raise MetricUnavailableError(f"{url} could not be fetched ({type(error).__name__})", fix=fix) from error
     if total and done != total:
-        raise MetricUnavailable(f"{url} broke off after {done} of {total} bytes", fix="run the command again")
+        raise MetricUnavailableError(f"{url} broke off after {done} of {total} bytes", fix="run the command again")
