@@ -11,7 +11,8 @@ import pytest
 import torch
 import yaml
 
-from salmonn.config import Config, from_mapping
+from salmonn.config import Config, from_mapping, load_config
+from salmonn.inference import SalmonnLM, load_language_model
 from salmonn.model import SALMONN
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,6 +69,13 @@ def build(reference: Path, reference_sections: dict[str, Any]) -> Build:
 def tiny(build: Build) -> SALMONN:
     """The reference model, frozen; tests must not change it."""
     return build()
+
+
+@pytest.fixture(scope="session")
+def nano() -> SalmonnLM:
+    """The shipped nano model, ready to answer; tests must not change it."""
+    config = load_config(ROOT / "audiolm-trainer/configs/nano/decode.yaml", purpose="evaluate")
+    return load_language_model(config, "cpu")
 
 
 def configure(sections: dict[str, Any], folder: Path, **changes: Any) -> Config:
