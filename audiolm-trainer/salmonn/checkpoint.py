@@ -156,7 +156,7 @@ def copy_strictly(
         if name in state and state[name].shape != target[name].shape
     ]
     found = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
-    lines = [f"  {what} ({len(names)}): {_listing(names)}" for what, names in found.items() if names]
+    lines = [f"  {what} ({len(names)}):{_listing(names)}" for what, names in found.items() if names]
     if lines:
         nothing = " No key matches: is this the right file?" if len(missing) == len(target) else ""
         raise CheckpointError("\n".join([f"{source!r} does not fit the model.{nothing}", *lines]))
@@ -206,7 +206,7 @@ def _matches(key: str, patterns: Iterable[tuple[str, str]]) -> bool:
     return any(re.fullmatch(pattern, key) for pattern, _ in patterns)
 
 
-def _listing(names: list[str], shown: int = 20) -> str:
-    """Name the first keys and count the rest."""
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
+def _listing(names: list[str], shown: int = 12) -> str:
+    """Name the first keys, a line each, and count the rest."""
+    more = [f"and {len(names) - shown} more"] if len(names) > shown else []
+    return "".join(f"\n    {name}" for name in [*names[:shown], *more])
