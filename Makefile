@@ -3,7 +3,7 @@ PYTHON ?= python3
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 
-.PHONY: demo test check train-nano
+.PHONY: demo test check bench train-nano
 
 demo: $(READY)  ## Run the four modes on data/sample with the nano model and validate both submissions.
 	@for mode in valid_asr valid_aac submission_asr submission_aac; do $(BIN)/python evaluate_salmonn.py --mode $$mode --output-dir demo_results || exit 1; done
@@ -15,6 +15,9 @@ test: $(VENV)/.ready-dev  ## Run every test of the evaluator and the trainer.
 
 check: $(VENV)/.ready-dev  ## Check format, lint and types.
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
+
+bench: $(READY)  ## Measure the memory of loading (Linux).
+	$(BIN)/python benchmarks/load_memory.py
 
 train-nano: $(READY)  ## Make the nano model anew (needs espeak-ng).
 	cd audiolm-trainer && $(abspath $(BIN))/python -m nano.make_nano
