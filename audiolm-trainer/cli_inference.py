@@ -14,12 +14,11 @@ import click
 
 from salmonn.config import load_config
 from salmonn.config_file import spread_options
-from salmonn.errors import AudioError, CheckpointError, ConfigError, PromptError, SalmonnError
+from salmonn.errors import AudioError, SalmonnError
 
 if TYPE_CHECKING:
     from salmonn.inference import SalmonnLM
 
-EXIT_CODES = {ConfigError: 2, AudioError: 3, PromptError: 3, CheckpointError: 4}
 INTERRUPTED = 130
 
 
@@ -124,7 +123,7 @@ def answer(model: "SalmonnLM", path: Path, question: str) -> str:
 def stop(error: SalmonnError) -> NoReturn:
     """End with the error's sentences and the exit code of its kind."""
     click.echo(f"error: {error}", err=True)
-    sys.exit(EXIT_CODES.get(type(error), 1))
+    sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

@@ -15,10 +15,7 @@ import click
 
 from salmonn.config import load_config
 from salmonn.config_file import spread_options
-from salmonn.errors import AudioError, CheckpointError, ConfigError, DatasetError, PromptError, SalmonnError
-
-EXIT_CODES = {ConfigError: 2, DatasetError: 3, AudioError: 3, PromptError: 3, CheckpointError: 4}
-
+from salmonn.errors import SalmonnError
 
 INTERRUPTED = 130
 
@@ -95,7 +92,7 @@ def rehearse(cfg_path: Path, options: tuple[str, ...]) -> None:
 def stop(error: SalmonnError) -> NoReturn:
     """End with the error's sentences and the exit code of its kind."""
     click.echo(f"error: {error}", err=True)
-    sys.exit(EXIT_CODES.get(type(error), 1))
+    sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from salmonn.beats import BEATs, BEATsConfig
 from salmonn.checkpoint import load_beats_weights, read_weights, report
-from salmonn.errors import CheckpointError
+from salmonn.errors import CheckpointError, ConfigError
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -58,16 +58,16 @@ def choose_device(name: str) -> torch.device:
     """The device of a name: "auto" is the first GPU, or the CPU where there is none.
 
     Raises:
-        CheckpointError: the name means no device of this machine.
+        ConfigError: the name means no device of this machine.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise CheckpointError(f"device {name!r} is not known: use cpu, cuda, cuda:1 or auto") from error
+        raise ConfigError(f"device {name!r} is not known: use cpu, cuda, cuda:1 or auto") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise CheckpointError(f"device {name!r} is not here: PyTorch sees {torch.cuda.device_count()} GPUs")
+        raise ConfigError(f"device {name!r} is not here: PyTorch sees {torch.cuda.device_count()} GPUs")
     return device
 
 

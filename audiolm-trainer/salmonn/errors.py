@@ -1,22 +1,29 @@
-"""The exceptions of the SALMONN package; every message is a sentence that names the file or key and what to do.
+"""The exceptions of the SALMONN package, each with the exit code that a command ends with.
 
-SalmonnError
- +-- ConfigError        the YAML file or --options; carries every problem as (key, message)
- +-- AudioError         one audio file
- +-- PromptError        a prompt file or a task without a prompt
- +-- CheckpointError    a weights file that cannot be read or does not fit, with the names of the keys
- +-- DatasetError       a training or validation set
+Every message is a sentence that names the file or key and what to do.
+
+SalmonnError              1
+ +-- ConfigError          2   the YAML file, --options or the device; carries every problem as (key, message)
+ +-- AudioError           3   one audio file
+ +-- PromptError          3   a prompt file or a task without a prompt
+ +-- DatasetError         3   a training or validation set
+ +-- CheckpointError      4   a weights file that cannot be read or does not fit, with the names of the keys
 """
 
 from collections.abc import Iterable
+from typing import ClassVar
 
 
 class SalmonnError(Exception):
     """Base of all errors that a user can mend."""
 
+    exit_code: ClassVar[int] = 1
+
 
 class ConfigError(SalmonnError):
     """The configuration is wrong; `problems` holds every (dotted key, message)."""
+
+    exit_code = 2
 
     def __init__(self, message: str, problems: Iterable[tuple[str, str]] = ()) -> None:
         self.problems = tuple(problems)
@@ -26,14 +33,22 @@ class ConfigError(SalmonnError):
 class AudioError(SalmonnError):
     """One audio file cannot be used."""
 
+    exit_code = 3
+
 
 class PromptError(SalmonnError):
     """A prompt file is wrong, or a task has no prompt."""
+
+    exit_code = 3
 
 
 class CheckpointError(SalmonnError):
     """A weights file cannot be read or does not fit the model."""
 
+    exit_code = 4
+
 
 class DatasetError(SalmonnError):
     """A training or validation set cannot be used."""
+
+    exit_code = 3

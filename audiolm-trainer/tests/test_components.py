@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, WhisperFeatureExtractor
 
 from salmonn import components
 from salmonn.beats import BEATs, BEATsConfig
-from salmonn.errors import CheckpointError
+from salmonn.errors import CheckpointError, ConfigError
 from salmonn.features import FrontEnd
 from salmonn.model import SALMONN
 from salmonn.speech_encoder import SpeechEncoder, Windows
@@ -173,7 +173,7 @@ def test_devices_and_dtypes() -> None:
     assert components.choose_device("cpu") == cpu
     assert components.choose_dtype("auto", cpu) == torch.float32
     assert components.choose_dtype("float16", cpu) == torch.float16
-    with pytest.raises(CheckpointError, match="is not known"):
+    with pytest.raises(ConfigError, match="is not known"):
         components.choose_device("gpu please")
-    with pytest.raises(CheckpointError, match="is not here"):
+    with pytest.raises(ConfigError, match="is not here"):
         components.choose_device("cuda:99")

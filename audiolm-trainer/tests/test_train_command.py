@@ -135,7 +135,7 @@ def test_the_shipped_configuration_rehearses_in_a_bare_environment_from_anywhere
     ("options", "code", "message"),
     [
         (["run.seeed=1", "run.optims.max_epoch=0"], 2, "the configuration has 2 problems"),
-        (["run.device=cuda:99"], 4, "cuda:99"),
+        (["run.device=cuda:99"], 2, "cuda:99"),
         (["run.batch_size_train=3"], 3, "2 training samples do not fill one batch of 3"),
         (["model.freeze_speech_QFormer=true", "model.lora_rank=4"], 4, "does not fit"),
     ],
