@@ -31,8 +31,9 @@ def run(arguments: list[str], folder: Path) -> str:
     return done.stdout
 
 
-def evaluate(mode: str, folder: Path) -> Path:
-    run([str(ROOT / "evaluate_salmonn.py"), "--mode", mode], folder)
+def evaluate(mode: str, folder: Path, *options: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    run([str(ROOT / "evaluate_salmonn.py"), "--mode", mode, *options], folder)
     results = folder / ("valid_results" if mode.startswith("valid") else "submission_results")
     [csv] = results.glob(f"*_{mode}.csv")
     return csv
@@ -68,3 +69,12 @@ def test_a_submission_of_the_sample_validates(tmp_path: Path, task: str) -> None
     annotation = ROOT / "data" / "sample" / f"{task}.json"
     output = run([str(ROOT / "submission_validator.py"), str(csv), "--annotation", str(annotation)], tmp_path)
     assert output == "Validation passed: The CSV file is valid.\n"
+
+
+@pytest.mark.slow
+def test_texts_of_the_sample_do_not_depend_on_the_batch(tmp_path: Path) -> None:
+    """All 100 sentences: in batches of 8 as configured, and one clip at a time."""
+    batched = evaluate("submission_asr", tmp_path)
+    alone = evaluate("submission_asr", tmp_path / "alone", "--options", "run.batch_size_eval=1")
+    assert batched.read_bytes() == alone.read_bytes()
+    assert batched.read_text(encoding="utf-8").count("\n") == 101

@@ -325,3 +325,26 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(SubmissionError, match="No space left on device"):
         write_submission(tmp_path / "a.csv", [("test0000", "x")], empty_text=".", require_ids=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_pandas_reads_back_every_text(tmp_path: Path) -> None:
+    """The reader most people have, with the settings that docs/submission.md names."""
+    import pandas
+
+    texts = ["NA", "null", "nan", "1234", 'he said "yes", twice', "a\rb", "한국어", "-5", "", "tab\there"]
+    path = tmp_path / "file.csv"
+    write_submission(path, [(f"test{i:04d}", text) for i, text in enumerate(texts)], empty_text=".", require_ids=True)
+    frame = pandas.read_csv(path, dtype=str, keep_default_na=False)
+    assert list(frame.columns) == ["testset_id", "text"]
+    assert list(frame["text"]) == [
+        "na",
+        "null",
+        "nan",
+        "1234",
+        'he said "yes", twice',
+        "a b",
+        "한국어",
+        "-5",
+        ".",
+        "tab here",
+    ]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import soundfile
 
-SAMPLE = Path(__file__).resolve().parents[2] / "data" / "sample"
+SAMPLE = Path(__file__).resolve().parents[1] / "data" / "sample"
 
 
 def _rows(name: str) -> list[dict[str, Any]]:
