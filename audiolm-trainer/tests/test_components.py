@@ -175,5 +175,7 @@ def test_devices_and_dtypes() -> None:
     assert components.choose_dtype("float16", cpu) == torch.float16
     with pytest.raises(ConfigError, match="is not known"):
         components.choose_device("gpu please")
+    with pytest.raises(ConfigError, match="is not supported"):
+        components.choose_device("mps")
     with pytest.raises(ConfigError, match="is not here"):
         components.choose_device("cuda:99")
