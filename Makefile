@@ -14,7 +14,7 @@ test: $(VENV)/.ready-dev  ## Run every test of the evaluator and the trainer.
 	$(BIN)/python -m pytest
 
 check: $(VENV)/.ready-dev  ## Check format, lint and types.
-	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
+	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/mypy evaluate_salmonn.py submission_validator.py
 
 bench: $(READY)  ## Measure the memory of loading (Linux).
 	$(BIN)/python benchmarks/load_memory.py

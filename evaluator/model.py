@@ -39,13 +39,26 @@ class Answer(NamedTuple):
     finish_reason: FinishReason
 
 
+class AnswerLike(Protocol):
+    """What is read of an answer: an `Answer`, or a model package's own class of the same shape."""
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def num_tokens(self) -> int: ...
+    @property
+    def finish_reason(self) -> FinishReason: ...
+
+
 @runtime_checkable
 class AudioLM(Protocol):
     """A loaded model."""
 
     sampling_rate: int
 
-    def generate(self, requests: Iterable[Request]) -> Iterator[Answer]:
+    def generate(self, requests: Iterable[Request]) -> Iterator[AnswerLike]:
         """Pull requests as there is room, yield each answer as it is finished, in any order."""
         ...
 
