@@ -18,7 +18,8 @@ from transformers import GenerationConfig, PreTrainedModel
 class GenerationSettings:
     """The YAML's `generate` section, without its `end_sym` (which is about text).
 
-    Attributes carry transformers' names and meanings; `temperature` and `top_p` count only with `do_sample`.
+    Attributes carry transformers' names and meanings; `temperature` and `top_p` count only with `do_sample`. What the
+    section does not have (top_k, suppressed tokens) is the language model's own, as in the original.
     """
 
     max_new_tokens: int = 200
@@ -40,7 +41,7 @@ class GenerationSettings:
             "repetition_penalty": self.repetition_penalty,
         }
         if self.do_sample:
-            settings |= {"temperature": self.temperature, "top_p": self.top_p, "top_k": 50}
+            settings |= {"temperature": self.temperature, "top_p": self.top_p}
         if self.num_beams > 1:
             settings["length_penalty"] = self.length_penalty
         return GenerationConfig(  # type: ignore[no-untyped-call]

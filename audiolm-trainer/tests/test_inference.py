@@ -177,3 +177,17 @@ def test_importing_the_package_is_light() -> None:
     code = "import sys, salmonn; print([m for m in ('torch', 'transformers', 'peft') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_the_configuration_wins_over_the_language_models_own_settings(
+    tiny: SALMONN, monkeypatch: pytest.MonkeyPatch, beams: int
+) -> None:
+    """Llama-3.2-Instruct's folder asks for sampling; the section `generate` decides."""
+    expected = sorted(make_lm(tiny, num_beams=beams).generate(make_requests(4)))
+    for name, value in {
+        "do_sample": True, "temperature": 0.6, "top_p": 0.5, "repetition_penalty": 5.0, "length_penalty": -3.0,
+        "max_length": 3, "num_beams": 2, "bos_token_id": 7, "pad_token_id": 9,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(tiny.llm.generation_config, name, value)
+    assert sorted(make_lm(tiny, num_beams=beams).generate(make_requests(4))) == expected
