@@ -107,7 +107,6 @@ class SalmonnLM:
     ) -> None:
         self.model = model
         self.prompts = prompts
-        self.end_sym = end_sym
         self.batch_size = batch_size
         self.sampling_rate = model.sampling_rate
         self.eos_ids = _eos_ids(model)
@@ -144,8 +143,10 @@ class SalmonnLM:
         while ahead := list(islice(stream, self.batch_size * LOOK_AHEAD_BATCHES)):
             clips = [_Clip(r.index, r.audio, self.prompts.prompt(r.task, r.question)) for r in ahead]
             clips.sort(key=lambda clip: clip.audio.shape[0], reverse=True)
-            for start in range(0, len(clips), self.batch_size):
-                yield from self._answer_fitting(clips[start : start + self.batch_size])
+            while clips:
+                # Taken anew each time: a batch that did not fit has made the next ones smaller.
+                batch, clips = clips[: self.batch_size], clips[self.batch_size :]
+                yield from self._answer_fitting(batch)
 
     def answer(self, audio: NDArray[np.float32], prompt_text: str) -> str:
         """Answer one free question about one clip, float32 [N] at `sampling_rate`."""

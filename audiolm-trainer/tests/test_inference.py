@@ -110,6 +110,21 @@ def test_a_batch_that_does_not_fit_is_halved(
     assert "does not fit into memory" in caplog.text
 
 
+def test_no_clip_is_lost_when_a_batch_in_the_middle_is_halved(tiny: SALMONN, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several batches of one look-ahead: those after the halved one are smaller, and still cover every clip."""
+    requests = make_requests(17)
+    expected = sorted(make_lm(tiny).generate(requests))
+    encode = tiny.encode
+
+    def encode_little(waves: Any) -> Any:
+        if len(waves) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return encode(waves)
+
+    monkeypatch.setattr(tiny, "encode", encode_little)
+    assert sorted(make_lm(tiny, batch_size=5).generate(requests)) == expected
+
+
 def test_one_clip_that_does_not_fit_and_other_errors_are_raised(tiny: SALMONN, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(waves: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
