@@ -8,10 +8,8 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evaluator.atomic_file import replacing
 from evaluator.tasks import Mode
 
 if TYPE_CHECKING:
@@ -224,15 +223,5 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
         ValueError: if a number is not finite: JSON has none of those.
     """
     text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -1,22 +1,20 @@
 """The submission CSV: written so that it validates, and validated by the same rules.
 
-Writer: (id, text) pairs in annotation order -> a UTF-8 file with the header testset_id,text, put in place
-    only after it
-has passed the check. Check: any path -> a SubmissionReport with every broken rule of submission_rules.py and
+Writer: (id, text) pairs in annotation order -> a UTF-8 file with the header testset_id,text, put in place only
+after it has passed the check. Check: any path -> a SubmissionReport with every broken rule of submission_rules.py and
 its line. The check streams, so no path makes it wait or fill the memory.
 """
 
-import contextlib
 import csv
 import os
 import re
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from evaluator.annotation import shown, submission_ids
+from evaluator.atomic_file import replacing
 from evaluator.errors import AnnotationError, Problem, SubmissionError
 from evaluator.regular_file import NotAFileError, open_regular, reason
 from evaluator.submission_check import HEADER, RowCheck
@@ -87,37 +85,19 @@ def write_submission(path: Path, rows: Sequence[tuple[str, str]], *, empty_text:
     cleaned = [clean_text(text) for _, text in rows]
     empty = sum(is_blank(text) for text in cleaned)
     texts = [empty_text if is_blank(text) else text for text in cleaned]
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("x", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(HEADER)
-            writer.writerows((identifier, text) for (identifier, _), text in zip(rows, texts, strict=True))
-            file.flush()
-            os.fsync(file.fileno())
-        report = check_submission(temporary, require_ids=require_ids)
-        if not report.valid:
-            problems = [Problem("", str(finding)) for finding in report.errors]
-            raise SubmissionError(f"The rows do not make a valid CSV; {path} was not written.", problems)
-        temporary.replace(path)
-        _sync_folder(path.parent)
+        with replacing(path) as temporary:
+            with temporary.open("x", encoding="utf-8", newline="") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerow(HEADER)
+                writer.writerows((identifier, text) for (identifier, _), text in zip(rows, texts, strict=True))
+            report = check_submission(temporary, require_ids=require_ids)
+            if not report.valid:
+                problems = [Problem("", str(finding)) for finding in report.errors]
+                raise SubmissionError(f"The rows do not make a valid CSV; {path} was not written.", problems)
     except OSError as error:
         raise SubmissionError(f"{path} cannot be written: {error.strerror or error}.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
     return WriteReport(rows=len(rows), empty=empty, warnings=report.warnings)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name survive a power cut; systems that cannot open folders have no such call."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def check_submission(path: Path, *, annotation: Path | None = None, require_ids: bool = True) -> SubmissionReport:

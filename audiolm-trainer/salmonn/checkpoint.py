@@ -111,12 +111,11 @@ def read_weights(path: Path) -> dict[str, Any]:
     return data
 
 
-def load_checkpoint(path: Path, module: nn.Module, trained: Mapping[str, Tensor]) -> None:
+def load_checkpoint(path: Path, trained: Mapping[str, Tensor]) -> None:
     """Copy the trained part of a SALMONN from a file into the model.
 
     Args:
         path: the file; its "model" entry holds the released names.
-        module: the model, for the report only.
         trained: our names -> the parameters that the file must hold, all of them and no other.
 
     Raises:
@@ -127,7 +126,7 @@ def load_checkpoint(path: Path, module: nn.Module, trained: Mapping[str, Tensor]
         raise CheckpointError(f"{str(path)!r} has no 'model' entry; found the entries {sorted(map(str, data))[:10]}")
     state = {our_name(key): value for key, value in data["model"].items() if not _matches(key, IGNORED)}
     copy_strictly(state, trained, source=str(path), rename=released_name)
-    report(type(module).__name__ + " (trained part)", str(path), trained.values())
+    report("SALMONN (trained part)", str(path), trained.values())
 
 
 def copy_strictly(

@@ -109,7 +109,7 @@ class SALMONN(nn.Module):
             model._load_projection(Path(parts.speech_llama_proj_model))
         if parts.ckpt:
             trained = {name: model.get_parameter(name) for name in model._trained_names()}
-            load_checkpoint(Path(parts.ckpt), model, trained)
+            load_checkpoint(Path(parts.ckpt), trained)
         model._freeze(parts, train=train)
         return model.train(train)
 
