@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from salmonn.config_file import Document, drop_nulls, read_document
-from salmonn.config_paths import Purpose, get_value, path_problems, resolve_paths
+from salmonn.config_paths import PATHS, Purpose, get_value, path_problems, resolve_paths, without_folder
 from salmonn.errors import ConfigError
 
 SECTIONS = ("model", "generate", "datasets", "run")
@@ -91,7 +91,13 @@ class GenerateConfig(_Section):
 
 
 class DatasetsConfig(_Section):
-    """Section `datasets`: annotation files and the folder that their relative audio paths start from."""
+    """Section `datasets`: annotation files and the folder that their relative audio paths start from.
+
+    An annotation is a JSON file, or tar shards: `name-{000..012}.tar`. `cache_dir` keeps annotations as
+    memory-mapped tables (and encoded clips, with `run.cache_features: disk`); "" means `run.output_dir`/cache.
+    `task_weights` gives tasks another share of the training batches than their share of the rows: a row of a task with
+    weight 2 is drawn twice as often as one of a task with weight 1; empty draws every row once a pass.
+    """
 
     prefix: str = ""
     train_ann_path: str = ""
@@ -100,6 +106,8 @@ class DatasetsConfig(_Section):
     test_ann_path_asr: str = ""
     test_ann_path_aac: str = ""
     whisper_path: str = ""
+    cache_dir: str = ""
+    task_weights: dict[str, PositiveFloat] = {}
 
 
 class OptimConfig(_Section):
@@ -117,9 +125,16 @@ class OptimConfig(_Section):
 class RunConfig(_Section):
     """Section `run`: one training run. The last group is the evaluator's and is accepted unread.
 
-    `epoch_based` False makes an epoch of `iters_per_epoch` batches, True of one pass over the data.
-    `max_grad_norm` 0 means no clipping. `cache_features` keeps the frozen encoders'
-    outputs in memory as float16.
+    A step takes `batch_size_train` x `world_size` samples, however many processes there really are: they share them. An
+    optimizer step follows every `accum_grad_iters` steps. No process computes more than `batch_size_train` samples at once.
+    `epoch_based` False makes an epoch of `iters_per_epoch` steps, True of one pass over the data.
+
+    `precision` counts with `amp` True: "auto" is bfloat16 on GPUs that have it, else float16; float32 on a CPU.
+    `max_grad_norm` 0 means no clipping. `cache_features` keeps the frozen encoders' outputs as float16, in memory (True)
+    or under `datasets.cache_dir` ("disk").
+    `valid_every` and `save_every` count steps, 0 means at the end of an epoch only. `valid_generate` clips of the
+    validation set are answered for WER and chrF. `keep_last` checkpoints are kept besides the best.
+    `max_unreadable` clips may be unreadable and are left out; one more stops the run.
     """
 
     seed: NotNegative = 42
@@ -132,16 +147,28 @@ class RunConfig(_Section):
     accum_grad_iters: Positive = 1
     batch_size_train: Positive = 8
     batch_size_eval: Positive = 8
+    bucket_by_length: bool = False
+    drop_last: bool = True
     num_workers: NotNegative = 8
+    max_unreadable: NotNegative = 10
+    world_size: Positive = 1
+    parallel: Literal["ddp", "fsdp2"] = "ddp"
     amp: bool = True
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     max_grad_norm: Rate = 0.0
-    cache_features: bool = False
+    cache_features: bool | Literal["disk"] = False
     optims: OptimConfig = OptimConfig()
 
-    evaluate: bool = False
+    valid_every: NotNegative = 0
+    valid_generate: NotNegative = 0
+    best_metric: Literal["accuracy", "loss", "wer", "chrf"] = "accuracy"
+    save_every: NotNegative = 0
+    keep_last: Positive = 3
+    trackers: list[Literal["tensorboard", "wandb", "mlflow"]] = ["tensorboard"]
+
     use_distributed: bool = False
-    world_size: Positive = 1
     dist_url: str = "env://"
+    evaluate: bool = False
 
     on_audio_error: str = "fail"
     empty_text: str = "."
@@ -169,6 +196,18 @@ class Config(_Section):
         """Return the configuration as plain nested dicts without the token."""
         return self.model_dump(mode="json", exclude={"model": {"token"}})
 
+    def shareable(self) -> dict[str, Any]:
+        """Return `public()` with every path reduced to its last component: what files that people pass on may carry.
+
+        Example:
+            "/home/kim/models/llama" -> "llama"; the hub's "openai/whisper-large-v2" stays.
+        """
+        tree = self.public()
+        for dotted in (*PATHS, "datasets.cache_dir", "run.output_dir"):
+            section, _, name = dotted.partition(".")
+            tree[section][name] = without_folder(tree[section][name], hub=dotted in PATHS and PATHS[dotted].hub)
+        return tree
+
 
 _REFUSALS: tuple[tuple[str, object, str], ...] = (
     (
@@ -183,7 +222,6 @@ _TRAINING_REFUSALS: tuple[tuple[str, object, str], ...] = (
     ("model.freeze_whisper", False, "the Whisper encoder cannot be trained here; set it to True"),
     ("model.freeze_beats", False, "BEATs cannot be trained here; set it to True"),
     ("run.evaluate", True, "train.py only trains; set it to False and measure with the evaluator"),
-    ("run.use_distributed", True, "training runs in one process; set it to False"),
 )
 
 

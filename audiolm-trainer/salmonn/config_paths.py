@@ -58,6 +58,13 @@ def resolve_path(value: str, folder: Path | None) -> str:
     return value
 
 
+def without_folder(value: str, *, hub: bool) -> str:
+    """Reduce a path to its last component; with `hub`, "owner/name" that is no folder here stays as it is."""
+    if hub and _is_hub_name(value, [Path.cwd()]):
+        return value
+    return Path(value).name
+
+
 def path_problems(tree: Mapping[str, Any], folder: Path | None, purpose: Purpose) -> Iterable[tuple[str, str]]:
     """Yield (dotted key, message) for each needed path that is empty and each used path that is not there."""
     for dotted, rule in PATHS.items():

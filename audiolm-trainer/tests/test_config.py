@@ -188,7 +188,6 @@ def test_what_cannot_be_done_is_refused(changes: dict[str, Any], key: str) -> No
         ({"model": {"freeze_whisper": False}}, "model.freeze_whisper"),
         ({"model": {"freeze_beats": False}}, "model.freeze_beats"),
         ({"run": {"evaluate": True}}, "run.evaluate"),
-        ({"run": {"use_distributed": True}}, "run.use_distributed"),
     ],
 )
 def test_training_refuses_what_only_decoding_may_carry(section: dict[str, Any], key: str) -> None:
