@@ -1,0 +1,88 @@
+"""Which language models the decoder can run: those whose layers all attend to everything that a mask lets them see."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from salmonn.attention import shared_attention
+from salmonn.errors import ConfigError
+from salmonn.kv_cache import SlotCache
+
+_INSTEAD = "set generate.engine: transformers"
+# How far a tried step may be from the same tokens in one row, relative to the largest logit.
+_TOLERANCE = {torch.float32: 1e-3, torch.float16: 3e-2, torch.bfloat16: 1e-1}
+
+
+def check_supported(llm: PreTrainedModel) -> None:
+    """Check that the decoder's cache and mask give a model's own logits, by its configuration and by a try.
+
+    Args:
+        llm: a causal language model of transformers, without a wrapper.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    config: Any = llm.config.get_text_config()
+    name = type(llm).__name__
+    if llm.config.is_encoder_decoder:
+        raise ConfigError(f"the decoder is for decoder-only language models, {name} has an encoder: {_INSTEAD}")
+    if config._attn_implementation not in ("sdpa", "eager"):
+        raise ConfigError(
+            f"the decoder needs attention of type sdpa or eager, {name} has {config._attn_implementation}: {_INSTEAD}"
+        )
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"]) - {"full_attention"}
+    slides = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+    if kinds or slides:
+        found = ", ".join(sorted(kinds)) or f"a sliding window of {config.sliding_window}"
+        raise ConfigError(f"the decoder cannot run layers of {name} that do not attend to all ({found}): {_INSTEAD}")
+    try:
+        difference = tried_difference(llm)
+    except (TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
+        raise ConfigError(f"the decoder cannot run {name} ({error}): {_INSTEAD}") from error
+    if not difference <= _TOLERANCE.get(llm.dtype, 0.1):
+        raise ConfigError(
+            f"the decoder's logits for {name} differ from its own by {difference:.1e} of the largest: {_INSTEAD}"
+        )
+
+
+@torch.no_grad()
+def tried_difference(llm: PreTrainedModel) -> float:
+    """Decode two steps of two beams that change places; compare with the same tokens in plain rows.
+
+    Returns:
+        The largest difference of the logits relative to the largest logit; NaN if one is NaN.
+    """
+    model: Any = llm
+    weights = model.get_input_embeddings().weight
+    device = weights.device
+    # Both second tokens descend from the second beam.
+    rows = torch.tensor([[1, 2, 3, 5, 6], [1, 2, 3, 5, 7]], device=device) % weights.shape[0]
+    prompt, first, second = rows[:1, :3], torch.stack([rows[:1, 4], rows[:1, 3]], dim=1), rows[:, 4][None]
+    plain = model(input_ids=rows, attention_mask=torch.ones_like(rows), use_cache=False).logits[:, -1]
+    states = DynamicCache()
+    model(input_ids=prompt, past_key_values=states, use_cache=True)
+    cache = SlotCache(slots=1, num_beams=2, max_steps=2, device=device, dtype=model.dtype)
+    cache.admit(0, states, 0, 3)
+    _tried_step(model, cache, first, step=0)
+    cache.follow(slice(0, 1), torch.tensor([[1, 1]], device=device))
+    ours = _tried_step(model, cache, second, step=1)[0]
+    return float((ours - plain).float().abs().max() / plain.float().abs().max().clamp(min=1e-6))
+
+
+def _tried_step(model: Any, cache: SlotCache, tokens: Tensor, *, step: int) -> Tensor:
+    """Logits [1, 2, V] of one step after a prompt of three tokens."""
+    steps = torch.tensor([step], device=tokens.device)
+    mask = cache.begin_step(steps, longest_prompt=3, most_steps=step)
+    positions = torch.full_like(tokens, 3 + step)
+    with shared_attention(model.config):
+        output = model(
+            input_ids=tokens,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache.states,
+            use_cache=True,
+        )
+    logits: Tensor = output.logits
+    return logits

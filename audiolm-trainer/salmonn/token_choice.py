@@ -1,0 +1,70 @@
+"""Choosing one token at a time, the likeliest or a drawn one: decoding without beams."""
+
+import torch
+from torch import Tensor
+
+from salmonn.decoder_settings import DecoderSettings
+
+
+class TokenChoice:
+    """The answers of S clips, one each; meets the decoder as `BeamSearch` with one beam does.
+
+    Args:
+        settings: of the decoder, with one beam.
+        slots: S.
+        device: of all tensors.
+    """
+
+    def __init__(self, settings: DecoderSettings, *, slots: int, device: torch.device) -> None:
+        self.settings = settings
+        self.width = 1
+        self.tokens = torch.zeros(slots, 1, settings.max_new_tokens, dtype=torch.int64, device=device)
+        self.last = torch.zeros(slots, 1, dtype=torch.int64, device=device)
+        self.done = torch.zeros(slots, dtype=torch.bool, device=device)
+        self._lengths = torch.zeros(slots, dtype=torch.int64, device=device)
+        self._eos = torch.tensor(settings.eos_ids, device=device)
+
+    def start(self, slot: int) -> None:
+        """Give a slot to a new clip."""
+        self.tokens[slot] = 0
+        self.done[slot] = False
+        self._lengths[slot] = 0
+
+    def to_scores(self, logits: Tensor) -> Tensor:
+        """What the score rules work on: the logits, float32."""
+        return logits.float()
+
+    def advance(
+        self, slots: slice, scores: Tensor, *, steps: Tensor, generators: list[torch.Generator] | None
+    ) -> Tensor | None:
+        """Choose the next token of n clips; arguments as of `BeamSearch.advance` with K = 1.
+
+        Returns:
+            None: with one beam nobody changes places.
+        """
+        rows = scores[:, 0]
+        if generators is None:
+            ids = rows.argmax(dim=-1)
+        else:
+            chances = torch.softmax(rows, dim=-1)
+            drawn = [
+                torch.multinomial(row, 1, generator=generator)
+                for row, generator in zip(chances, generators, strict=True)
+            ]
+            ids = torch.cat(drawn)
+        running = ~self.done[slots]
+        self.tokens[slots, 0].scatter_(1, steps[:, None], ids[:, None])
+        self.last[slots, 0] = ids
+        self._lengths[slots] += running
+        ended = torch.isin(ids, self._eos) | (steps + 1 >= self.settings.max_new_tokens)
+        self.done[slots] |= ended
+        return None
+
+    def result(self, slot: int) -> list[int]:
+        """The answer of a clip, with its end id if it has one."""
+        return list(self.tokens[slot, 0, : int(self._lengths[slot])].tolist())
+
+    def move(self, source: int, target: int) -> None:
+        """Put a clip into another slot."""
+        for state in (self.tokens, self.last, self.done, self._lengths):
+            state[target] = state[source]
