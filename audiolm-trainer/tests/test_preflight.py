@@ -1,0 +1,168 @@
+"""What is found before any weight is read: every problem at once, each with its key; what is right passes."""
+
+import json
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from salmonn.config import Config, from_mapping
+from salmonn.errors import ConfigError
+from salmonn.preflight import check_before_training, find_training_problems
+
+TRAINER = Path(__file__).resolve().parents[1]
+NANO = TRAINER / "nano"
+MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+Configure = Callable[..., Config]
+
+
+@pytest.fixture
+def configure(tmp_path: Path) -> Configure:
+    """Build a training configuration of the shipped model: configure(model={...}, run={...}, datasets={...})."""
+
+    def build(**changes: dict[str, Any]) -> Config:
+        annotation = tmp_path / "ann.json"
+        annotation.write_text("[]", encoding="utf-8")
+        sections: dict[str, dict[str, Any]] = {
+            "model": {
+                "llama_path": str(NANO / "llama"),
+                "whisper_path": str(NANO / "whisper"),
+                "beats_path": str(NANO / "beats.pt"),
+                "qformer_path": str(NANO / "qformer"),
+                "ckpt": str(NANO / "salmonn.pth"),
+                "lora_rank": 16,
+                "lora_target_modules": MODULES,
+                "prompt_path": str(TRAINER / "prompts/train_prompt.json"),
+                "test_prompt_path": str(TRAINER / "prompts/test_prompt.json"),
+                "end_sym": "</s>",
+            },
+            "datasets": {"train_ann_path": str(annotation), "valid_ann_path": str(annotation)},
+            "run": {"device": "cpu", "output_dir": str(tmp_path / "output")},
+        }
+        for name, section in changes.items():
+            sections[name] = {**sections[name], **section}
+        return from_mapping(sections, tmp_path, purpose="train")
+
+    return build
+
+
+def problems(config: Config) -> dict[str, str]:
+    with pytest.raises(ConfigError) as caught:
+        check_before_training(config)
+    assert all(text.count("\n") == 0 for _, text in caught.value.problems)
+    return dict(caught.value.problems)
+
+
+def test_the_shipped_model_passes_without_network_and_reads_no_language_model(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("not wanted here")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr("salmonn.components.load_llm", refuse)
+    monkeypatch.setattr("salmonn.components.load_whisper_encoder", refuse)
+    check_before_training(configure(run={"valid_generate": 4, "best_metric": "wer"}))
+
+
+def test_every_problem_is_reported_at_once(configure: Configure) -> None:
+    config = configure(
+        model={"end_sym": "<|end_of_text|>", "lora_rank": 4, "test_prompt_path": ""},
+        run={"precision": "float16", "valid_generate": 3},
+        datasets={"task_weights": {"asrr": 2.0}},
+    )
+    assert list(problems(config)) == [
+        "run.precision",
+        "datasets.task_weights.asrr",
+        "model.test_prompt_path",
+        "model.end_sym",
+        "model.ckpt",
+    ]
+
+
+def test_an_end_symbol_of_several_tokens_names_their_number_and_the_own_one(configure: Configure) -> None:
+    text = problems(configure(model={"end_sym": "the end"}))["model.end_sym"]
+    assert "'the end' becomes" in text
+    assert "must be one; the tokenizer's own is '</s>'" in text
+
+
+def test_a_language_model_without_beginning_is_told_where_to_set_it(configure: Configure, tmp_path: Path) -> None:
+    folder = tmp_path / "llama"
+    shutil.copytree(NANO / "llama", folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    del settings["bos_token"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    text = problems(configure(model={"llama_path": str(folder)}))["model.llama_path"]
+    assert "set bos_token in its tokenizer_config.json, for example to '</s>'" in text
+
+
+def test_tasks_without_a_wording_that_has_the_slot_are_named(configure: Configure, tmp_path: Path) -> None:
+    book = {"asr": ["<SpeechHere> write"], "gone": ["no slot here", "nor here"], "twice": "<SpeechHere> <SpeechHere>"}
+    path = tmp_path / "prompts.json"
+    path.write_text(json.dumps(book), encoding="utf-8")
+    changes = {"prompt_path": str(path), "test_prompt_path": str(path)}
+    found = problems(configure(model=changes, run={"valid_generate": 2}))
+    assert list(found) == ["model.prompt_path", "model.test_prompt_path"]
+    assert "gone, twice" in found["model.prompt_path"]
+    # Nothing asks with the test prompts of a run that generates nothing.
+    assert list(problems(configure(model=changes))) == ["model.prompt_path"]
+
+
+def test_generated_metrics_need_generated_answers(configure: Configure) -> None:
+    assert "run.valid_generate" in problems(configure(run={"best_metric": "chrf"}))["run.best_metric"]
+    found = problems(configure(run={"valid_generate": 2}, datasets={"valid_ann_path": ""}))
+    assert "datasets.valid_ann_path" in found["run.valid_generate"]
+
+
+def test_a_misspelt_task_weight_names_the_nearest_task(configure: Configure) -> None:
+    text = problems(configure(datasets={"task_weights": {"audiocaptoin": 2.0, "asr": 1.0}}))
+    assert text == {"datasets.task_weights.audiocaptoin": "is no task of model.prompt_path; did you mean audiocaption?"}
+
+
+def test_a_checkpoint_of_another_rank_names_shapes_and_settings(configure: Configure) -> None:
+    text = problems(configure(model={"lora_rank": 4}))["model.ckpt"]
+    assert "does not fit the configured parts: 42 of another shape" in text
+    assert "lora_A.default.weight [16, 160] instead of [4, 160]" in text
+    assert text.count("instead of") == 12
+    assert "and 30 more" in text
+    assert "compare model.lora_rank, model.lora_target_modules and model.llama_path" in text
+
+
+def test_a_checkpoint_with_other_modules_names_at_most_twelve_keys(configure: Configure) -> None:
+    text = problems(configure(model={"lora_target_modules": ["q_proj", "v_proj"], "beats_path": ""}))["model.ckpt"]
+    # Two tensors for each of five modules in three layers, and the norm of BEATs' stream; the cross-attentions' inputs.
+    assert "32 unexpected" in text
+    assert "4 of another shape" in text
+    shown = [part for part in text.replace("(", ",").split(",") if ".weight" in part or ".bias" in part]
+    assert len(shown) == 10
+    assert "and 26 more" in text
+
+
+def test_a_file_that_is_no_checkpoint_is_a_sentence(configure: Configure, tmp_path: Path) -> None:
+    torch.save({"weights": {}}, tmp_path / "other.pth")
+    assert "no entry 'model'" in problems(configure(model={"ckpt": str(tmp_path / "other.pth")}))["model.ckpt"]
+    (tmp_path / "empty.pth").write_bytes(b"")
+    assert "is empty" in problems(configure(model={"ckpt": str(tmp_path / "empty.pth")}))["model.ckpt"]
+
+
+def test_a_projection_file_may_hold_more_but_not_less(configure: Configure, tmp_path: Path) -> None:
+    path = tmp_path / "proj.pth"
+    torch.save({"model": {"speech_llama_proj.weight": torch.zeros(160, 160), "else": torch.zeros(1)}}, path)
+    text = problems(configure(model={"speech_llama_proj_model": str(path)}))["model.speech_llama_proj_model"]
+    assert "1 missing (speech_llama_proj.bias)" in text
+    state = {"speech_llama_proj.weight": torch.zeros(160, 160), "speech_llama_proj.bias": torch.zeros(160)}
+    torch.save(state, path)
+    check_before_training(configure(model={"speech_llama_proj_model": str(path)}))
+
+
+def test_what_only_the_hub_knows_is_passed_over_offline(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("the network was used")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    config = configure(model={"llama_path": "nobody/nothing-at-all", "whisper_path": "openai/whisper-large-v2"})
+    assert find_training_problems(config, offline=True) == []
