@@ -1,12 +1,13 @@
 """Weights files: reading them safely, the released key names as one visible table, strict and reported loading.
 
 The trained part of a SALMONN lies in a `.pth` dict whose "model" entry uses the original's key names; both the released
-`salmonn_v1.pth` and the original trainer's `checkpoint_*.pth` are such files. Nothing loads non-strictly: keys that are
-missing, unexpected or misshapen are an error that names them, except for the entries that IGNORED lists.
+`salmonn_v1.pth` and the original trainer's `checkpoint_*.pth` are such files. It may also lie in a `.safetensors` file
+with the same names, or in an exported folder (`export.py`). Nothing loads non-strictly: keys that are missing,
+unexpected or misshapen are an error that names them, except for the entries that IGNORED lists.
 """
 
+import json
 import logging
-import os
 import pickle
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -14,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from salmonn.errors import CheckpointError
+from salmonn.whole_file import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +46,12 @@ IGNORED: tuple[tuple[str, str], ...] = (
     (r"llama_model\..*lm_head\.weight", "alias of the frozen token embedding, with the added [PAD] row"),
     (r"llama_model\..*rotary_emb\.inv_freq", "a constant of transformers 4.28"),
 )
+
+# The files of an exported folder: a LoRA adapter as peft names it, and everything else that is trained.
+ADAPTER_FILE, ADAPTER_CONFIG, BRIDGE_FILE = "adapter_model.safetensors", "adapter_config.json", "bridge.safetensors"
+LLM_PREFIX = "llama_model."
+# Entry of a .safetensors file's metadata that says how the others are to be read.
+LAYOUT_KEY, LAYOUT = "salmonn_layout", "1"
 
 BEATS_KEY_TABLE: tuple[tuple[str, str], ...] = (
     ("encoder.layers.0.self_attn.relative_attention_bias.", "encoder.relative_attention_bias."),
@@ -87,16 +96,7 @@ def read_weights(path: Path) -> dict[str, Any]:
         CheckpointError: the file is missing, empty, truncated, a git-lfs pointer, not a weights file, or holds more
             than tensors and plain values.
     """
-    if not path.is_file():
-        raise CheckpointError(f"weights file {str(path)!r} does not exist")
-    if path.stat().st_size == 0:
-        raise CheckpointError(f"weights file {str(path)!r} is empty: download it again")
-    with path.open("rb") as file:
-        head = file.read(64)
-    if head.startswith(b"version https://git-lfs"):
-        raise CheckpointError(f"weights file {str(path)!r} is a git-lfs pointer: run git lfs pull")
-    if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
-        raise CheckpointError(f"weights file {str(path)!r} is a web page, not weights: download it again")
+    head = _check_file(path)
     try:
         # Only zip files can be mapped; files of before 2020 are read.
         data = torch.load(path, map_location="cpu", weights_only=True, mmap=head.startswith(b"PK") or None)
@@ -111,20 +111,87 @@ def read_weights(path: Path) -> dict[str, Any]:
     return data
 
 
+def _check_file(path: Path) -> bytes:
+    """Refuse what is not there or cannot be weights; return the first bytes."""
+    if not path.is_file():
+        raise CheckpointError(f"weights file {str(path)!r} does not exist")
+    if path.stat().st_size == 0:
+        raise CheckpointError(f"weights file {str(path)!r} is empty: download it again")
+    with path.open("rb") as file:
+        head = file.read(64)
+    if head.startswith(b"version https://git-lfs"):
+        raise CheckpointError(f"weights file {str(path)!r} is a git-lfs pointer: run git lfs pull")
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
+        raise CheckpointError(f"weights file {str(path)!r} is a web page, not weights: download it again")
+    return head
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read the trained part of a SALMONN in any of its forms.
+
+    Args:
+        path: a `.pth` file; a `.safetensors` file with the released names; an exported folder, or the file
+            `adapter_model.safetensors` in it, which stands for the adapter and the bridge beside it.
+
+    Returns:
+        "model": released names (as the file spells them) -> tensors, and the file's further entries.
+
+    Raises:
+        CheckpointError: a file is missing, damaged or holds no trained part.
+    """
+    file = path
+    if path.is_dir():
+        adapter = path / ADAPTER_FILE
+        file = adapter if adapter.is_file() else path / BRIDGE_FILE
+    if file.name == ADAPTER_FILE:
+        adapted = _read_safetensors(file)["model"]
+        data = _read_safetensors(file.with_name(BRIDGE_FILE))
+        data["model"] |= {f"{LLM_PREFIX}{name}": tensor for name, tensor in adapted.items()}
+        return data
+    if file.suffix == ".safetensors":
+        return _read_safetensors(file)
+    data = read_weights(file)
+    if not isinstance(data.get("model"), dict):
+        raise CheckpointError(f"{str(file)!r} has no 'model' entry; found the entries {sorted(map(str, data))[:10]}")
+    return data
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    """Read tensors as the entry "model"; configuration, epoch and step too, where this package wrote the file."""
+    _check_file(path)
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            data: dict[str, Any] = {"model": {name: file.get_tensor(name) for name in file.keys()}}  # noqa: SIM118
+            notes: dict[str, str] = file.metadata() or {}
+    except SafetensorError as error:
+        raise CheckpointError(f"weights file {str(path)!r} is damaged or truncated: {error}") from error
+    layout = notes.get(LAYOUT_KEY, LAYOUT)
+    if layout != LAYOUT:
+        raise CheckpointError(f"{str(path)!r} has layout {layout!r}, this version reads {LAYOUT!r}: update salmonn")
+    if LAYOUT_KEY in notes:
+        try:
+            data |= {key: json.loads(text) for key, text in notes.items() if key in ("config", "epoch", "step")}
+        except json.JSONDecodeError as error:
+            raise CheckpointError(f"weights file {str(path)!r} is damaged: its notes are not JSON: {error}") from error
+    return data
+
+
+def trained_part(model: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Leave out what a file carries although it is not trained; released names -> tensors, in the one spelling."""
+    return {released_name(our_name(key)): value for key, value in model.items() if not _matches(key, IGNORED)}
+
+
 def load_checkpoint(path: Path, trained: Mapping[str, Tensor]) -> None:
     """Copy the trained part of a SALMONN from a file into the model.
 
     Args:
-        path: the file; its "model" entry holds the released names.
+        path: what `read_checkpoint` reads.
         trained: our names -> the parameters that the file must hold, all of them and no other.
 
     Raises:
         CheckpointError: naming every key that is missing, unexpected or of another shape.
     """
-    data = read_weights(path)
-    if not isinstance(data.get("model"), dict):
-        raise CheckpointError(f"{str(path)!r} has no 'model' entry; found the entries {sorted(map(str, data))[:10]}")
-    state = {our_name(key): value for key, value in data["model"].items() if not _matches(key, IGNORED)}
+    state = {our_name(key): value for key, value in trained_part(read_checkpoint(path)["model"]).items()}
     copy_strictly(state, trained, source=str(path), rename=released_name)
     report("SALMONN (trained part)", str(path), trained.values())
 
@@ -147,6 +214,24 @@ def copy_strictly(
     Raises:
         CheckpointError: naming every key that is missing, unexpected or of another shape.
     """
+    check_fit(state, target, source=source, rename=rename)
+    with torch.no_grad():
+        for name, tensor in target.items():
+            tensor.copy_(state[name])
+
+
+def check_fit(
+    state: Mapping[str, Tensor],
+    target: Mapping[str, Tensor],
+    *,
+    source: str,
+    rename: Callable[[str], str] = str,
+) -> None:
+    """Compare names and shapes without copying; arguments as those of `copy_strictly`.
+
+    Raises:
+        CheckpointError: naming every key that is missing, unexpected or of another shape.
+    """
     missing = [rename(name) for name in target if name not in state]
     unexpected = [rename(name) for name in state if name not in target]
     misshapen = [
@@ -159,9 +244,6 @@ def copy_strictly(
     if lines:
         nothing = " No key matches: is this the right file?" if len(missing) == len(target) else ""
         raise CheckpointError("\n".join([f"{source!r} does not fit the model.{nothing}", *lines]))
-    with torch.no_grad():
-        for name, tensor in target.items():
-            tensor.copy_(state[name])
 
 
 def load_beats_weights(path: Path, state: Mapping[str, Tensor], module: nn.Module) -> None:
@@ -173,23 +255,30 @@ def load_beats_weights(path: Path, state: Mapping[str, Tensor], module: nn.Modul
 
 
 def save_checkpoint(path: Path, trained: Mapping[str, Tensor], **extra: Any) -> None:
-    """Write the trained part in the released layout, atomically.
+    """Write the trained part in the released layout, all or nothing.
 
     Args:
         path: the file to write; an existing one is replaced only when the new one is complete.
         trained: released names -> tensors.
         extra: further entries, plain values and tensors only ("epoch", "config" without secrets).
+
+    Raises:
+        CheckpointError: the file cannot be written, for example because the disk is full; the old one is unharmed.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with unfinished.open("wb") as file:
-            torch.save({"model": {key: value.detach().cpu() for key, value in trained.items()}, **extra}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    data = {"model": {key: value.detach().cpu() for key, value in trained.items()}, **extra}
+    with whole_file(path, size=_bytes_of(data)) as unfinished, unfinished.open("wb") as file:
+        torch.save(data, file)
+
+
+def _bytes_of(value: object) -> int:
+    """Bytes of all tensors in nested containers."""
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size()
+    if isinstance(value, Mapping):
+        return sum(_bytes_of(item) for item in value.values())
+    if isinstance(value, (list, tuple)):
+        return sum(_bytes_of(item) for item in value)
+    return 0
 
 
 def report(what: str, source: str, tensors: Iterable[Tensor]) -> None:
