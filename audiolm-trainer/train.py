@@ -1,23 +1,28 @@
 """Trains a SALMONN: `python train.py --cfg-path configs/config.yaml [--options run.optims.max_epoch=1 ...]`.
 
-Reads the YAML configuration, builds the model and the sets it names, trains, and writes log.txt and
-checkpoints under `run.output_dir`. With --dryrun it needs no weights and no network: one real step of a
-tiny model on the configured data (made-up clips where there is none yet), and nothing is saved.
+Reads the YAML configuration, builds the model and the sets it names, trains, and writes logs and checkpoints under
+`run.output_dir`; `--resume` goes on where a run ended. The same command runs under `accelerate launch` and `torchrun`.
+With --dryrun it needs no weights and no network: it looks through the configured data, makes a few steps of a tiny
+model, says what the real run will need, and saves nothing.
 """
 
 import logging
+import os
 import sys
-from datetime import datetime
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from salmonn.config import load_config
-from salmonn.config_file import spread_options
+from salmonn.config_file import read_document, spread_options
 from salmonn.errors import SalmonnError
 
+if TYPE_CHECKING:
+    from salmonn.trainer import TrainingResult
+
 INTERRUPTED = 130
+SIGNALLED = 128
 
 
 class TrainCommand(click.Command):
@@ -36,51 +41,85 @@ class TrainCommand(click.Command):
     help="YAML file.",
 )
 @click.option("--options", multiple=True, metavar="KEY=VALUE...", help="Overrides, e.g. run.optims.init_lr=1e-4.")
-@click.option("--dryrun", is_flag=True, help="One step of a tiny model, offline; saves nothing.")
-def main(cfg_path: Path, options: tuple[str, ...], dryrun: bool) -> None:
+@click.option(
+    "--resume", default="", metavar="PATH|auto", help="Go on from a checkpoint or run folder; auto: the newest one."
+)
+@click.option("--dryrun", is_flag=True, help="A rehearsal with a tiny model, offline; saves nothing.")
+def main(cfg_path: Path, options: tuple[str, ...], resume: str, dryrun: bool) -> None:
     """Train a SALMONN as a YAML configuration says.
 
     \b
     Examples:
       python train.py --cfg-path configs/config.yaml
       python train.py --cfg-path configs/config.yaml --options run.device=cpu run.batch_size_train=4
+      python train.py --cfg-path configs/config.yaml --resume auto
       python train.py --cfg-path configs/config.yaml --dryrun
+      accelerate launch --num_processes 2 train.py --cfg-path configs/config.yaml
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    # Of several processes, the first one speaks for all.
+    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR
+    logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    if resume and dryrun:
+        raise click.UsageError("--resume and --dryrun exclude each other: a rehearsal saves nothing to go on from.")
     try:
-        rehearse(cfg_path, options) if dryrun else train(cfg_path, options)
+        if is_pretraining(cfg_path):
+            pretrain(cfg_path, options)
+        elif dryrun:
+            rehearse(cfg_path, options)
+        else:
+            train(cfg_path, options, resume)
     except SalmonnError as error:
         stop(error)
     except KeyboardInterrupt:
-        click.echo("interrupted; finished epochs are saved", err=True)
+        click.echo("interrupted; --resume auto goes on from the last checkpoint", err=True)
         sys.exit(INTERRUPTED)
 
 
-def train(cfg_path: Path, options: tuple[str, ...]) -> None:
+def train(cfg_path: Path, options: tuple[str, ...], resume: str) -> None:
     """Train for real and say where the results are."""
     config = load_config(cfg_path, options, purpose="train")
-    import torch
+    from salmonn.preflight import check_before_training
 
-    from salmonn.components import choose_device, choose_dtype
-    from salmonn.model import SALMONN
-    from salmonn.run_folder import RunFolder
-    from salmonn.trainer import build_trainer
+    from salmonn.training_run import train
 
-    device = choose_device(config.run.device)
-    torch.manual_seed(config.run.seed)
-    model = SALMONN.from_config(config, device=device, dtype=choose_dtype(config.model.dtype, device), train=True)
-    folder = RunFolder.create(Path(config.run.output_dir), datetime.now())
-    click.echo(f"run folder: {folder.path}")
-    result = build_trainer(config, model, device=device, folder=folder).run()
-    click.echo(f"trained {result.steps} steps, last epoch's loss {result.train_loss:.4f}")
+    check_before_training(config)
+    result, folder = train(config, resume=resume)
+    if os.environ.get("RANK", "0") == "0":
+        say(result, folder)
+    if result.stopped_by is not None:
+        sys.exit(SIGNALLED + result.stopped_by)
+
+
+def say(result: "TrainingResult", folder: Path) -> None:
+    """Print how a run ended."""
+    if result.stopped_by is not None:
+        click.echo(f"stopped after step {result.steps} and saved; go on with --resume auto")
+    else:
+        click.echo(f"trained {result.steps} steps, last epoch's loss {result.train_loss:.4f}")
     if result.best is not None:
-        best = f"token accuracy {result.best.accuracy:.4f}, loss {result.best.loss:.4f}"
-        click.echo(f"best epoch {result.best_epoch}: {best}")
-    click.echo(f"checkpoints: {folder.path}")
+        figures = ", ".join(f"{name} {value:.4g}" for name, value in result.best.items() if name != "tokens")
+        click.echo(f"best after step {result.best_step}: {figures}")
+    if result.unreadable:
+        click.echo(
+            f"{len(result.unreadable)} clips could not be read and were left out: {', '.join(result.unreadable)}"
+        )
+    click.echo(f"checkpoints: {folder}")
+
+
+def is_pretraining(cfg_path: Path) -> bool:
+    """Whether a configuration has a section `pretrain`: a part of the nano model, not a SALMONN."""
+    return "pretrain" in read_document(cfg_path, ()).tree
+
+
+def pretrain(cfg_path: Path, options: tuple[str, ...]) -> None:
+    """Train a part of the nano model from nothing."""
+    from nano.pretraining import run
+
+    run(cfg_path, options)
 
 
 def rehearse(cfg_path: Path, options: tuple[str, ...]) -> None:
-    """Make one step of a tiny model with the configured data and settings."""
+    """Rehearse with a tiny model on the configured data and settings."""
     config = load_config(cfg_path, options, purpose="dryrun")
     from salmonn.dryrun import run_dryrun
 

@@ -125,16 +125,17 @@ class OptimConfig(_Section):
 class RunConfig(_Section):
     """Section `run`: one training run. The last group is the evaluator's and is accepted unread.
 
-    A step takes `batch_size_train` x `world_size` samples, however many processes there really are: they share them. An
-    optimizer step follows every `accum_grad_iters` steps. No process computes more than `batch_size_train` samples at once.
-    `epoch_based` False makes an epoch of `iters_per_epoch` steps, True of one pass over the data.
+    A step takes `batch_size_train` x `world_size` samples, however many processes there really are: they share them.
+    An optimizer step follows every `accum_grad_iters` steps. No process computes more than `batch_size_train` samples
+    at once. `epoch_based` False makes an epoch of `iters_per_epoch` steps, True of one pass over the data.
 
     `precision` counts with `amp` True: "auto" is bfloat16 on GPUs that have it, else float16; float32 on a CPU.
-    `max_grad_norm` 0 means no clipping. `cache_features` keeps the frozen encoders' outputs as float16, in memory (True)
-    or under `datasets.cache_dir` ("disk").
-    `valid_every` and `save_every` count steps, 0 means at the end of an epoch only. `valid_generate` clips of the
-    validation set are answered for WER and chrF. `keep_last` checkpoints are kept besides the best.
-    `max_unreadable` clips may be unreadable and are left out; one more stops the run.
+    `max_grad_norm` 0 means no clipping. `cache_features` keeps the frozen encoders' outputs as float16, in memory
+    (True) or under `datasets.cache_dir` ("disk"). `valid_every` and `save_every` count steps, 0 means at the end of an
+    epoch only. `valid_generate` clips of the validation set are answered for WER and chrF. `keep_last` checkpoints are
+    kept besides the best. `max_unreadable` clips may be unreadable and are left out; one more stops the run.
+    `use_distributed` and `dist_url` are the original's and are accepted: how many processes there are is up to the
+    command that starts them.
     """
 
     seed: NotNegative = 42
@@ -251,6 +252,14 @@ def from_mapping(mapping: Mapping[str, Any], folder: Path | None = None, *, purp
         ConfigError: anything is wrong; every problem is listed.
     """
     return _build_config(Document(path=None, tree=_plain(mapping), lines={}), folder, purpose)
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Lay nested sections out flat: {"run": {"seed": 1}} -> {"run.seed": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
 
 
 def find_problems(

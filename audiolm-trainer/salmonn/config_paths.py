@@ -10,6 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from salmonn.errors import DatasetError
+from salmonn.shards import is_shard_pattern, shard_paths
+
 Purpose = Literal["evaluate", "train", "dryrun", "answer"]
 """What a configuration is for: the evaluator's run, training, its rehearsal, or single questions. It decides
 which keys must be there; in "evaluate" the evaluator checks the sections datasets and run itself."""
@@ -53,9 +56,17 @@ def resolve_path(value: str, folder: Path | None) -> str:
         return value
     written = Path(value).expanduser()
     for base in (Path.cwd(), folder):
-        if base is not None and (base / written).exists():
+        if base is not None and all(path.exists() for path in _files(str(base / written))):
             return str(Path(os.path.normpath(base / written)))
     return value
+
+
+def _files(value: str) -> list[Path]:
+    """The files that a path means: itself, or the shards of a pattern; itself too where the pattern is wrong."""
+    try:
+        return shard_paths(value) if is_shard_pattern(value) else [Path(value)]
+    except DatasetError:
+        return [Path(value)]
 
 
 def without_folder(value: str, *, hub: bool) -> str:
@@ -84,8 +95,8 @@ def path_problems(tree: Mapping[str, Any], folder: Path | None, purpose: Purpose
 
 
 def _missing(value: str, rule: _PathRule, folder: Path | None) -> str:
-    """Say what is wrong with a path, "" for nothing."""
-    path = Path(value)
+    """Say what is wrong with a path, "" for nothing; of several shards the first that is not there is named."""
+    path = next((shard for shard in _files(value) if not shard.exists()), _files(value)[0])
     if path.exists():
         if rule.kind == "folder" and not path.is_dir():
             return f"{value} is a file; a folder is expected"
@@ -96,8 +107,11 @@ def _missing(value: str, rule: _PathRule, folder: Path | None) -> str:
     if rule.hub and _is_hub_name(value, bases):
         return ""
     if path.is_absolute():
-        return f"{value} does not exist"
-    return f"{value} does not exist (looked in {' and in '.join(str(b) for b in dict.fromkeys(bases))})"
+        return f"{path} does not exist"
+    # Of shards the folder that has most of them is meant.
+    absent = min(([f for f in _files(str(b / value)) if not f.exists()] for b in bases), key=len)[0]
+    name = absent.name if is_shard_pattern(value) else value
+    return f"{name} does not exist (looked in {' and in '.join(str(b) for b in dict.fromkeys(bases))})"
 
 
 def _is_hub_name(value: str, bases: Sequence[Path]) -> bool:

@@ -5,9 +5,8 @@ target with its end symbol; there is no padding inside it. Shape letters are exp
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,21 +27,25 @@ from salmonn.speech_encoder import Encoded, SpeechEncoder, Windows
 IGNORED_LABEL = -100
 
 
-@dataclass(frozen=True, slots=True)
-class LossOutput:
-    """Teacher-forced result of a batch.
+class LossOutput(NamedTuple):
+    """Teacher-forced result of a batch: sums, so that batches of any size can be added up.
 
     Attributes:
-        loss: scalar, mean cross-entropy over all target tokens of the batch.
-        correct: target tokens whose most likely prediction is right.
+        loss_sum: scalar float32, cross-entropy summed over all target tokens.
+        correct: scalar int64, target tokens whose most likely prediction is right.
         total: target tokens, end symbols included.
         truncated: targets that were cut to `max_txt_len` tokens.
     """
 
-    loss: Tensor
-    correct: int
+    loss_sum: Tensor
+    correct: Tensor
     total: int
     truncated: int
+
+    @property
+    def loss(self) -> Tensor:
+        """The mean cross-entropy over the target tokens."""
+        return self.loss_sum / self.total
 
 
 class SALMONN(nn.Module):
@@ -108,8 +111,7 @@ class SALMONN(nn.Module):
         if parts.speech_llama_proj_model:
             model._load_projection(Path(parts.speech_llama_proj_model))
         if parts.ckpt:
-            trained = {name: model.get_parameter(name) for name in model._trained_names()}
-            load_checkpoint(Path(parts.ckpt), trained)
+            load_checkpoint(Path(parts.ckpt), model.checkpoint_parameters())
         model._freeze(parts, train=train)
         return model.train(train)
 
@@ -128,11 +130,12 @@ class SALMONN(nn.Module):
         """Q-Former and projection: -> [B, W x Q, H] float32."""
         return self.speech_encoder.bridge(encoded)
 
-    def forward(
-        self, waves: Sequence[NDArray[np.float32]], prompts: Sequence[str], targets: Sequence[str]
-    ) -> LossOutput:
-        """Loss of B clips with their filled prompts and target texts; see `loss`."""
-        return self.loss(self.embed(self.encode(waves)), prompts, targets)
+    def forward(self, encoded: Encoded, prompts: Sequence[str], targets: Sequence[str]) -> LossOutput:
+        """Loss of B encoded clips with their filled prompts and target texts; see `loss`.
+
+        Encoding is left out: the encoders are frozen, and what wraps a model for several processes need not know them.
+        """
+        return self.loss(self.embed(encoded), prompts, targets)
 
     def wrap(self, speech: Tensor, prompt: str) -> Tensor:
         """Splice one clip's audio tokens into its prompt.
@@ -178,10 +181,12 @@ class SALMONN(nn.Module):
         logits = self.llm(
             inputs_embeds=inputs, attention_mask=mask.long(), logits_to_keep=kept, use_cache=False
         ).logits.float()
-        loss = functional.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED_LABEL)
-        valid = wanted != IGNORED_LABEL
-        hits = (logits.argmax(dim=-1) == wanted) & valid
-        return LossOutput(loss, int(hits.sum()), int(valid.sum()), sum(cut for _, cut in tokens))
+        loss_sum = functional.cross_entropy(
+            logits.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED_LABEL, reduction="sum"
+        )
+        # An ignored label equals no prediction. The counts stay on the device: reading them would wait for it.
+        correct = (logits.detach().argmax(dim=-1) == wanted).sum()
+        return LossOutput(loss_sum, correct, sum(len(ids) for ids, _ in tokens), sum(cut for _, cut in tokens))
 
     def token_ids(self, text: str) -> list[int]:
         """Tokenise without special tokens of the tokenizer's own adding."""
@@ -195,7 +200,11 @@ class SALMONN(nn.Module):
 
     def trained_state_dict(self) -> dict[str, Tensor]:
         """Released name -> tensor of everything that a checkpoint holds, frozen on request or not."""
-        return {released_name(name): self.get_parameter(name).detach() for name in self._trained_names()}
+        return {released_name(name): tensor.detach() for name, tensor in self.checkpoint_parameters().items()}
+
+    def checkpoint_parameters(self) -> dict[str, nn.Parameter]:
+        """Our name -> parameter of everything that a checkpoint holds."""
+        return {name: self.get_parameter(name) for name in self._trained_names()}
 
     def _trained_names(self) -> list[str]:
         """Our names of what a checkpoint holds: all but the encoders and the language model's own weights."""

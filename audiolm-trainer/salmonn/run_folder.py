@@ -1,11 +1,13 @@
-"""What a training run leaves behind: its folder with log.txt and checkpoints.
+"""What a training run leaves behind: its folder with log.txt, metrics.jsonl and checkpoints.
 
 In go records and model states; out come JSON lines with full precision and checkpoint files in the released
-layout, written atomically. The hub token never reaches this room: configurations arrive as `Config.public()`.
+layout, written atomically. Paths and the hub token never reach this room: configurations arrive as
+`Config.shareable()`.
 """
 
 import json
 import logging
+import os
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -13,9 +15,13 @@ from typing import Any
 
 from torch import Tensor
 
-from salmonn.checkpoint import save_checkpoint
+from salmonn.checkpoint import read_weights, save_checkpoint
 
 logger = logging.getLogger(__name__)
+
+BEST = "checkpoint_best.pth"
+RESUMABLE = "progress"
+"""The entry that only a checkpoint from which a run can go on has."""
 
 
 class RunFolder:
@@ -44,8 +50,28 @@ class RunFolder:
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append one record to log.txt as a JSON line."""
-        with (self.path / "log.txt").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        self._append("log.txt", record)
+
+    def add_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Append the figures of a step to metrics.jsonl."""
+        self._append("metrics.jsonl", {"step": step, **metrics})
+
+    def forget_metrics_after(self, step: int) -> None:
+        """Drop figures of steps after this one: a resumed run writes them again."""
+        path = self.path / "metrics.jsonl"
+        if not path.exists():
+            return
+        kept = []
+        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line)
+            except json.JSONDecodeError:
+                # The line that was being written when the run was killed.
+                logger.info("dropped an unfinished line of %s", path)
+        unfinished = path.with_name(".metrics.jsonl.tmp")
+        unfinished.write_text("".join(kept), encoding="utf-8")
+        unfinished.replace(path)
 
     def save(self, name: str, trained: Mapping[str, Tensor], **extra: Any) -> Path:
         """Write `checkpoint_<name>.pth` and return its path."""
@@ -53,3 +79,41 @@ class RunFolder:
         save_checkpoint(path, trained, **extra)
         logger.info("saved %s", path)
         return path
+
+    def mark_best(self, path: Path) -> None:
+        """Let checkpoint_best.pth be what a checkpoint just saved is, without writing it twice where links exist."""
+        unfinished = self.path / f".{BEST}.tmp"
+        unfinished.unlink(missing_ok=True)
+        try:
+            os.link(path, unfinished)
+        except OSError:
+            # A file system without hard links: the copy is made under another name and gets its own when it is whole.
+            unfinished.write_bytes(path.read_bytes())
+        unfinished.replace(self.path / BEST)
+
+    def keep(self, last: int) -> None:
+        """Delete all but the newest `last` checkpoints; the best is another file and stays."""
+        for path in self._by_age()[:-last]:
+            path.unlink()
+
+    def _append(self, name: str, record: Mapping[str, Any]) -> None:
+        with (self.path / name).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+    def _by_age(self) -> list[Path]:
+        """The checkpoints but the best, oldest first."""
+        found = [path for path in self.path.glob("checkpoint_*.pth") if path.name != BEST]
+        return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """Find the newest checkpoint below a folder from which a run can go on, None for none.
+
+    Raises:
+        CheckpointError: a checkpoint is damaged.
+    """
+    found = [path for path in folder.rglob("checkpoint_*.pth") if path.name != BEST]
+    for path in sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True):
+        if RESUMABLE in read_weights(path):
+            return path
+    return None

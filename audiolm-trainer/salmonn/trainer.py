@@ -1,45 +1,49 @@
-"""The training loop: batches -> loss -> AdamW step, a validation and a checkpoint after every epoch.
+"""The training loop: steps -> loss -> AdamW, with validations, checkpoints and exact resume.
 
-In go a model, its training set, its validation set if any, and the section `run`; out comes a
-`TrainingResult` and, where a run folder is given, log.txt and the checkpoints. One process, CPU or GPU.
-Steps are counted over the whole run, in batches; the order of the data and the prompts follow from the
-seed and that count.
+A step is one batch of the seeded order, whatever the number of processes: they share its samples. Prompts and order
+follow from the seed and the step alone. The gradient of an optimizer step is that of the mean over all target tokens of
+its steps, on all processes. What is assembled from a configuration is in `training_run.py`.
 """
 
-import logging
-import random
+import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import Any, Protocol
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from salmonn.config import Config, RunConfig
-from salmonn.dataset import Batch, Sample, ShuffledBatches, collate, in_order, read_annotation
-from salmonn.encoded_source import CachedEncoded, EncodedSource, LiveEncoded
-from salmonn.errors import SalmonnError
-from salmonn.model import SALMONN, LossOutput
+from salmonn.audio import SAMPLING_RATE
+from salmonn.batch_order import BatchOrder
+from salmonn.config import RunConfig
+from salmonn.engine import Engine, copy_optimizer_state, full_tensor, restore_optimizer_state
+from salmonn.errors import AudioError, CheckpointError, SalmonnError
+from salmonn.micro_batches import MicroBatch, MicroBatches
+from salmonn.model import LossOutput
 from salmonn.optim import build_optimizer, learning_rate, set_learning_rate
-from salmonn.prompts import PromptBook, train_prompts
+from salmonn.progress import Progress, Sums
+from salmonn.random_state import capture_random_state, restore_random_state, seed_everything
 from salmonn.run_folder import RunFolder
 from salmonn.speech_encoder import Encoded
-
-logger = logging.getLogger(__name__)
+from salmonn.split import Split
+from salmonn.stop_request import StopRequest
+from salmonn.tracking import Tracking
+from salmonn.unreadable import UnreadableClips
+from salmonn.validation import AnswerScorer, is_better, silent_text, teacher_forced
 
 
 class TrainableModel(Protocol):
-    """What the loop needs of a model; `salmonn.model.SALMONN` has it."""
+    """What the loop needs of a model, a module besides; `salmonn.model.SALMONN` has it."""
 
-    def embed(self, encoded: Encoded) -> Tensor:
-        """Encoded clips -> audio tokens [B, W x Q, H]."""
+    def encode(self, waves: Sequence[NDArray[np.float32]]) -> Encoded:
+        """Run the frozen encoders on waveforms, float32 [N] each."""
         ...
 
-    def loss(self, speech: Tensor, prompts: Sequence[str], targets: Sequence[str]) -> LossOutput:
-        """Mean cross-entropy over the batch's target tokens, and counts."""
+    def forward(self, encoded: Encoded, prompts: Sequence[str], targets: Sequence[str]) -> LossOutput:
+        """Cross-entropy over the batch's target tokens, and counts."""
         ...
 
     def train(self, mode: bool = True) -> "TrainableModel":
@@ -56,58 +60,44 @@ class TrainableModel(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
-    """One set: its samples, the wordings they are asked with, and where their encoded audio comes from."""
-
-    samples: Sequence[Sample]
-    book: PromptBook
-    source: EncodedSource
-
-
-@dataclass(frozen=True, slots=True)
-class Validation:
-    """Teacher-forced result over a whole set.
+class TrainingResult:
+    """How a run ended.
 
     Attributes:
-        loss: mean cross-entropy over all target tokens.
-        accuracy: share of target tokens predicted right, 0 to 1.
-        tokens: target tokens.
+        steps: steps done over the whole run.
+        train_loss: mean loss per target token of the last epoch.
+        best_step: steps done at the best validation, None without validation.
+        best: its figures.
+        unreadable: clips that were left out because they cannot be read.
+        stopped_by: the signal that ended the run early, None for none.
     """
-
-    loss: float
-    accuracy: float
-    tokens: int
-
-    def is_better_than(self, other: "Validation | None") -> bool:
-        """Whether this is the best so far: the first is; then higher accuracy, and of equals lower loss."""
-        return other is None or (self.accuracy, -self.loss) > (other.accuracy, -other.loss)
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingResult:
-    """How a run ended: batches done, the last epoch's mean loss, the best epoch and its validation."""
 
     steps: int
     train_loss: float
-    best_epoch: int | None = None
-    best: Validation | None = None
+    best_step: int | None = None
+    best: Mapping[str, float] | None = None
+    unreadable: tuple[str, ...] = ()
+    stopped_by: int | None = None
 
 
 class Trainer:
     """Trains what is trainable in a model.
 
     Args:
-        model: on its device; frozen parts have requires_grad False.
+        model: on its device; frozen parts have requires_grad False. Wrapped for the engine's processes here.
+        engine: the processes.
         train: the training set.
+        order: the batches of its steps.
         valid: the validation set, None for none.
+        scorer: answers some of the validation set, None for none.
         run: section `run`.
         multi_prompt: draw a wording for every sample, not for every batch.
-        device: the model's.
-        folder: where log and checkpoints go; None saves nothing.
-        config: what is stored in checkpoints as the configuration, without secrets.
+        unreadable: the clips that could not be read, of both sets.
+        tracking: where figures go.
+        folder: where checkpoints go; None saves nothing.
+        config: what is stored in checkpoints as the configuration, without secrets and paths.
 
     Raises:
-        DatasetError: the training set does not fill one batch.
         ValueError: nothing is trainable.
     """
 
@@ -115,244 +105,273 @@ class Trainer:
         self,
         model: TrainableModel,
         *,
+        engine: Engine,
         train: Split,
+        order: BatchOrder,
         valid: Split | None,
+        scorer: AnswerScorer | None,
         run: RunConfig,
         multi_prompt: bool,
-        device: torch.device,
+        unreadable: UnreadableClips,
+        tracking: Tracking,
         folder: RunFolder | None,
         config: Mapping[str, Any],
     ) -> None:
-        self.model = model
+        assert isinstance(model, nn.Module)
+        self.model: Any = model
+        self.engine = engine
         self.train_split = train
         self.valid_split = valid
+        self.scorer = scorer
         self.run_config = run
-        self.multi_prompt = multi_prompt
-        self.device = device
-        self.folder = folder
+        self.unreadable = unreadable
+        self.tracking = tracking
+        self.folder = folder if engine.is_main else None
+        self.saves = folder is not None
+        self.micro_batches = MicroBatches(
+            train, order, engine, at_once=run.batch_size_train, seed=run.seed, multi_prompt=multi_prompt
+        )
         self.config = config
-        self.batches = ShuffledBatches(len(train.samples), run.batch_size_train, run.seed)
-        self.epoch_steps = self.batches.batches_per_pass if run.epoch_based else run.iters_per_epoch
+        self.epoch_steps = order.batches_per_pass if run.epoch_based else run.iters_per_epoch
+        self.total_steps = run.optims.max_epoch * self.epoch_steps
+        seed_everything(run.seed, rank=engine.rank)
+        self.silence: Encoded = model.encode([np.zeros(SAMPLING_RATE, dtype=np.float32)])
+        self.wrapped = engine.wrap(model)
         self.parameters = model.trainable_parameters()
         optims = run.optims
         self.optimizer = build_optimizer(
             self.parameters, init_lr=optims.init_lr, weight_decay=optims.weight_decay, beta2=optims.beta2
         )
-        self.autocast_dtype = _autocast_dtype(device) if run.amp else None
-        self.scaler = torch.amp.GradScaler(device.type, enabled=self.autocast_dtype == torch.float16)
+        self.prepared: Any = engine.accelerator.prepare_optimizer(self.optimizer, device_placement=False)
+        self.progress = Progress()
+        self.epoch_sums, self.recent_sums = Sums(), Sums()
+        self._group_tokens = 0
+        self._stopped_by: int | None = None
+        self._clock = time.monotonic()
 
-    def run(self) -> TrainingResult:
-        """Train all epochs.
+    def run(self, stop: StopRequest | None = None) -> TrainingResult:
+        """Train from where the progress is to the end, or to the next optimizer step after a request to stop.
 
         Raises:
             SalmonnError: the loss is no longer a finite number.
-            AudioError: a clip cannot be read.
+            AudioError: more clips than allowed cannot be read.
         """
-        torch.manual_seed(self.run_config.seed)
-        self._log({"event": "config", **self.config})
-        result = TrainingResult(steps=0, train_loss=float("nan"))
-        for epoch in range(self.run_config.optims.max_epoch):
-            loss = self._train_epoch(epoch)
-            result = replace(result, steps=(epoch + 1) * self.epoch_steps, train_loss=loss)
-            if self.valid_split is not None:
-                validation = self._validate(self.valid_split, epoch)
-                if validation.is_better_than(result.best):
-                    result = replace(result, best_epoch=epoch, best=validation)
-                    self._save("best", epoch)
-            self._save(str(epoch), epoch)
-        return result
+        request = stop or StopRequest()
+        self.tracking.start(self.config, step=self.progress.step)
+        loss = float("nan")
+        while self.progress.step < self.total_steps and self._stopped_by is None:
+            epoch = self.progress.step // self.epoch_steps
+            self._train_epoch(epoch, request)
+            if self.progress.step % self.epoch_steps == 0:
+                loss = self._end_epoch(epoch)
+        return self._result(loss)
 
-    def _train_epoch(self, epoch: int) -> float:
-        """Train one epoch and return its mean loss per target token."""
+    def _train_epoch(self, epoch: int, request: StopRequest) -> None:
+        """Train to the end of an epoch, or to where somebody asked for an end."""
         self.model.train(True)
-        meter = _Meter()
-        started = time.monotonic()
-        first = epoch * self.epoch_steps
-        last = first + self.epoch_steps - 1
-        group: list[int] = []
-        for step, batch, encoded in self._train_batches(first, last + 1):
-            output = self._backward(batch, encoded, first_total=group[0] if group else None)
-            group.append(output.total)
-            meter.add(output)
+        first, stop = epoch * self.epoch_steps, (epoch + 1) * self.epoch_steps
+        updated = self.progress.step
+        self._clock = time.monotonic()
+        for micro in self.micro_batches.stream(self.progress.step, stop):
+            done = micro.step + 1
             # What is left at the end of an epoch is a smaller group, not the next epoch's business.
-            if len(group) == self.run_config.accum_grad_iters or step == last:
-                self._update(self._rate(step), total=sum(group) / group[0])
-                group = []
-            if (step + 1) % self.run_config.log_freq == 0 or step == last:
-                self._log({"event": "step", "epoch": epoch, "step": step, "lr": self._rate(step)} | meter.recent(step))
-        summary = meter.overall()
-        seconds = time.monotonic() - started
-        self._log(
-            {"event": "train", "epoch": epoch, "step": last, "train_lr": self._rate(last), "seconds": seconds} | summary
+            update = micro.last and ((done - first) % self.run_config.accum_grad_iters == 0 or done == stop)
+            self._backward(micro, synchronise=update)
+            if not micro.last:
+                continue
+            if update:
+                self._update(self._rate(micro.step), request)
+            self.progress.step = done
+            if done % self.run_config.log_freq == 0 or done == stop:
+                self._log_step(epoch, self._rate(micro.step))
+            if update and done < stop:
+                if self._stopped_by is not None:
+                    self._save(f"step_{done}")
+                    return
+                self._between_updates(updated, done)
+                updated = done
+
+    def _between_updates(self, before: int, done: int) -> None:
+        """Validate and save where the steps since the last update crossed a multiple of their settings."""
+        run = self.run_config
+        due = [every > 0 and done // every > before // every for every in (run.valid_every, run.save_every)]
+        best = due[0] and self._validate()
+        if best or due[1]:
+            self._save(f"step_{done}", best=best)
+        if due[0]:
+            self.model.train(True)
+            self._clock = time.monotonic()
+
+    def _end_epoch(self, epoch: int) -> float:
+        """Log an epoch, validate, save; return the epoch's mean loss."""
+        means = self.epoch_sums.means(self.engine)
+        self.epoch_sums = Sums()
+        self.tracking.note("train", {"epoch": epoch, **asdict(means)}, step=self.progress.step)
+        every = self.run_config.valid_every
+        due = not every or self.progress.step % every == 0 or self.progress.step == self.total_steps
+        best = due and self._validate()
+        self._save(str(epoch), best=best)
+        return means.loss
+
+    def _backward(self, micro: MicroBatch, *, synchronise: bool) -> None:
+        """Add one micro-batch's gradients; silence that counts nothing where this process has no clip to give."""
+        with self.engine.synchronised(self.wrapped, now=synchronise):
+            if micro.encoded is not None:
+                with self.engine.autocast():
+                    output = self.wrapped(micro.encoded, micro.prompts, micro.targets)
+                self.engine.backward(output.loss_sum)
+                self._group_tokens += output.total
+                for sums in (self.epoch_sums, self.recent_sums):
+                    sums.add(output, len(micro.prompts))
+            elif self.engine.world > 1:
+                # The others' passes exchange gradients with this process, too.
+                with self.engine.autocast():
+                    output = self.wrapped(self.silence, *silent_text(self.train_split.book))
+                self.engine.backward(output.loss_sum * 0.0)
+
+    def _update(self, rate: float, request: StopRequest) -> None:
+        """Make one optimizer step from the accumulated gradients, and hear whether any process was told to stop."""
+        tokens, unreadable, stops = self.engine.sum(
+            [self._group_tokens, len(self.unreadable), float(request.signal is not None)]
         )
-        return float(summary["train_loss"])
+        if stops:
+            self._stopped_by = request.signal or signal.SIGTERM
+        self._check_unreadable(int(unreadable))
+        self._group_tokens = 0
+        # Where nothing of a group could be read there is nothing to learn from.
+        if tokens > 0:
+            parameters = list(self.parameters.values())
+            self.engine.finish_gradients(parameters, total=int(tokens))
+            self.engine.clip(self.prepared, parameters, self.run_config.max_grad_norm)
+            set_learning_rate(self.optimizer, rate)
+            self.prepared.step()
+        self.prepared.zero_grad()
 
-    def _train_batches(self, start: int, stop: int) -> Iterator[tuple[int, Batch, Encoded]]:
-        split = self.train_split
-        stream = split.source.stream(self.batches.indices(start, stop))
-        for step, (indices, encoded) in enumerate(stream, start):
-            rng = random.Random(f"{self.run_config.seed}:{step}")
-            yield (
-                step,
-                collate(split.samples, indices, split.book, rng=rng, multi_prompt=self.multi_prompt),
-                encoded,
-            )
+    def _check_unreadable(self, count: int) -> None:
+        limit = self.run_config.max_unreadable
+        if self.engine.world > 1 and count > limit:
+            names = sorted(set(self.engine.gather(self.unreadable.names)))
+            if len(names) > limit:
+                shown = ", ".join(names[:10])
+                raise AudioError(f"{len(names)} clips cannot be read, run.max_unreadable allows {limit}: {shown}")
 
-    def _backward(self, batch: Batch, encoded: Encoded, *, first_total: int | None) -> LossOutput:
-        """Add one batch's gradients, weighted by its target tokens relative to the group's first batch."""
-        with self._autocast():
-            output = self.model.loss(self.model.embed(encoded), batch.prompts, batch.targets)
-        weight = output.total / (first_total or output.total)
-        torch.autograd.backward(self.scaler.scale(output.loss * weight))
-        return output
-
-    def _update(self, rate: float, *, total: float) -> None:
-        """Make one optimizer step from the accumulated gradients; `total` is the sum of their weights."""
-        self.scaler.unscale_(self.optimizer)
-        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
-        if total != 1:
-            torch._foreach_div_(gradients, total)
-        if self.run_config.max_grad_norm > 0:
-            nn.utils.clip_grad_norm_(list(self.parameters.values()), self.run_config.max_grad_norm)
-        set_learning_rate(self.optimizer, rate)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-
-    @torch.no_grad()
-    def _validate(self, split: Split, epoch: int) -> Validation:
-        """Measure loss and token accuracy over every sample of a set once, without dropout."""
+    def _validate(self) -> bool:
+        """Measure the validation set; return whether this is the best so far."""
+        if self.valid_split is None:
+            return False
         self.model.train(False)
-        meter = _Meter()
-        order = in_order(len(split.samples), self.run_config.batch_size_eval)
-        for indices, encoded in split.source.stream(order):
-            batch = collate(split.samples, indices, split.book, rng=None, multi_prompt=False)
-            with self._autocast():
-                meter.add(self.model.loss(self.model.embed(encoded), batch.prompts, batch.targets))
-        result = meter.validation()
-        self._log({"event": "valid", "epoch": epoch, "step": (epoch + 1) * self.epoch_steps - 1} | asdict(result))
-        return result
+        started = time.monotonic()
+        figures = teacher_forced(
+            self.wrapped,
+            self.valid_split,
+            self.engine,
+            batch_size=self.run_config.batch_size_eval,
+            silence=self.silence,
+        )
+        if self.scorer is not None:
+            figures |= self.scorer.score(self.model, self.engine)
+        best = is_better(self.run_config.best_metric, figures, self.progress.best)
+        if best:
+            self.progress.best_step, self.progress.best = self.progress.step, figures
+        values = {**figures, "best": best, "seconds": time.monotonic() - started}
+        self.tracking.note("valid", values, step=self.progress.step)
+        return best
 
     def _rate(self, step: int) -> float:
         optims = self.run_config.optims
         return learning_rate(
             step,
-            total_steps=optims.max_epoch * self.epoch_steps,
+            total_steps=self.total_steps,
             warmup_steps=optims.warmup_steps,
             warmup_start_lr=optims.warmup_start_lr,
             init_lr=optims.init_lr,
             min_lr=optims.min_lr,
         )
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        return torch.autocast(self.device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None)
-
-    def _log(self, record: dict[str, Any]) -> None:
-        if record["event"] != "config":
-            shown = " ".join(f"{k} {v:.5g}" if isinstance(v, float) else f"{k} {v}" for k, v in record.items())
-            logger.info("%s", shown.removeprefix("event "))
-        if self.folder is not None:
-            self.folder.log(record)
-
-    def _save(self, name: str, epoch: int) -> None:
-        if self.folder is None:
-            return
-        self.folder.save(
-            name,
-            self.model.trained_state_dict(),
-            optimizer=self.optimizer.state_dict(),
-            config=dict(self.config),
-            scaler=self.scaler.state_dict() if self.scaler.is_enabled() else None,
-            epoch=epoch,
-        )
-
-
-def build_trainer(config: Config, model: SALMONN, *, device: torch.device, folder: RunFolder | None) -> Trainer:
-    """Read the sets that a configuration names and build its trainer around a model.
-
-    With `run.cache_features` every clip is encoded here.
-
-    Raises:
-        PromptError: the prompt file is wrong.
-        DatasetError: an annotation is wrong, or too small.
-        AudioError: a clip cannot be read.
-    """
-    book = train_prompts(config)
-    paths = (config.datasets.train_ann_path, config.datasets.valid_ann_path)
-    sets = [
-        read_annotation(Path(path), prefix=config.datasets.prefix, tasks=book.tasks()) if path else [] for path in paths
-    ]
-    train, valid = (build_split(samples, book, model, config.run) if samples else None for samples in sets)
-    assert train is not None
-    return Trainer(
-        model,
-        train=train,
-        valid=valid,
-        run=config.run,
-        multi_prompt=config.model.multi_prompt,
-        device=device,
-        folder=folder,
-        config=config.public(),
-    )
-
-
-def build_split(samples: Sequence[Sample], book: PromptBook, model: SALMONN, run: RunConfig) -> Split:
-    """Join samples with the source of their encoded audio that `run.cache_features` chooses."""
-    live = LiveEncoded(model, samples, workers=run.num_workers)
-    if not run.cache_features:
-        return Split(samples, book, live)
-    cached = CachedEncoded.fill(live, num_samples=len(samples), batch_size=run.batch_size_eval)
-    return Split(samples, book, cached)
-
-
-class _Meter:
-    """Sums losses and counts; reads them back from the device only when somebody looks."""
-
-    def __init__(self) -> None:
-        self._loss_sum: Tensor | float = 0.0
-        self._tokens = 0
-        self._correct = 0
-        self._truncated = 0
-        self._seen = (0.0, 0)
-
-    def add(self, output: LossOutput) -> None:
-        self._loss_sum = self._loss_sum + output.loss.detach().double() * output.total
-        self._tokens += output.total
-        self._correct += output.correct
-        self._truncated += output.truncated
-
-    def recent(self, step: int) -> dict[str, float]:
-        """Mean loss since the last call.
+    def _log_step(self, epoch: int, rate: float) -> None:
+        """Say how the steps since the last time went.
 
         Raises:
-            SalmonnError: it is not a finite number.
+            SalmonnError: their loss is not a finite number.
         """
-        now = (float(self._loss_sum), self._tokens)
-        loss = (now[0] - self._seen[0]) / max(now[1] - self._seen[1], 1)
-        self._seen = now
-        if loss != loss or loss in (float("inf"), float("-inf")):
+        means = self.recent_sums.means(self.engine)
+        self.recent_sums = Sums()
+        if means.tokens and not isfinite(means.loss):
             raise SalmonnError(
-                f"the loss became {loss} up to step {step}: lower run.optims.init_lr, set "
-                "run.max_grad_norm, or use model.dtype bfloat16 or float32"
+                f"the loss became {means.loss} up to step {self.progress.step}: lower run.optims.init_lr, set "
+                "run.max_grad_norm, or use run.precision bfloat16 or float32"
             )
-        return {"loss": loss}
+        now = time.monotonic()
+        values = {
+            "epoch": epoch,
+            "loss": means.loss,
+            "lr": rate,
+            "clips_per_second": means.clips / max(now - self._clock, 1e-9),
+            "memory_gb": self.engine.peak_memory() / 1e9,
+        }
+        self._clock = now
+        self.tracking.note("step", values, step=self.progress.step)
 
-    def overall(self) -> dict[str, float | int]:
-        result = self.validation()
+    def _save(self, name: str, *, best: bool = False) -> None:
+        """Write a checkpoint from which a run can go on, and delete those that are no longer kept."""
+        if not self.saves:
+            return
+        entries = self.state()
+        trained = {key: full_tensor(value) for key, value in self.model.trained_state_dict().items()}
+        if self.folder is not None:
+            path = self.folder.save(name, trained, **entries)
+            if best:
+                self.folder.mark_best(path)
+            self.folder.keep(self.run_config.keep_last)
+        self.engine.wait()
+
+    def state(self) -> dict[str, Any]:
+        """Return everything besides the weights that a run needs to go on; all processes must call this."""
+        self.progress.epoch_sums = self.epoch_sums.reduce(self.engine)
+        self.progress.recent_sums = self.recent_sums.reduce(self.engine)
+        self.progress.unreadable = sorted(set(self.engine.gather(self.unreadable.names)))
+        scaler = self.engine.accelerator.scaler
         return {
-            "train_loss": result.loss,
-            "train_accuracy": result.accuracy,
-            "tokens": result.tokens,
-            "truncated": self._truncated,
+            "optimizer": copy_optimizer_state(self.optimizer, self.parameters),
+            "scaler": None if scaler is None else scaler.state_dict(),
+            "config": dict(self.config),
+            "epoch": max(self.progress.step - 1, 0) // self.epoch_steps,
+            "step": self.progress.step,
+            "progress": self.progress.to_plain(),
+            "random": self.engine.gather([capture_random_state()]),
+            "samples": self.train_split.samples.fingerprint,
         }
 
-    def validation(self) -> Validation:
-        tokens = max(self._tokens, 1)
-        return Validation(loss=float(self._loss_sum) / tokens, accuracy=self._correct / tokens, tokens=self._tokens)
+    def restore(self, data: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave; the model's weights are restored by the caller.
 
+        Raises:
+            CheckpointError: it belongs to another training set or other trained parts.
+        """
+        if data["samples"] != self.train_split.samples.fingerprint:
+            raise CheckpointError("the training set is not the one that the run to resume was trained on")
+        if set(data["optimizer"]) != set(self.parameters):
+            raise CheckpointError("the run to resume trained other parts of the model")
+        restore_optimizer_state(self.optimizer, self.parameters, data["optimizer"])
+        if data["scaler"] is not None and self.engine.accelerator.scaler is not None:
+            self.engine.accelerator.scaler.load_state_dict(data["scaler"])
+        self.progress = Progress.from_plain(data["progress"])
+        self.epoch_sums.restore(self.progress.epoch_sums, self.engine)
+        self.recent_sums.restore(self.progress.recent_sums, self.engine)
+        for name in self.progress.unreadable if self.engine.is_main else ():
+            self.unreadable.add(name, "as before the run was interrupted")
+        states = data["random"]
+        if self.engine.rank < len(states):
+            restore_random_state(states[self.engine.rank])
+        else:
+            seed_everything(self.run_config.seed, step=self.progress.step, rank=self.engine.rank)
 
-def _autocast_dtype(device: torch.device) -> torch.dtype | None:
-    """Mixed precision of a device: bfloat16 where the GPU has it, else float16; none on a CPU."""
-    if device.type != "cuda":
-        return None
-    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    def _result(self, loss: float) -> TrainingResult:
+        return TrainingResult(
+            steps=self.progress.step,
+            train_loss=loss,
+            best_step=self.progress.best_step,
+            best=self.progress.best or None,
+            unreadable=tuple(sorted(set(self.engine.gather(self.unreadable.names)))),
+            stopped_by=self._stopped_by,
+        )

@@ -277,3 +277,24 @@ def test_shipped_training_configurations_lack_nothing_but_the_users_files(name: 
 def test_reading_a_configuration_imports_no_torch() -> None:
     code = "import sys, salmonn.config, salmonn.prompts; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=TRAINER, check=False).returncode == 0
+
+
+def test_shards_are_found_like_files_and_a_missing_one_is_named(folder: Path) -> None:
+    for number in range(2):
+        (folder / f"train-{number}.tar").touch()
+    keys = {"train_ann_path": "train-{0..1}.tar", "valid_ann_path": "train-{0..2}.tar"}
+    problems = dict(find_problems(sections() | {"datasets": keys}, folder, purpose="train"))
+    assert "datasets.train_ann_path" not in problems
+    assert "train-2.tar does not exist" in problems["datasets.valid_ann_path"]
+
+
+def test_what_may_be_shared_has_no_folder_and_no_token(folder: Path) -> None:
+    (folder / "secret").mkdir()
+    model = {"token": "hf_secret", "llama_path": str(folder / "secret"), "whisper_path": "owner/whisper"}
+    mapping = sections(**model) | {"run": {"output_dir": str(folder / "out")}}
+    shared = from_mapping(mapping, folder, purpose="answer").shareable()
+    assert shared["model"]["llama_path"] == "secret"
+    assert shared["model"]["whisper_path"] == "owner/whisper"
+    assert shared["run"]["output_dir"] == "out"
+    assert "hf_secret" not in str(shared)
+    assert str(folder) not in str(shared)

@@ -1,4 +1,4 @@
-"""The loop: gradients, accumulation, epochs, validation, log and checkpoints, with a model easy to reason about."""
+"""The loop with a model easy to reason about: gradients, accumulation, epochs, validation, checkpoints, resume."""
 
 import json
 import math
@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -17,17 +16,26 @@ from torch.nn import functional
 
 from salmonn.checkpoint import read_weights
 from salmonn.config import RunConfig, from_mapping
+from salmonn.batch_order import build_batch_order
 from salmonn.dataset import Sample
-from salmonn.encoded_source import CachedEncoded, LiveEncoded
-from salmonn.errors import SalmonnError
+from salmonn.encoded_source import EncodedBatch
+from salmonn.engine import Engine
+from salmonn.errors import AudioError, CheckpointError, SalmonnError
 from salmonn.model import SALMONN, LossOutput
 from salmonn.prompts import PromptBook
 from salmonn.run_folder import RunFolder
 from salmonn.speech_encoder import Encoded
-from salmonn.trainer import Split, Trainer, TrainingResult, Validation, build_trainer
+from salmonn.split import Split
+from salmonn.stop_request import StopRequest
+from salmonn.tracking import Tracking
+from salmonn.trainer import Trainer, TrainingResult
+from salmonn.training_run import build_trainer
+from salmonn.unreadable import UnreadableClips
+from salmonn.validation import is_better
 
 BOOK = PromptBook({"asr": ("<SpeechHere> a", "<SpeechHere> b")})
 CPU = torch.device("cpu")
+TrainerOf = Callable[..., Trainer]
 CONFIG = {"model": {"llama_path": "x"}, "run": {"seed": 1}}
 
 
@@ -46,21 +54,18 @@ class FakeModel(nn.Module):
         self.truncated = 0
 
     def encode(self, waves: Sequence[NDArray[np.float32]]) -> Encoded:
-        means = torch.tensor([[float(wave.mean()), 1.0] for wave in waves])
-        lengths = torch.tensor([1 + i % 2 for i in range(len(waves))])
-        return Encoded(means[:, None, :], torch.ones(len(waves), 2, 3), lengths)
+        means = torch.tensor([[[float(wave.mean()), 1.0]] for wave in waves])
+        return Encoded(means, torch.zeros(len(waves), 0, 0), torch.zeros(len(waves)))
 
-    def embed(self, encoded: Encoded) -> Tensor:
-        return encoded.whisper.float()
-
-    def loss(self, speech: Tensor, prompts: Sequence[str], targets: Sequence[str]) -> LossOutput:
+    def forward(self, encoded: Encoded, prompts: Sequence[str], targets: Sequence[str]) -> LossOutput:
         self.modes.append(self.training)
         self.prompts += prompts
         rows = [i for i, text in enumerate(targets) for _ in text]
         wanted = torch.tensor([ord(letter) - ord("a") for text in targets for letter in text])
-        logits = self.linear(speech[:, 0])[rows]
-        correct = int((logits.argmax(-1) == wanted).sum())
-        return LossOutput(functional.cross_entropy(logits, wanted), correct, len(rows), self.truncated)
+        logits = self.linear(self.dropout(encoded.whisper[:, 0].float()))[rows]
+        correct = (logits.argmax(-1) == wanted).sum()
+        loss_sum = functional.cross_entropy(logits, wanted, reduction="sum")
+        return LossOutput(loss_sum, correct, len(rows), self.truncated)
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
         return dict(self.named_parameters())
@@ -70,16 +75,30 @@ class FakeModel(nn.Module):
 
 
 class Source:
-    """Clips whose mean is their index, already encoded."""
+    """Clips whose mean is their index, already encoded; those named cannot be read."""
 
-    def stream(self, batches: Iterable[Sequence[int]]) -> Iterator[tuple[list[int], Encoded]]:
+    def __init__(self, unreadable: Iterable[int] = ()) -> None:
+        self.bad = set(unreadable)
+        self.clips = UnreadableClips(1000)
+
+    def stream(self, batches: Iterable[Sequence[int]]) -> Iterator[EncodedBatch]:
         for indices in batches:
-            whisper = torch.tensor([[[float(index), 1.0]] for index in indices])
-            yield list(indices), Encoded(whisper, torch.zeros(len(indices), 0, 0), torch.zeros(len(indices)))
+            for index in self.bad & set(indices):
+                self.clips.add(str(index), "broken")
+            good = [index for index in indices if index not in self.bad]
+            whisper = torch.tensor([[[float(index), 1.0]] for index in good])
+            encoded = Encoded(whisper, torch.zeros(len(good), 0, 0), torch.zeros(len(good)))
+            yield EncodedBatch(good, encoded if good else None)
 
 
-def split_of(texts: Sequence[str]) -> Split:
-    return Split([Sample(Path("x"), text, "asr", "") for text in texts], BOOK, Source())
+class Texts(list[Sample]):
+    """Samples that need no file."""
+
+    fingerprint = "texts"
+
+
+def split_of(texts: Sequence[str], source: Source | None = None) -> Split:
+    return Split(Texts(Sample(Path("x"), text, "asr", "") for text in texts), BOOK, source or Source())  # type: ignore[arg-type]
 
 
 def settings(**changes: Any) -> RunConfig:
@@ -89,23 +108,67 @@ def settings(**changes: Any) -> RunConfig:
     )
 
 
-def trainer_of(
-    model: FakeModel,
-    run: RunConfig,
-    *,
-    valid: Split | None = None,
-    folder: Path | None = None,
-    texts: Sequence[str] = (),
-) -> Trainer:
-    return Trainer(
-        model,
-        train=split_of(texts or ["a", "bb", "ccc", "dddd", "a", "b"]),
-        valid=valid,
-        run=run,
-        multi_prompt=True,
-        device=CPU,
-        folder=RunFolder(folder) if folder else None,
-        config=CONFIG,
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return Engine.start(CPU, precision=torch.float32)
+
+
+@pytest.fixture
+def trainer_of(engine: Engine) -> TrainerOf:
+    def build(
+        model: FakeModel,
+        run: RunConfig,
+        *,
+        valid: Split | None = None,
+        folder: Path | None = None,
+        texts: Sequence[str] = ("a", "bb", "ccc", "dddd", "a", "b"),
+        source: Source | None = None,
+    ) -> Trainer:
+        train = split_of(texts, source)
+        saved = RunFolder(folder) if folder else None
+        order = build_batch_order(
+            train.samples,
+            batch_size=run.batch_size_train * run.world_size,
+            seed=run.seed,
+            drop_last=run.drop_last,
+            bucket_by_length=False,
+            task_weights={},
+        )
+        return Trainer(
+            model,
+            engine=engine,
+            train=train,
+            order=order,
+            valid=valid,
+            scorer=None,
+            run=run,
+            multi_prompt=True,
+            unreadable=train.source.clips if source else UnreadableClips(10),
+            tracking=Tracking(saved),
+            folder=saved,
+            config=CONFIG,
+        )
+
+    return build
+
+
+TIMES = ("clips_per_second", "memory_gb", "seconds")
+
+
+def dropping_model() -> FakeModel:
+    model = FakeModel()
+    model.dropout.p = 0.5
+    return model
+
+
+def build_order(count: int, run: RunConfig) -> Any:
+    return build_batch_order(
+        split_of(["a"] * count).samples,
+        batch_size=run.batch_size_train,
+        seed=run.seed,
+        drop_last=True,
+        bucket_by_length=False,
+        task_weights={},
     )
 
 
@@ -114,16 +177,16 @@ def records(folder: Path, event: str) -> list[dict[str, Any]]:
     return [record for line in lines if (record := json.loads(line))["event"] == event]
 
 
-def test_training_learns() -> None:
+def test_training_learns(trainer_of: TrainerOf) -> None:
     model = FakeModel()
     run = settings(iters_per_epoch=60, optims={"max_epoch": 1, "init_lr": 0.5, "weight_decay": 0.0})
     result = trainer_of(model, run, texts=["a", "b", "c"], valid=split_of(["a", "b", "c"])).run()
     assert result.steps == 60
     assert result.best is not None
-    assert result.best.accuracy == 1.0
+    assert result.best["accuracy"] == 1.0
 
 
-def test_the_same_seed_gives_the_same_run_and_another_another() -> None:
+def test_the_same_seed_gives_the_same_run_and_another_another(trainer_of: TrainerOf) -> None:
     def weights(seed: int) -> Tensor:
         model = FakeModel()
         trainer_of(model, settings(seed=seed)).run()
@@ -133,7 +196,7 @@ def test_the_same_seed_gives_the_same_run_and_another_another() -> None:
     assert not torch.equal(weights(1), weights(2))
 
 
-def test_accumulated_batches_equal_one_large_batch() -> None:
+def test_accumulated_batches_equal_one_large_batch(trainer_of: TrainerOf) -> None:
     """Batches of unequal token counts: the mean is over the group's tokens, not over its batches' means."""
     texts = ["a", "bb", "ccc", "dddd"]
     results = []
@@ -154,7 +217,7 @@ def test_accumulated_batches_equal_one_large_batch() -> None:
         torch.testing.assert_close(weight, results[0][0])
 
 
-def test_what_is_left_at_the_end_of_an_epoch_is_used_there() -> None:
+def test_what_is_left_at_the_end_of_an_epoch_is_used_there(trainer_of: TrainerOf) -> None:
     run = settings(accum_grad_iters=3, iters_per_epoch=4, optims={"max_epoch": 2})
     model = FakeModel()
     trainer = trainer_of(model, run)
@@ -164,7 +227,7 @@ def test_what_is_left_at_the_end_of_an_epoch_is_used_there() -> None:
     assert model.linear.weight.grad is None
 
 
-def test_gradients_are_clipped_to_the_norm() -> None:
+def test_gradients_are_clipped_to_the_norm(trainer_of: TrainerOf) -> None:
     def momentum(limit: float) -> float:
         model = FakeModel()
         run = settings(iters_per_epoch=1, max_grad_norm=limit, optims={"max_epoch": 1})
@@ -179,21 +242,23 @@ def test_gradients_are_clipped_to_the_norm() -> None:
     assert momentum(100.0) == pytest.approx(free)
 
 
-def test_rates_follow_the_global_step(tmp_path: Path) -> None:
+def test_rates_follow_the_global_step(trainer_of: TrainerOf, tmp_path: Path) -> None:
     run = settings(iters_per_epoch=3, log_freq=1, optims={"max_epoch": 3, "warmup_steps": 5, "warmup_start_lr": 0.0})
     trainer_of(FakeModel(), run, folder=tmp_path).run()
     steps = records(tmp_path, "step")
-    assert [record["step"] for record in steps] == list(range(9))
+    assert [record["step"] for record in steps] == list(range(1, 10))
     assert [record["lr"] for record in steps[:5]] == pytest.approx([0.0, 0.02, 0.04, 0.06, 0.08])
     assert steps[5]["lr"] == pytest.approx(0.01 + 0.09 * 0.5 * (1 + math.cos(math.pi * 5 / 9)))
 
 
-def test_an_epoch_is_a_number_of_batches_or_one_pass() -> None:
+def test_an_epoch_is_a_number_of_batches_or_one_pass(trainer_of: TrainerOf) -> None:
     assert trainer_of(FakeModel(), settings(iters_per_epoch=7)).epoch_steps == 7
     assert trainer_of(FakeModel(), settings(epoch_based=True)).epoch_steps == 3
+    uneven = settings(epoch_based=True, batch_size_train=4, drop_last=False)
+    assert trainer_of(FakeModel(), uneven).epoch_steps == 2
 
 
-def test_validation_is_exact_without_dropout_and_with_first_wordings(tmp_path: Path) -> None:
+def test_validation_is_exact_without_dropout_and_with_first_wordings(trainer_of: TrainerOf, tmp_path: Path) -> None:
     model = FakeModel()
     valid = split_of(["a", "bb", "abc"])
     run = settings(iters_per_epoch=1, optims={"max_epoch": 1, "warmup_steps": 2, "warmup_start_lr": 0.0})
@@ -203,59 +268,68 @@ def test_validation_is_exact_without_dropout_and_with_first_wordings(tmp_path: P
     [record] = records(tmp_path, "valid")
     # The first rate is 0: these are the numbers of the untrained model over all six letters at once.
     encoded = torch.tensor([[[0.0, 1.0]], [[1.0, 1.0]], [[2.0, 1.0]]])
-    whole = FakeModel().loss(encoded, [""] * 3, ["a", "bb", "abc"])
+    whole = FakeModel()(Encoded(encoded, torch.zeros(3, 0, 0), torch.zeros(3)), [""] * 3, ["a", "bb", "abc"])
     assert record["loss"] == pytest.approx(float(whole.loss.detach()))
-    assert record["accuracy"] == whole.correct / 6
+    assert record["accuracy"] == int(whole.correct) / 6
     assert record["tokens"] == 6
 
 
 @pytest.mark.parametrize(
-    ("new", "old", "better"),
+    ("metric", "new", "old", "better"),
     [
-        (Validation(loss=9.0, accuracy=0.0, tokens=1), None, True),
-        (Validation(loss=2.0, accuracy=0.5, tokens=1), Validation(loss=1.0, accuracy=0.4, tokens=1), True),
-        (Validation(loss=1.0, accuracy=0.4, tokens=1), Validation(loss=2.0, accuracy=0.5, tokens=1), False),
-        (Validation(loss=1.0, accuracy=0.5, tokens=1), Validation(loss=2.0, accuracy=0.5, tokens=1), True),
-        (Validation(loss=2.0, accuracy=0.5, tokens=1), Validation(loss=2.0, accuracy=0.5, tokens=1), False),
+        ("accuracy", {"accuracy": 0.0, "loss": 9.0}, {}, True),
+        ("accuracy", {"accuracy": 0.5, "loss": 2.0}, {"accuracy": 0.4, "loss": 1.0}, True),
+        ("accuracy", {"accuracy": 0.4, "loss": 1.0}, {"accuracy": 0.5, "loss": 2.0}, False),
+        ("accuracy", {"accuracy": 0.5, "loss": 1.0}, {"accuracy": 0.5, "loss": 2.0}, True),
+        ("accuracy", {"accuracy": 0.5, "loss": 2.0}, {"accuracy": 0.5, "loss": 2.0}, False),
+        ("loss", {"loss": 1.0}, {"loss": 2.0}, True),
+        ("wer", {"wer": 0.2, "loss": 2.0}, {"wer": 0.1, "loss": 3.0}, False),
+        ("wer", {"wer": 0.1, "loss": 2.0}, {"wer": 0.2, "loss": 1.0}, True),
+        ("chrf", {"chrf": 50.0, "loss": 2.0}, {"chrf": 40.0, "loss": 1.0}, True),
+        ("wer", {"loss": 2.0}, {}, False),
     ],
 )
-def test_the_best_is_the_first_then_by_accuracy_then_by_loss(
-    new: Validation, old: Validation | None, *, better: bool
+def test_the_best_is_the_first_then_by_the_metric_then_by_loss(
+    metric: str, new: dict[str, float], old: dict[str, float], *, better: bool
 ) -> None:
-    assert new.is_better_than(old) is better
+    assert is_better(metric, new, old) is better
 
 
-def test_log_and_checkpoints(tmp_path: Path) -> None:
+def test_log_and_checkpoints(trainer_of: TrainerOf, tmp_path: Path) -> None:
     model = FakeModel()
     model.truncated = 1
     result = trainer_of(model, settings(), valid=split_of(["a", "b"]), folder=tmp_path).run()
     assert isinstance(result, TrainingResult)
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["checkpoint_0.pth", "checkpoint_1.pth", "checkpoint_best.pth", "log.txt"]
+    assert names == ["checkpoint_0.pth", "checkpoint_1.pth", "checkpoint_best.pth", "log.txt", "metrics.jsonl"]
     data = read_weights(tmp_path / "checkpoint_1.pth")
-    assert set(data) == {"model", "optimizer", "config", "scaler", "epoch"}
-    assert (data["epoch"], data["config"], data["scaler"]) == (1, CONFIG, None)
+    assert set(data) == {
+        *("model", "optimizer", "config", "scaler", "epoch", "step", "progress", "random", "samples"),
+    }
+    assert (data["epoch"], data["step"], data["config"], data["scaler"]) == (1, 8, CONFIG, None)
     assert torch.equal(data["model"]["linear.weight"], model.linear.weight)
-    assert read_weights(tmp_path / "checkpoint_best.pth")["epoch"] == result.best_epoch
+    assert read_weights(tmp_path / "checkpoint_best.pth")["step"] == result.best_step
     assert records(tmp_path, "config") == [{"event": "config", **CONFIG}]
     trains = records(tmp_path, "train")
-    assert [record["step"] for record in trains] == [3, 7]
-    assert trains[1]["train_loss"] == result.train_loss
-    assert trains[1]["truncated"] == 4
-    assert 0 < trains[1]["train_lr"] < 0.1
+    assert [record["step"] for record in trains] == [4, 8]
+    assert trains[1]["loss"] == result.train_loss
+    assert (trains[1]["truncated"], trains[1]["clips"]) == (4, 8)
+    metrics = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row["step"] for row in metrics] == [2, 4, 4, 4, 6, 8, 8, 8]
+    assert metrics[-1]["valid/accuracy"] == records(tmp_path, "valid")[-1]["accuracy"]
 
 
-def test_without_a_validation_set_there_is_no_best(tmp_path: Path) -> None:
+def test_without_a_validation_set_there_is_no_best(trainer_of: TrainerOf, tmp_path: Path) -> None:
     result = trainer_of(FakeModel(), settings(), folder=tmp_path).run()
-    assert (result.best, result.best_epoch) == (None, None)
+    assert (result.best, result.best_step) == (None, None)
     assert not (tmp_path / "checkpoint_best.pth").exists()
 
 
-def test_a_loss_that_is_no_number_stops_with_advice() -> None:
+def test_a_loss_that_is_no_number_stops_with_advice(trainer_of: TrainerOf) -> None:
     model = FakeModel()
     with torch.no_grad():
         model.linear.bias.fill_(float("nan"))
-    with pytest.raises(SalmonnError, match=r"the loss became nan up to step 1: lower run\.optims\.init_lr"):
+    with pytest.raises(SalmonnError, match=r"the loss became nan up to step 2: lower run\.optims\.init_lr"):
         trainer_of(model, settings()).run()
 
 
@@ -265,30 +339,124 @@ def test_run_folders_never_collide(tmp_path: Path) -> None:
     assert names == ["202601020304", "202601020304-2", "202601020304-3"]
 
 
-@pytest.fixture
-def clips(tmp_path: Path) -> list[Sample]:
-    for number in range(5):
-        level = np.full(16_000, 0.1 * number, dtype=np.float32)
-        soundfile.write(tmp_path / f"{number}.wav", level, 16_000)
-    return [Sample(tmp_path / f"{number}.wav", "a", "asr", "") for number in range(5)]
+def test_a_large_step_is_computed_in_parts_that_change_nothing(trainer_of: TrainerOf) -> None:
+    """Two processes' worth of samples in one: the same mean over all tokens, two forward passes."""
+    weights, passes = [], []
+    for batch_size, world_size in ((4, 1), (2, 2), (1, 4)):
+        model = FakeModel()
+        run = settings(batch_size_train=batch_size, world_size=world_size, optims={"max_epoch": 1})
+        trainer_of(model, run, texts=["a", "bb", "ccc", "dddd"]).run()
+        weights.append(model.linear.weight.detach())
+        passes.append(len(model.modes))
+    assert passes == [4, 8, 16]
+    for weight in weights[1:]:
+        torch.testing.assert_close(weight, weights[0])
 
 
-def test_cached_audio_is_the_live_audio_in_any_order(clips: list[Sample]) -> None:
-    live = LiveEncoded(FakeModel(), clips, workers=0)
-    cached = CachedEncoded.fill(live, num_samples=5, batch_size=2)
-    [(indices, got)] = cached.stream([[3, 0, 4]])
-    assert indices == [3, 0, 4]
-    assert got.whisper.dtype == torch.float16
-    assert [round(float(row[0, 0]), 2) for row in got.whisper] == [0.3, 0.0, 0.4]
-    # lengths alternate inside the batches that filled the cache: 1, 2 | 1, 2 | 1
-    assert got.beats_tokens.tolist() == [2, 1, 1]
-    assert got.beats.shape == (3, 2, 3)
-    assert got.beats.sum(dim=(1, 2)).tolist() == [6, 3, 3]
+def test_an_unreadable_clip_is_left_out_named_and_counted(trainer_of: TrainerOf) -> None:
+    model, without = FakeModel(), FakeModel()
+    run = settings(batch_size_train=4, iters_per_epoch=1, optims={"max_epoch": 1})
+    result = trainer_of(model, run, texts=["a", "bb", "ccc", "dddd"], source=Source({2})).run()
+    assert result.unreadable == ("2",)
+    # What is learned is what the three others alone teach, weighted by their tokens.
+    source = Source()
+    batch = [index for indices in build_order(4, run).indices(0, 1) for index in indices if index != 2]
+    [(_, encoded)] = source.stream([batch])
+    output = without(encoded, [""] * 3, [["a", "bb", "ccc", "dddd"][index] for index in batch])
+    output.loss.backward()
+    trainer = trainer_of(FakeModel(), run, texts=["a", "bb", "ccc", "dddd"], source=Source({2}))
+    trainer.run()
+    momentum = trainer.optimizer.state[trainer.parameters["linear.weight"]]["exp_avg"]
+    torch.testing.assert_close(momentum, 0.1 * without.linear.weight.grad)
+
+
+def test_a_step_of_which_nothing_can_be_read_teaches_nothing(trainer_of: TrainerOf) -> None:
+    model = FakeModel()
+    before = model.linear.weight.detach().clone()
+    result = trainer_of(model, settings(), source=Source(range(6))).run()
+    assert torch.equal(model.linear.weight, before)
+    assert math.isnan(result.train_loss)
+
+
+def test_too_many_unreadable_clips_stop_the_run(trainer_of: TrainerOf) -> None:
+    source = Source(range(6))
+    source.clips = UnreadableClips(2)
+    with pytest.raises(AudioError, match="broken"):
+        trainer_of(FakeModel(), settings(), source=source).run()
+
+
+def settings_to_resume(**changes: Any) -> RunConfig:
+    return settings(accum_grad_iters=2, iters_per_epoch=6, save_every=2, keep_last=100, **changes)
+
+
+@pytest.mark.parametrize("step", [2, 4, 6, 8, 10])
+def test_a_run_resumed_from_any_checkpoint_ends_bit_equal(trainer_of: TrainerOf, tmp_path: Path, step: int) -> None:
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    for folder in (whole, resumed):
+        folder.mkdir()
+    texts = ["a", "bb", "ccc", "dddd", "a", "b", "c"]
+    valid = split_of(["a", "bb", "d"])
+    model = dropping_model()
+    expected = trainer_of(model, settings_to_resume(), valid=valid, folder=whole, texts=texts).run()
+    name = {6: "0", 12: "1"}.get(step, f"step_{step}")
+    data = read_weights(whole / f"checkpoint_{name}.pth")
+    again = dropping_model()
+    trainer = trainer_of(again, settings_to_resume(), valid=valid, folder=resumed, texts=texts)
+    again.load_state_dict(data["model"])
+    trainer.restore(data)
+    result = trainer.run()
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, again.state_dict()[key])
+    assert (result.best, result.best_step, result.steps) == (expected.best, expected.best_step, expected.steps)
+    assert result.train_loss == expected.train_loss
+    first, second = (
+        [{k: v for k, v in r.items() if k not in TIMES} for r in records(folder, event) if r["step"] > step]
+        for folder in (whole, resumed)
+        for event in ("step",)
+    )
+    assert first == second
+    final = [read_weights(folder / "checkpoint_1.pth") for folder in (whole, resumed)]
+    for key, entries in final[0]["optimizer"].items():
+        assert all(torch.equal(value, final[1]["optimizer"][key][name]) for name, value in entries.items())
+
+
+def test_resuming_another_set_is_refused(trainer_of: TrainerOf, tmp_path: Path) -> None:
+    trainer_of(FakeModel(), settings(), folder=tmp_path).run()
+    data = read_weights(tmp_path / "checkpoint_0.pth")
+    with pytest.raises(CheckpointError, match="the training set is not the one"):
+        trainer_of(FakeModel(), settings()).restore({**data, "samples": "others"})
+    with pytest.raises(CheckpointError, match="other parts"):
+        trainer_of(FakeModel(), settings()).restore({**data, "optimizer": {}})
+
+
+def test_a_request_to_stop_saves_at_the_next_optimizer_step(trainer_of: TrainerOf, tmp_path: Path) -> None:
+    request = StopRequest()
+    request.note(15)
+    trainer = trainer_of(FakeModel(), settings(accum_grad_iters=2), folder=tmp_path)
+    result = trainer.run(request)
+    assert (result.steps, result.stopped_by) == (2, 15)
+    assert read_weights(tmp_path / "checkpoint_step_2.pth")["step"] == 2
+
+
+def test_the_last_checkpoints_and_the_best_are_kept(trainer_of: TrainerOf, tmp_path: Path) -> None:
+    run = settings(iters_per_epoch=1, keep_last=2, best_metric="loss", optims={"max_epoch": 6, "init_lr": 1e-9})
+    # The first validation is the best: later ones are worse, with a rate that does nothing they are equal.
+    trainer_of(FakeModel(), run, valid=split_of(["a"]), folder=tmp_path).run()
+    names = sorted(path.name for path in tmp_path.glob("*.pth"))
+    assert names == ["checkpoint_4.pth", "checkpoint_5.pth", "checkpoint_best.pth"]
+
+
+def test_validations_and_checkpoints_in_the_middle_of_an_epoch(trainer_of: TrainerOf, tmp_path: Path) -> None:
+    run = settings(iters_per_epoch=5, valid_every=2, save_every=3, keep_last=9, optims={"max_epoch": 1})
+    trainer_of(FakeModel(), run, valid=split_of(["a"]), folder=tmp_path).run()
+    assert [record["step"] for record in records(tmp_path, "valid")] == [2, 4, 5]
+    saved = {path.name for path in tmp_path.glob("*.pth")}
+    assert {"checkpoint_0.pth", "checkpoint_best.pth", "checkpoint_step_3.pth"} <= saved
 
 
 @pytest.fixture
 def reference_trainer(
-    reference: Path, reference_sections: Mapping[str, Any], build: Any, tmp_path: Path
+    reference: Path, reference_sections: Mapping[str, Any], build: Any, engine: Engine, tmp_path: Path
 ) -> Callable[..., tuple[Trainer, SALMONN]]:
     """Build a trainer around the reference model and its two shortest clips."""
     rows = [{"path": "clip00.wav", "text": "one two"}, {"path": "clip02.wav", "text": "three", "task": "audiocaption"}]
@@ -299,10 +467,11 @@ def reference_trainer(
         datasets = {"prefix": "wavs", "train_ann_path": path, "valid_ann_path": path if valid else ""}
         optims = {"max_epoch": 1, "warmup_steps": 0, "init_lr": 1e-2}
         section = {"batch_size_train": 2, "batch_size_eval": 2, "num_workers": 0, "optims": optims} | run
+        section["output_dir"] = str(tmp_path / "output")
         mapping = {"model": reference_sections["model"], "datasets": datasets, "run": section}
         config = from_mapping(mapping, reference, purpose="train")
         model: SALMONN = build(train=True)
-        return build_trainer(config, model, device=CPU, folder=None), model
+        return build_trainer(config, model, engine=engine, folder=None, tracking=Tracking(None)), model
 
     return builder
 
@@ -314,7 +483,7 @@ def test_cached_features_give_the_losses_of_live_ones(reference_trainer: Any, mo
     for cache in (False, True):
         trainer, _ = reference_trainer(valid=True, iters_per_epoch=1, cache_features=cache)
         result = trainer.run()
-        losses.append((result.train_loss, result.best.loss))
+        losses.append((result.train_loss, result.best["loss"]))
     assert losses[1] == pytest.approx(losses[0], abs=2e-3)
 
 

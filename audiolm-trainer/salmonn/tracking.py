@@ -1,0 +1,122 @@
+"""What a run says while it goes on: console lines, log.txt, metrics.jsonl, and trackers chosen by name.
+
+Figures go out from the first process only. TensorBoard writes into the run folder; wandb and mlflow are started through
+🤗 Accelerate's trackers and are configured, logged in to or switched offline by their own means, never by this program.
+"""
+
+import importlib.util
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from accelerate.tracking import GeneralTracker, MLflowTracker, TensorBoardTracker, WandBTracker
+
+from salmonn.config import flatten
+from salmonn.errors import ConfigError
+from salmonn.run_folder import RunFolder
+
+logger = logging.getLogger(__name__)
+
+PROJECT = "salmonn"
+
+
+class Tracking:
+    """Passes figures on.
+
+    Args:
+        folder: the run's folder; None keeps everything on the console.
+        trackers: started trackers.
+        quiet: say nothing at all; for every process but the first.
+    """
+
+    def __init__(
+        self, folder: RunFolder | None, trackers: Sequence[GeneralTracker] = (), *, quiet: bool = False
+    ) -> None:
+        self._folder = folder
+        self._trackers = tuple(trackers)
+        self._quiet = quiet
+
+    def start(self, config: Mapping[str, Any], *, step: int) -> None:
+        """Note the configuration, or where a resumed run goes on.
+
+        Args:
+            config: `Config.shareable()`.
+            step: steps done.
+        """
+        if self._quiet or self._folder is None:
+            return
+        if step:
+            self._folder.forget_metrics_after(step)
+            self._folder.log({"event": "resume", "step": step})
+        else:
+            self._folder.log({"event": "config", **config})
+        for tracker in self._trackers:
+            if isinstance(tracker, TensorBoardTracker):
+                tracker.writer.add_text("config", f"```\n{json.dumps(config, indent=1)}\n```", step)
+            else:
+                tracker.store_init_configuration(_printable(config))
+
+    def note(self, event: str, values: Mapping[str, Any], *, step: int) -> None:
+        """Say something once: on the console and in log.txt, and every number of it as a figure `event/name`.
+
+        Args:
+            event: "step", "train", "valid", ...
+            values: names and what they are.
+            step: steps done.
+        """
+        if self._quiet:
+            return
+        shown = " ".join(f"{k} {v:.5g}" if isinstance(v, float) else f"{k} {v}" for k, v in values.items())
+        logger.info("%s: step %d %s", event, step, shown)
+        if self._folder is None:
+            return
+        self._folder.log({"event": event, "step": step, **values})
+        figures = {f"{event}/{k}": v for k, v in values.items() if isinstance(v, int | float)}
+        self._folder.add_metrics(step, figures)
+        for tracker in self._trackers:
+            tracker.log(figures, step=step)
+
+    def finish(self) -> None:
+        """Let the trackers write what they still hold."""
+        for tracker in self._trackers:
+            tracker.finish()
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Make sure that the named trackers are installed.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        problems = [("run.trackers", f"{name} is not installed: pip install {name}") for name in missing]
+        raise ConfigError("run.trackers cannot be used", problems)
+
+
+def start_trackers(names: Sequence[str], folder: RunFolder, *, run_name: str, step: int) -> list[GeneralTracker]:
+    """Start trackers by name.
+
+    Args:
+        names: of "tensorboard", "wandb", "mlflow".
+        folder: where TensorBoard's files go.
+        run_name: what the run is called there.
+        step: steps done; TensorBoard drops later ones of an interrupted run.
+    """
+    trackers: list[GeneralTracker] = []
+    for name in names:
+        if name == "tensorboard":
+            trackers.append(TensorBoardTracker("tensorboard", folder.path, purge_step=step + 1))
+        elif name == "wandb":
+            trackers.append(WandBTracker(PROJECT, name=run_name))
+        else:
+            trackers.append(MLflowTracker(PROJECT, run_name=run_name))
+    for tracker in trackers:
+        tracker.start()
+    return trackers
+
+
+def _printable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Flat keys, lists as texts: what every tracker takes."""
+    return {key: str(value) if isinstance(value, list) else value for key, value in flatten(config).items()}

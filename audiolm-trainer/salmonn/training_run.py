@@ -1,0 +1,278 @@
+"""A whole training run from a configuration: processes, model, sets, folder, trackers, and where an earlier one ended.
+
+In goes a checked configuration and what `--resume` says; out comes a trained model's run folder and how it went.
+"""
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from salmonn.batch_order import build_batch_order
+from salmonn.checkpoint import load_checkpoint, read_weights
+from salmonn.components import choose_device, choose_dtype
+from salmonn.config import Config, flatten
+from salmonn.dataset import Samples, open_samples
+from salmonn.decoding import GenerationSettings
+from salmonn.encoded_source import build_source
+from salmonn.engine import Engine
+from salmonn.errors import CheckpointError, ConfigError
+from salmonn.inference import SalmonnLM
+from salmonn.model import SALMONN
+from salmonn.prompts import PromptBook, train_prompts
+from salmonn.random_state import seed_everything
+from salmonn.run_folder import RESUMABLE, RunFolder, newest_checkpoint
+from salmonn.split import Split
+from salmonn.stop_request import StopRequest
+from salmonn.tracking import Tracking, check_trackers, start_trackers
+from salmonn.trainer import Trainer, TrainingResult
+from salmonn.unreadable import UnreadableClips
+from salmonn.validation import AnswerScorer
+
+logger = logging.getLogger(__name__)
+
+AUTO = "auto"
+FREE_TO_CHANGE = (
+    *("device", "parallel", "use_distributed", "dist_url", "num_workers", "cache_features", "batch_size_eval"),
+    *("output_dir", "exp_name", "log_freq", "trackers", "keep_last", "save_every", "max_unreadable"),
+    *("on_audio_error", "empty_text"),
+)
+"""Keys of `run` that a resumed run may have otherwise: they do not change what is learned."""
+
+
+def train(config: Config, *, resume: str = "") -> tuple[TrainingResult, Path]:
+    """Train, or go on training.
+
+    Args:
+        config: checked for training.
+        resume: "" for a new run; "auto" for the newest checkpoint under `run.output_dir`, or a new run where there is
+            none; else a checkpoint or a run folder.
+
+    Returns:
+        How it ended, and the run folder.
+
+    Raises:
+        SalmonnError: anything that the configuration names is wrong, or the run to resume is another one.
+    """
+    check_trackers(config.run.trackers)
+    device = choose_device(config.run.device)
+    engine = Engine.start(device, precision=choose_precision(config, device), parallel=config.run.parallel)
+    checkpoint = find_checkpoint(resume, Path(config.run.output_dir))
+    data = read_resumable(checkpoint, config) if checkpoint else None
+    model = build_model(config, engine, checkpoint)
+    folder = open_folder(config, engine, checkpoint)
+    step = int(data["step"]) if data else 0
+    names = config.run.trackers if engine.is_main else []
+    run_name = config.run.exp_name or folder.path.name
+    trackers = start_trackers(names, folder, run_name=run_name, step=step)
+    tracking = Tracking(folder, trackers, quiet=not engine.is_main)
+    trainer = build_trainer(config, model, engine=engine, folder=folder, tracking=tracking)
+    if data is not None:
+        trainer.restore(data)
+        logger.info("resumed from %s, %d steps done", checkpoint, step)
+    request = StopRequest()
+    with request.listening():
+        result = trainer.run(request)
+    tracking.finish()
+    engine.close()
+    return result, folder.path
+
+
+def choose_precision(config: Config, device: torch.device) -> torch.dtype:
+    """What the model computes in: `run.precision`, where "auto" means as the device can; float32 without `run.amp`."""
+    if not config.run.amp:
+        return torch.float32
+    return choose_dtype(config.run.precision, device)
+
+
+def find_checkpoint(resume: str, output_dir: Path) -> Path | None:
+    """Find the checkpoint that `--resume` means, None for a new run.
+
+    Raises:
+        CheckpointError: a path that is neither a checkpoint nor a folder with one.
+    """
+    if not resume:
+        return None
+    if resume == AUTO:
+        found = newest_checkpoint(output_dir) if output_dir.is_dir() else None
+        if found is None:
+            logger.info("nothing to resume under %s: a new run", output_dir)
+        return found
+    path = Path(resume)
+    if path.is_file():
+        return path
+    found = newest_checkpoint(path) if path.is_dir() else None
+    if found is None:
+        raise CheckpointError(f"--resume {resume}: no checkpoint from which a run can go on is there")
+    return found
+
+
+def read_resumable(path: Path, config: Config) -> dict[str, Any]:
+    """Read a checkpoint and make sure that this configuration goes on with the same training.
+
+    Raises:
+        CheckpointError: the file holds weights only.
+        ConfigError: what decides the result differs; every such key is listed.
+    """
+    data = read_weights(path)
+    if RESUMABLE not in data:
+        raise CheckpointError(f"{path} holds weights but no state to resume: use it as model.ckpt of a new run")
+    before, now = _deciding(data["config"]), _deciding(config.shareable())
+    problems = [
+        (key, f"was {before.get(key)!r} in the run to resume, is {now.get(key)!r}; put it back, or start a new run")
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    ]
+    if problems:
+        raise ConfigError(f"{path} cannot be resumed with this configuration", problems)
+    return data
+
+
+def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that decide what is learned: {"run.seed": 42, ...}."""
+    flat = {k: v for k, v in flatten(config).items() if k.startswith(("model.", "run.", "datasets.task_weights"))}
+    # The starting point of the first step is no longer needed, and the parts may lie elsewhere by now.
+    free = [f"run.{key}" for key in FREE_TO_CHANGE] + ["model.ckpt", "model.test_prompt_path"]
+    return {key: value for key, value in flat.items() if key not in free}
+
+
+def build_model(config: Config, engine: Engine, checkpoint: Path | None) -> SALMONN:
+    """Load the model, its trained part from the checkpoint to resume where there is one."""
+    # Every process starts from the same untrained bridge and adapter.
+    seed_everything(config.run.seed)
+    dtype = choose_dtype(config.model.dtype, engine.device)
+    started = config if checkpoint is None else _without_start(config)
+    model = SALMONN.from_config(started, device=engine.device, dtype=dtype, train=True)
+    if checkpoint is not None:
+        load_checkpoint(checkpoint, model.checkpoint_parameters())
+    return model
+
+
+def _without_start(config: Config) -> Config:
+    changes = {"ckpt": "", "speech_llama_proj_model": ""}
+    return config.model_copy(update={"model": config.model.model_copy(update=changes)})
+
+
+def open_folder(config: Config, engine: Engine, checkpoint: Path | None) -> RunFolder:
+    """Make a run folder, or take the one of the checkpoint to resume."""
+    if checkpoint is not None:
+        return RunFolder(checkpoint.parent)
+    path = RunFolder.create(Path(config.run.output_dir), datetime.now()).path if engine.is_main else Path()
+    return RunFolder(engine.agree(path))
+
+
+def build_trainer(
+    config: Config, model: SALMONN, *, engine: Engine, folder: RunFolder | None, tracking: Tracking
+) -> Trainer:
+    """Read the sets that a configuration names and build its trainer around a model.
+
+    With `run.cache_features` every clip is encoded here.
+
+    Raises:
+        PromptError: the prompt file is wrong.
+        DatasetError: an annotation is wrong, or too small.
+        ConfigError: `run.best_metric` cannot be measured.
+        AudioError: too many clips cannot be read.
+    """
+    run = config.run
+    book = train_prompts(config)
+    unreadable = UnreadableClips(run.max_unreadable)
+    with engine.main_first():
+        samples = open_set(config, config.datasets.train_ann_path, book)
+        order = build_batch_order(
+            samples,
+            batch_size=run.batch_size_train * run.world_size,
+            seed=run.seed,
+            drop_last=run.drop_last,
+            bucket_by_length=run.bucket_by_length,
+            task_weights=config.datasets.task_weights,
+        )
+        path = config.datasets.valid_ann_path
+        valid_samples = open_set(config, path, book) if path else None
+    with engine.main_first():
+        train = build_split(config, samples, book, model, unreadable)
+        valid = build_split(config, valid_samples, book, model, unreadable) if valid_samples else None
+    return Trainer(
+        model,
+        engine=engine,
+        train=train,
+        order=order,
+        valid=valid,
+        scorer=build_scorer(config, model, valid, unreadable),
+        run=run,
+        multi_prompt=config.model.multi_prompt,
+        unreadable=unreadable,
+        tracking=tracking,
+        folder=folder,
+        config=config.shareable(),
+    )
+
+
+def open_set(config: Config, source: str, book: PromptBook) -> Samples:
+    """Open an annotation file or shards, through the table kept of it."""
+    return open_samples(source, prefix=config.datasets.prefix, tasks=book.tasks(), cache_dir=cache_dir(config))
+
+
+def cache_dir(config: Config) -> Path:
+    """Where tables and encoded clips are kept: `datasets.cache_dir`, else cache/ in the output folder."""
+    return Path(config.datasets.cache_dir or Path(config.run.output_dir) / "cache")
+
+
+def build_split(
+    config: Config, samples: Samples, book: PromptBook, model: SALMONN, unreadable: UnreadableClips
+) -> Split:
+    """Join samples with the source of their encoded audio that `run.cache_features` chooses."""
+    source = build_source(
+        model,
+        samples,
+        cache=config.run.cache_features,
+        cache_dir=cache_dir(config),
+        workers=config.run.num_workers,
+        batch_size=config.run.batch_size_eval,
+        unreadable=unreadable,
+        encoder_identity=encoder_identity(model),
+    )
+    return Split(samples, book, source)
+
+
+def encoder_identity(model: SALMONN) -> str:
+    """Name the frozen encoders by what is in them: a digest of every weight's name, shape, dtype and sum."""
+    digest = hashlib.sha256()
+    for module in model.speech_encoder.frozen_modules():
+        for name, tensor in module.state_dict().items():
+            total = float(tensor.double().sum())
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} {total!r}\n".encode())
+    digest.update(repr(model.speech_encoder.front_end).encode())
+    return digest.hexdigest()
+
+
+def build_scorer(
+    config: Config, model: SALMONN, valid: Split | None, unreadable: UnreadableClips
+) -> AnswerScorer | None:
+    """Build what answers `run.valid_generate` clips of the validation set, None for none.
+
+    Raises:
+        ConfigError: `run.best_metric` is a figure that these answers do not give.
+    """
+    count, metric = config.run.valid_generate, config.run.best_metric
+    scorer = None
+    if valid is not None and count:
+        settings = GenerationSettings(**config.generate.model_dump(exclude={"end_sym"}))
+        lm = SalmonnLM(
+            model,
+            prompts=valid.book,
+            settings=settings,
+            end_sym=config.end_sym,
+            batch_size=config.run.batch_size_eval,
+        )
+        scorer = AnswerScorer(lm, valid, count=count, unreadable=unreadable)
+    measured = {"wer": scorer is not None and scorer.has_speech(), "chrf": scorer is not None and scorer.has_other()}
+    if valid is not None and not measured.get(metric, True):
+        what = "speech" if metric == "wer" else "captions or other texts"
+        text = f"{metric} needs run.valid_generate above 0 and a validation set with {what}"
+        raise ConfigError("the best checkpoint cannot be chosen", [("run.best_metric", text)])
+    return scorer
