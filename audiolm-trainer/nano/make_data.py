@@ -1,15 +1,18 @@
-"""Makes all audio of the recipe: the pretraining corpora, the training set of the last stage, and data/sample.
+"""Makes all audio of the recipe: `python -m nano.make_data` in audiolm-trainer/, and data/sample with --sample.
 
 Fixed seeds go in; nano/build/data/ (not kept in the repository) and data/sample/ come out. Needs espeak-ng. Its
 samples differ slightly from call to call, so a second run gives equivalent data, not the same bytes.
 """
 
 import json
-from collections.abc import Iterator
+import multiprocessing
+from collections.abc import Collection, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import click
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
@@ -22,17 +25,30 @@ from nano.sentences import draw_sentence
 from nano.voices import draw_trained_voice, draw_unseen_voice, is_trained
 
 Wave = NDArray[np.float32]
+NANO = Path(__file__).resolve().parent
+DATA = NANO / "build" / "data"
+SAMPLE = NANO.parents[1] / "data" / "sample"
 ASR_TASK, AAC_TASK = "asr", "audiocaption_v2"
-SAMPLE_SPEECH, SAMPLE_UNSEEN = 100, 60
+CLIPS = {
+    "speech_pretrain": 8000,
+    "speech_train": 10000,
+    "speech_valid": 600,
+    "sounds_pretrain": 4000,
+    "sounds_train": 3500,
+    "sounds_valid": 200,
+}
+# One wrong digit costs a whole number where words are scored as Whisper's normaliser writes them.
+TRAIN_DIGIT_SHARE, VALID_DIGIT_SHARE = 0.5, 0.32
+SAMPLE_SEED, SAMPLE_SPEECH = 20, 100
 SAMPLE_SINGLE_PER_LABEL, SAMPLE_THEN, SAMPLE_OVER = 2, 20, 20
 
 
-def speech_clips(seed: int, count: int) -> Iterator[tuple[Wave, dict[str, Any]]]:
+def speech_clips(seed: int, count: int, *, digit_share: float | None) -> Iterator[tuple[Wave, dict[str, Any]]]:
     """Make utterances of training sentences by training voices, with the times of words and phonemes."""
     rng, noise, synthesizer = Random(seed), np.random.default_rng(seed), Synthesizer()
     for _ in range(count):
-        sentence, voice = draw_sentence(rng, held_out=False), draw_trained_voice(rng)
-        utterance = synthesizer.speak(sentence, voice)
+        sentence = draw_sentence(rng, held_out=False, digit_share=digit_share)
+        utterance = synthesizer.speak(sentence, draw_trained_voice(rng))
         wave, lead = place_speech(utterance.wave, noise)
         labels = {
             "text": sentence,
@@ -42,35 +58,60 @@ def speech_clips(seed: int, count: int) -> Iterator[tuple[Wave, dict[str, Any]]]
         yield wave, labels
 
 
-def scene_clips(seed: int, count: int, shares: tuple[float, float, float]) -> Iterator[tuple[Wave, dict[str, Any]]]:
-    """Make sound scenes of the training side; `shares` are those of single, then and over."""
+def valid_speech_clips(
+    seed: int, count: int, *, digit_share: float | None, avoid: Collection[str]
+) -> Iterator[tuple[Wave, dict[str, Any]]]:
+    """Make held-out sentences but those to `avoid`, three in five by voices that training never hears."""
     rng, noise, synthesizer = Random(seed), np.random.default_rng(seed), Synthesizer()
-    for _ in range(count):
+    for index in range(count):
+        while (sentence := draw_sentence(rng, held_out=True, digit_share=digit_share)) in avoid:
+            pass
+        voice = _draw_voice(rng, index)
+        wave, _ = place_speech(synthesizer.speak(sentence, voice).wave, noise)
+        yield wave, {"text": sentence, "trained": is_trained(voice)}
+
+
+def scene_clips(
+    seed: int, count: int, *, shares: tuple[float, float, float], held_out: bool
+) -> Iterator[tuple[Wave, dict[str, Any]]]:
+    """Make sound scenes; `shares` are those of single, then and over. Held out, half the speakers are unseen."""
+    rng, noise, synthesizer = Random(seed), np.random.default_rng(seed), Synthesizer()
+    for index in range(count):
         relation = str(noise.choice(RELATIONS, p=shares))
-        scene = _make_scene(relation, draw_events(noise, relation), rng, noise, synthesizer, unseen=False)
+        unseen = held_out and index % 2 == 0
+        scene = _make_scene(relation, draw_events(noise, relation), rng, noise, synthesizer, unseen=unseen)
         labels = {"relation": relation, "events": scene.events, "spans": scene.spans}
         yield scene.wave, {**labels, "text": draw_caption(rng, relation, scene.events)}
 
 
-def make_corpora(folder: Path, *, kind: str, seed: int, pretrain: int, train: int) -> None:
-    """Make the pretraining corpus and the training files of one kind of clip.
+def make_corpora(folder: Path, *, kind: str) -> None:
+    """Make the corpora of one kind of clip that are not there yet.
+
+    The clips that pretrain the encoders are not used again, so that the SALMONN stages see the encoders as they are
+    on clips they were not fitted to. The validation corpora hold what training never sees, in about the sample's
+    mixture; what the recipe chooses, it chooses on them.
 
     Args:
         folder: nano/build/data.
         kind: "speech" or "sounds".
-        seed: First of the two seeds used.
-        pretrain: Clips for pretraining the encoder; they are not used again, so that the last stage sees the
-            encoder as it is on clips it was not fitted to.
-        train: Clips for the last stage.
     """
-    for name, part_seed, count in (("pretrain", seed, pretrain), ("train", seed + 1, train)):
-        target = folder / f"{kind}_{name}"
-        if (target / "labels.jsonl").exists():
-            continue
-        if kind == "speech":
-            write_corpus(target, speech_clips(part_seed, count))
-        else:
-            write_corpus(target, scene_clips(part_seed, count, (0.25, 0.3, 0.45)))
+    for name, clips in _corpora(kind):
+        if not (folder / name / "labels.jsonl").exists():
+            write_corpus(folder / name, clips)
+
+
+def _corpora(kind: str) -> Iterator[tuple[str, Iterator[tuple[Wave, dict[str, Any]]]]]:
+    if kind == "speech":
+        sample = json.loads((SAMPLE / "asr.json").read_text(encoding="utf-8"))["annotation"]
+        avoid = frozenset(row["text"] for row in sample)
+        yield "speech_pretrain", speech_clips(100, CLIPS["speech_pretrain"], digit_share=None)
+        yield "speech_train", speech_clips(101, CLIPS["speech_train"], digit_share=TRAIN_DIGIT_SHARE)
+        valid = valid_speech_clips(102, CLIPS["speech_valid"], digit_share=VALID_DIGIT_SHARE, avoid=avoid)
+        yield "speech_valid", valid
+    else:
+        for seed, name in ((200, "sounds_pretrain"), (201, "sounds_train")):
+            yield name, scene_clips(seed, CLIPS[name], shares=(0.25, 0.3, 0.45), held_out=False)
+        yield "sounds_valid", scene_clips(202, CLIPS["sounds_valid"], shares=(0.4, 0.3, 0.3), held_out=True)
 
 
 def make_sample(folder: Path, *, seed: int) -> None:
@@ -97,29 +138,31 @@ def make_sample(folder: Path, *, seed: int) -> None:
     _write(folder / "events.json", truths)
 
 
-def write_training_files(folder: Path, corpora: tuple[tuple[str, str], ...]) -> None:
-    """Turn training corpora into WAV files and annotation files for train.py.
+def write_training_files(folder: Path) -> None:
+    """Turn the last stages' corpora into WAV files and annotation files for train.py.
 
     Args:
-        folder: nano/build/data; gets wav/, valid.json (every 40th clip), train.json (all others) and
-            train_stage2.json (of those all speech, and every third scene).
-        corpora: Pairs of a corpus' folder name and its task.
+        folder: nano/build/data; gets wav/, train.json, valid.json and train_stage2.json (all speech of train.json and
+            every third scene).
     """
-    rows: list[dict[str, str]] = []
-    for name, task in corpora:
-        corpus = read_corpus(folder / name)
-        (folder / "wav" / name).mkdir(parents=True, exist_ok=True)
-        for index, label in enumerate(corpus.labels):
-            path = f"{name}/{index:05d}.wav"
-            wave = corpus.samples[corpus.starts[index] : corpus.starts[index + 1]]
-            soundfile.write(folder / "wav" / path, np.asarray(wave), SAMPLING_RATE, subtype="PCM_16")
-            rows.append({"path": path, "text": label["text"], "task": task})
-    _write(folder / "valid.json", {"annotation": rows[::40]})
-    kept = [row for index, row in enumerate(rows) if index % 40]
-    speech = [row for row in kept if row["task"] == ASR_TASK]
-    scenes = [row for row in kept if row["task"] != ASR_TASK]
-    _write(folder / "train.json", {"annotation": kept})
-    _write(folder / "train_stage2.json", {"annotation": speech + scenes[::3]})
+    for split in ("train", "valid"):
+        speech = _write_clips(folder, f"speech_{split}", ASR_TASK)
+        scenes = _write_clips(folder, f"sounds_{split}", AAC_TASK)
+        _write(folder / f"{split}.json", {"annotation": speech + scenes})
+        if split == "train":
+            _write(folder / "train_stage2.json", {"annotation": speech + scenes[::3]})
+
+
+def _write_clips(folder: Path, name: str, task: str) -> list[dict[str, str]]:
+    corpus = read_corpus(folder / name)
+    (folder / "wav" / name).mkdir(parents=True, exist_ok=True)
+    rows = []
+    for index, label in enumerate(corpus.labels):
+        path = f"{name}/{index:05d}.wav"
+        wave = corpus.samples[corpus.starts[index] : corpus.starts[index + 1]]
+        soundfile.write(folder / "wav" / path, np.asarray(wave), SAMPLING_RATE, subtype="PCM_16")
+        rows.append({"path": path, "text": label["text"], "task": task})
+    return rows
 
 
 def _timed(spans: tuple[Span, ...], lead: float) -> list[tuple[str, float, float]]:
@@ -151,9 +194,14 @@ def _sample_sentences(rng: Random) -> Iterator[tuple[str, Voice]]:
     while len(seen) < SAMPLE_SPEECH:
         sentence = draw_sentence(rng, held_out=True)
         if sentence not in seen:
-            unseen = len(seen) % 5 < 5 * SAMPLE_UNSEEN // SAMPLE_SPEECH
+            voice = _draw_voice(rng, len(seen))
             seen.add(sentence)
-            yield sentence, draw_unseen_voice(rng) if unseen else draw_trained_voice(rng)
+            yield sentence, voice
+
+
+def _draw_voice(rng: Random, index: int) -> Voice:
+    """Draw an unseen voice for three clips in five, a trained one for the others."""
+    return draw_unseen_voice(rng) if index % 5 < 3 else draw_trained_voice(rng)
 
 
 def _sample_scenes(rng: Random, noise: np.random.Generator) -> list[tuple[str, tuple[str, ...]]]:
@@ -178,3 +226,22 @@ def _row(folder: Path, index: int, task: str, kind: str, wave: Wave, text: str |
 
 def _write(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+@click.command()
+@click.option("--sample", is_flag=True, help="Make data/sample anew instead; figures are then no longer comparable.")
+def main(sample: bool) -> None:
+    """Make the corpora that are not there yet, two at a time, and the files that train.py reads."""
+    if sample:
+        make_sample(SAMPLE, seed=SAMPLE_SEED)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, mp_context=context) as pool:
+        for future in [pool.submit(make_corpora, DATA, kind=kind) for kind in ("speech", "sounds")]:
+            future.result()
+    write_training_files(DATA)
+    click.echo(f"{DATA}: {', '.join(f'{count} {name}' for name, count in CLIPS.items())}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""Measures the nano model on data/sample: words, captions, and whether the right sounds are named.
+"""Measures the nano model on data/sample, by `python -m nano.measure`: words, captions, and which sounds are named.
 
 A configuration and the sample folder go in; a dictionary of figures comes out, with two yardsticks for captions:
 a fresh true paraphrase and another clip's caption. Needs jiwer and aac-metrics besides the trainer's own packages.
@@ -12,6 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import click
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +22,9 @@ from salmonn.config import load_config
 from salmonn.inference import SalmonnLM, load_language_model
 
 PARAPHRASES = 20
+TRAINER = Path(__file__).resolve().parents[1]
+DECODE = TRAINER / "configs" / "nano" / "decode.yaml"
+SAMPLE = TRAINER.parent / "data" / "sample"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,3 +134,15 @@ def _cider_d(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> 
 
 def _rounded(figures: Mapping[str, float]) -> dict[str, float]:
     return {name: round(float(value), 4) for name, value in figures.items()}
+
+
+@click.command()
+@click.option("--cfg-path", type=click.Path(path_type=Path, exists=True, dir_okay=False), default=DECODE)
+@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Override, e.g. generate.num_beams=1.")
+def main(cfg_path: Path, options: tuple[str, ...]) -> None:
+    """Score a model on data/sample and print the figures as JSON."""
+    click.echo(json.dumps(measure(cfg_path, SAMPLE, options=options), indent=1))
+
+
+if __name__ == "__main__":
+    main()

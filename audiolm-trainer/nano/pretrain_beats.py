@@ -14,31 +14,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nano.corpus import Corpus, read_corpus
+from nano.pretrain_config import BeatsPretraining, BeatsSize
+from nano.pretrain_step import build_optimizer, set_rate, update
 from nano.scenes import LABELS
-from nano.schedule import cosine
 from salmonn.beats import BEATs, BEATsConfig
-from salmonn.checkpoint import BEATS_KEY_TABLE
+from salmonn.checkpoint import BEATS_KEY_TABLE, save_checkpoint
 from salmonn.features import FBANK_STD, fbank
 
 logger = logging.getLogger(__name__)
 
 PATCH = 16
 TOKENS_PER_PATCH = 8
-CONFIG = BEATsConfig(
-    input_patch_size=PATCH,
-    embed_dim=64,
-    encoder_layers=2,
-    encoder_embed_dim=128,
-    encoder_ffn_embed_dim=384,
-    encoder_attention_heads=4,
-    deep_norm=True,
-    conv_pos=64,
-    conv_pos_groups=8,
-    relative_position_embedding=True,
-    num_buckets=320,
-    max_distance=800,
-    gru_rel_pos=True,
-)
 
 
 class Scenes:
@@ -58,7 +44,7 @@ class Scenes:
             self.tags.append(tags)
             self.names.append(frozenset(label["events"]))
 
-    def draw(self, rng: np.random.Generator, batch: int, columns: int) -> tuple[Tensor, Tensor]:
+    def draw(self, rng: np.random.Generator, *, batch: int, columns: int, level_db: float) -> tuple[Tensor, Tensor]:
         """Draw crops [B, columns x 16, 128] with tags [B, columns, classes], each at another level."""
         banks, tags = [], []
         while len(banks) < batch:
@@ -67,7 +53,7 @@ class Scenes:
             if spare < 0:
                 continue
             first = int(rng.integers(0, spare + 1))
-            decibel = rng.uniform(-8, 8)
+            decibel = rng.uniform(-level_db, level_db)
             crop = self.banks[index][first * PATCH : (first + columns) * PATCH].float()
             banks.append(crop + decibel * np.log(10) / 10 / (2 * FBANK_STD))
             tags.append(self.tags[index][first : first + columns])
@@ -77,10 +63,10 @@ class Scenes:
 class Tagger(nn.Module):
     """BEATs with a linear classifier on every token; the classifier is thrown away after pretraining."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: BEATsConfig) -> None:
         super().__init__()
-        self.beats = BEATs(CONFIG)
-        self.head = nn.Linear(CONFIG.encoder_embed_dim, len(LABELS))
+        self.beats = BEATs(config)
+        self.head = nn.Linear(config.encoder_embed_dim, len(LABELS))
 
     def forward(self, banks: Tensor) -> Tensor:
         """[B, F, 128] -> logits [B, F / 16, 8, classes]."""
@@ -90,47 +76,61 @@ class Tagger(nn.Module):
         return logits
 
 
-def pretrain(data: Path, check: Path, target: Path, *, steps: int, seed: int, batch: int = 24) -> dict[str, float]:
-    """Train the encoder and save it.
+def build_config(size: BeatsSize) -> BEATsConfig:
+    """Choose the variant that SALMONN uses (deep norm, gated relative bias) in a small size."""
+    return BEATsConfig(
+        input_patch_size=PATCH,
+        embed_dim=size.embed,
+        encoder_layers=size.layers,
+        encoder_embed_dim=size.width,
+        encoder_ffn_embed_dim=size.ffn,
+        encoder_attention_heads=size.heads,
+        deep_norm=True,
+        conv_pos=size.conv_pos,
+        conv_pos_groups=size.conv_pos_groups,
+        relative_position_embedding=True,
+        num_buckets=size.num_buckets,
+        max_distance=size.max_distance,
+        gru_rel_pos=True,
+    )
 
-    Args:
-        data: The corpus of scenes to learn from; mixtures are nearly half of it, because they are the hardest.
-        check: Another corpus of scenes, to measure on.
-        target: File to write, {'cfg', 'model'} with float16 tensors.
-        steps: Optimizer steps.
-        seed: Of everything random.
-        batch: Crops per step.
+
+def pretrain_beats(settings: BeatsPretraining) -> dict[str, float]:
+    """Train the encoder and write it, {'cfg', 'model'} with float16 tensors.
 
     Returns:
         Shares of clips of the other corpus whose set of classes is exactly right: all, and by relation.
     """
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
-    scenes = Scenes(read_corpus(data))
-    other = read_corpus(check)
-    others = Scenes(other, 300)
-    relations = [label["relation"] for label in other.labels[:300]]
-    tagger = Tagger()
-    optimizer = torch.optim.AdamW(tagger.parameters(), lr=2e-3, betas=(0.9, 0.98), weight_decay=0.01)
+    torch.manual_seed(settings.seed)
+    rng = np.random.default_rng(settings.seed)
+    scenes = Scenes(read_corpus(Path(settings.data)))
+    other = read_corpus(Path(settings.check))
+    others = Scenes(other, settings.check_clips)
+    relations = [label["relation"] for label in other.labels[: settings.check_clips]]
+    config = build_config(settings.model)
+    tagger = Tagger(config)
+    parameters = list(tagger.parameters())
+    optimizer = build_optimizer(parameters, settings)
+    fewest, most = settings.crop_columns
     started = time.monotonic()
-    for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = cosine(step, steps, peak=2e-3, warmup=50)
-        banks, tags = scenes.draw(rng, batch, columns=int(rng.integers(10, 30)))
+    figures: dict[str, float] = {}
+    for step in range(settings.steps):
+        set_rate(optimizer, step, settings)
+        columns = int(rng.integers(fewest, most + 1))
+        banks, tags = scenes.draw(rng, batch=settings.batch_size, columns=columns, level_db=settings.level_db)
         logits = tagger(banks)
         wanted = tags[:, :, None].expand_as(logits)
-        loss = functional.binary_cross_entropy_with_logits(logits, wanted, pos_weight=torch.tensor(2.0))
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(tagger.parameters(), 1.0)
-        optimizer.step()
-        if step % 25 == 0 or step == steps - 1:
+        weight = torch.tensor(settings.positive_weight)
+        loss = functional.binary_cross_entropy_with_logits(logits, wanted, pos_weight=weight)
+        update(optimizer, loss, parameters, settings)
+        last = step == settings.steps - 1
+        if step % settings.log_freq == 0 or last:
             logger.info("beats step %d loss %.4f (%.0f s)", step, loss.item(), time.monotonic() - started)
-        if step % 200 == 199 or step == steps - 1:
+        if (step + 1) % settings.check_freq == 0 or last:
             figures = _evaluate(tagger.eval(), others, relations)
             tagger.train()
             logger.info("beats step %d clips right: %s", step, figures)
-            _save(tagger.beats, target)
+            _save(tagger.beats, config, Path(settings.output))
     return figures
 
 
@@ -147,14 +147,13 @@ def _evaluate(tagger: Tagger, scenes: Scenes, relations: list[str]) -> dict[str,
     return {key: round(float(np.mean(values)), 3) for key, values in right.items()}
 
 
-def _save(beats: BEATs, target: Path) -> None:
+def _save(beats: BEATs, config: BEATsConfig, target: Path) -> None:
     """Write the released layout: old-style weight norm names, the shared bias table once per layer."""
     state = {_released_name(key): value.half() for key, value in beats.state_dict().items()}
     table = "encoder.layers.{}.self_attn.relative_attention_bias.weight"
-    for layer in range(1, CONFIG.encoder_layers):
+    for layer in range(1, config.encoder_layers):
         state[table.format(layer)] = state[table.format(0)]
-    target.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"cfg": asdict(CONFIG), "model": state}, target)
+    save_checkpoint(target, state, cfg=asdict(config))
 
 
 def _released_name(ours: str) -> str:

@@ -18,25 +18,36 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from nano.captions import RELATIONS, draw_caption
 from nano.corpus import read_corpus
+from nano.part_folder import write_folder
+from nano.pretrain_config import EncoderSize, LlamaPretraining
+from nano.pretrain_step import build_optimizer, set_rate, update
 from nano.scenes import draw_events, event_seconds
-from nano.schedule import cosine
 from nano.sentences import draw_sentence
 from nano.tokenizer import train_tokenizer
 from salmonn.model import SALMONN
+from salmonn.prompts import PromptBook
 
 logger = logging.getLogger(__name__)
 
-WINDOWS = 29
-WINDOW_SECONDS = 0.34
-SPEECH_BATCH, SCENE_BATCH = 20, 12
+ASR_TASK, AAC_TASK = "asr", "audiocaption_v2"
+END = "</s>"
 MAX_WORDS_PER_WINDOW = 3
 
 
 class PseudoAudio:
-    """Draws what stands in the audio slots: for every window up to three words, each with a weight."""
+    """Draws what stands in the audio slots: for every window up to three words, each with a weight.
 
-    def __init__(self, utterances: list[dict[str, Any]], seed: int) -> None:
+    Args:
+        utterances: Labels of a corpus of utterances: texts with the times of their words.
+        seed: Of everything drawn.
+        windows: Audio slots.
+        window_seconds: How much of a clip each of them stands for.
+    """
+
+    def __init__(self, utterances: list[dict[str, Any]], seed: int, *, windows: int, window_seconds: float) -> None:
         self.utterances = utterances
+        self.windows = windows
+        self.window_seconds = window_seconds
         self.rng = Random(seed)
         self.noise = np.random.default_rng(seed)
         self.words = sorted({word for entry in utterances for word, _, _ in entry["words"]})
@@ -45,10 +56,10 @@ class PseudoAudio:
         """Slots of an utterance (every word in the window of its middle) and its text."""
         entry = self.rng.choice(self.utterances)
         shift = self.rng.uniform(-0.05, 0.4)
-        slots: list[list[tuple[str, float]]] = [[] for _ in range(WINDOWS)]
+        slots: list[list[tuple[str, float]]] = [[] for _ in range(self.windows)]
         for word, start, end in entry["words"]:
             place = (start + end) / 2 + shift + self.rng.gauss(0, 0.03)
-            slot = slots[min(WINDOWS - 1, max(0, int(place / WINDOW_SECONDS)))]
+            slot = slots[min(self.windows - 1, max(0, int(place / self.window_seconds)))]
             clear = self.rng.uniform(0.5, 1.0)
             slot.append((word, clear))
             if self.rng.random() < 0.1:
@@ -60,10 +71,10 @@ class PseudoAudio:
         relation = str(self.noise.choice(RELATIONS, p=(0.25, 0.3, 0.45)))
         events = draw_events(self.noise, relation)
         lengths = event_seconds(self.noise, relation)
-        slots: list[list[tuple[str, float]]] = [[] for _ in range(WINDOWS)]
+        slots: list[list[tuple[str, float]]] = [[] for _ in range(self.windows)]
         start = 0.0
         for label, seconds in zip(events, lengths, strict=True):
-            first, last = int(start / WINDOW_SECONDS), int((start + seconds) / WINDOW_SECONDS)
+            first, last = int(start / self.window_seconds), int((start + seconds) / self.window_seconds)
             for slot in slots[first:last]:
                 if self.rng.random() < 0.7:
                     slot.append((label, self.rng.uniform(0.4, 1.0)))
@@ -87,10 +98,11 @@ class SlotEmbedder:
         """
         table = self.embedding.weight
         width = table.shape[1]
-        slots = torch.randn(len(rows) * WINDOWS, width) * table.detach().std() * 0.5
+        windows = len(rows[0])
+        slots = torch.randn(len(rows) * windows, width) * table.detach().std() * 0.5
         for order in range(MAX_WORDS_PER_WINDOW):
             places, ids, weights = [], [], []
-            for place, words in enumerate(slot for windows in rows for slot in windows):
+            for place, words in enumerate(slot for row in rows for slot in row):
                 for word, weight in words[order : order + 1]:
                     pieces = self._pieces(word)
                     places += [place] * len(pieces)
@@ -99,7 +111,7 @@ class SlotEmbedder:
             if ids:
                 values = self.embedding(torch.tensor(ids)) * torch.tensor(weights)[:, None]
                 slots = slots.index_add(0, torch.tensor(places), values.roll(order * width // 3, dims=1))
-        return slots.view(len(rows), WINDOWS, width)
+        return slots.view(len(rows), windows, width)
 
     def _pieces(self, word: str) -> list[int]:
         if word not in self._ids:
@@ -107,55 +119,58 @@ class SlotEmbedder:
         return self._ids[word]
 
 
-def pretrain(data: Path, target: Path, *, prompts: dict[str, str], steps: int, seed: int) -> dict[str, float]:
-    """Train tokenizer and language model and save both.
+def pretrain_llama(settings: LlamaPretraining) -> dict[str, float]:
+    """Train tokenizer and language model and write both: config, generation config, float16 weights, tokenizer.
 
-    Args:
-        data: The corpus of utterances; only its texts and word times are read.
-        target: Folder to write: config, generation config, float16 weights, tokenizer.
-        prompts: The filled prompts of the tasks "asr" and "audiocaption_v2".
-        steps: Optimizer steps.
-        seed: Of everything random.
+    Of the corpus only texts and word times are read.
 
     Returns:
         The mean loss and the share of right tokens over the last 20 steps.
     """
-    torch.manual_seed(seed)
-    rng, noise = Random(seed), np.random.default_rng(seed)
-    tokenizer = train_tokenizer(_texts(rng, noise, prompts), target)
-    llm = build_model(len(tokenizer))
+    torch.manual_seed(settings.seed)
+    rng, noise = Random(settings.seed), np.random.default_rng(settings.seed)
+    book = PromptBook.from_files(Path(settings.prompt_path), settings.prompt_template)
+    prompts = {task: book.prompt(task) for task in (ASR_TASK, AAC_TASK)}
+    tokenizer = train_tokenizer(_texts(rng, noise, prompts), vocabulary=settings.vocabulary)
+    llm = build_model(settings.model, vocabulary=len(tokenizer))
     # The whole model's own loss, so that the sequence is laid out exactly as in the last stage.
-    model = SALMONN(speech_encoder=nn.Identity(), llm=llm, tokenizer=tokenizer, end_sym="</s>", max_txt_len=300)
+    model = SALMONN(
+        speech_encoder=nn.Identity(), llm=llm, tokenizer=tokenizer, end_sym=END, max_txt_len=settings.max_txt_len
+    )
     embedder = SlotEmbedder(llm, tokenizer)
-    pseudo = PseudoAudio(read_corpus(data).labels, seed)
-    optimizer = torch.optim.AdamW(llm.parameters(), lr=3e-3, betas=(0.9, 0.98), weight_decay=0.01)
-    batch = [prompts["asr"]] * SPEECH_BATCH + [prompts["audiocaption_v2"]] * SCENE_BATCH
+    utterances = read_corpus(Path(settings.data)).labels
+    pseudo = PseudoAudio(utterances, settings.seed, windows=settings.windows, window_seconds=settings.window_seconds)
+    parameters = list(llm.parameters())
+    optimizer = build_optimizer(parameters, settings)
+    batch = [prompts[ASR_TASK]] * settings.speech_batch + [prompts[AAC_TASK]] * settings.scene_batch
     started, recent = time.monotonic(), []
-    for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = cosine(step, steps, peak=3e-3, warmup=50)
-        drawn = [pseudo.speech() for _ in range(SPEECH_BATCH)] + [pseudo.scene() for _ in range(SCENE_BATCH)]
+    for step in range(settings.steps):
+        set_rate(optimizer, step, settings)
+        drawn = [pseudo.speech() for _ in range(settings.speech_batch)]
+        drawn += [pseudo.scene() for _ in range(settings.scene_batch)]
         output = model.loss(embedder([slots for slots, _ in drawn]), batch, [text for _, text in drawn])
-        optimizer.zero_grad()
-        output.loss.backward()
-        torch.nn.utils.clip_grad_norm_(llm.parameters(), 1.0)
-        optimizer.step()
-        recent = [*recent[-19:], (output.loss.item(), output.correct / output.total)]
-        if step % 25 == 0 or step == steps - 1:
-            loss, right = np.mean(recent, axis=0)
+        update(optimizer, output.loss, parameters, settings)
+        recent = [*recent[-19:], (output.loss.item(), float(output.correct) / output.total)]
+        loss, right = np.mean(recent, axis=0)
+        if step % settings.log_freq == 0 or step == settings.steps - 1:
             logger.info("llama step %d loss %.3f right %.3f (%.0f s)", step, loss, right, time.monotonic() - started)
-    llm.half().save_pretrained(target)
+    write_folder(Path(settings.output), lambda folder: _save(llm, tokenizer, folder))
     return {"loss": round(float(loss), 3), "tokens_right": round(float(right), 3)}
 
 
-def build_model(vocabulary: int) -> LlamaForCausalLM:
-    """The nano Llama with fresh weights: 3 layers of width 160, tied embeddings."""
+def _save(llm: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    llm.half().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def build_model(size: EncoderSize, *, vocabulary: int) -> LlamaForCausalLM:
+    """Build a Llama with fresh weights and tied embeddings."""
     config = LlamaConfig(
         vocab_size=vocabulary,
-        hidden_size=160,
-        intermediate_size=432,
-        num_hidden_layers=3,
-        num_attention_heads=4,
+        hidden_size=size.width,
+        intermediate_size=size.ffn,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
         max_position_embeddings=512,
         tie_word_embeddings=True,
         pad_token_id=0,

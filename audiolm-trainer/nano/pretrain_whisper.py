@@ -18,15 +18,16 @@ from torch.nn import functional
 from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
 
 from nano.corpus import Corpus, read_corpus
-from nano.schedule import cosine
+from nano.part_folder import write_folder
+from nano.pretrain_config import EncoderSize, WhisperPretraining
+from nano.pretrain_step import build_optimizer, set_rate, update
 
 logger = logging.getLogger(__name__)
 
 WINDOW_SECONDS = 10
 FRAMES = 50 * WINDOW_SECONDS
 SAMPLES = 16000 * WINDOW_SECONDS
-SINGLE_SHARE = 0.3
-SILENCE_WEIGHT = 0.3
+MEL_BINS = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +40,36 @@ class Targets:
 
 
 class LabelledWindows:
-    """Draws ten-second windows: several utterances in a row, or one followed by silence as in evaluation."""
+    """Draws ten-second windows: several utterances in a row, or one followed by silence as in evaluation.
 
-    def __init__(self, corpus: Corpus, rng: np.random.Generator, *, like: "LabelledWindows | None" = None) -> None:
+    Args:
+        corpus: Utterances with timed labels.
+        rng: Source of chance.
+        single_share: Windows that hold one utterance and silence.
+        like: Windows whose numbers for phonemes and words are taken over.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        rng: np.random.Generator,
+        *,
+        single_share: float,
+        like: "LabelledWindows | None" = None,
+    ) -> None:
         self.corpus = corpus
         self.rng = rng
+        self.single_share = single_share
         self.phonemes = self._vocabulary("phonemes") if like is None else like.phonemes
         self.words = self._vocabulary("words") if like is None else like.words
         self._queue: list[int] = []
 
-    def draw(self, count: int, *, single: bool | None = None) -> tuple[list[NDArray[np.float32]], Targets]:
-        """Draw `count` windows of float32 [N] with their targets; `single` forces one utterance per window."""
+    def draw(self, count: int) -> tuple[list[NDArray[np.float32]], Targets]:
+        """Draw `count` windows of float32 [N] with their targets."""
         waves = []
         labels = np.zeros((3, count, FRAMES), np.int64)
         for row in range(count):
-            alone = self.rng.random() < SINGLE_SHARE if single is None else single
+            alone = self.single_share >= 1 or self.rng.random() < self.single_share
             waves.append(self._fill(labels[:, row], alone))
         phonemes, words, onsets = torch.from_numpy(labels)
         return waves, Targets(phonemes, words, onsets.bool())
@@ -93,15 +109,16 @@ class LabelledWindows:
 class Heads(nn.Module):
     """Linear classifiers over the encoder's frames; thrown away after pretraining."""
 
-    def __init__(self, width: int, phonemes: int, words: int) -> None:
+    def __init__(self, width: int, phonemes: int, words: int, *, silence_weight: float) -> None:
         super().__init__()
+        self.silence_weight = silence_weight
         self.phonemes = nn.Linear(width, phonemes + 1)
         self.words = nn.Linear(width, words + 1)
         self.onsets = nn.Linear(width, 1)
 
     def loss(self, frames: Tensor, targets: Targets) -> Tensor:
         """Weighted sum of the three losses over frames [B, T, D]."""
-        weight = torch.where(targets.words == 0, SILENCE_WEIGHT, 1.0)
+        weight = torch.where(targets.words == 0, self.silence_weight, 1.0)
         phonemes = functional.cross_entropy(self.phonemes(frames).mT, targets.phonemes, reduction="none")
         words = functional.cross_entropy(self.words(frames).mT, targets.words, reduction="none")
         onsets = functional.binary_cross_entropy_with_logits(
@@ -117,17 +134,17 @@ class Heads(nn.Module):
         return float(phonemes.float().mean()), float(words.float().mean())
 
 
-def build_model() -> WhisperModel:
-    """The nano Whisper with fresh weights: 3 encoder layers of width 128 over 500 frames."""
+def build_model(size: EncoderSize) -> WhisperModel:
+    """Build a Whisper with fresh weights over 500 frames; its decoder is as small as the file format allows."""
     config = WhisperConfig(
         vocab_size=16,
-        num_mel_bins=80,
-        d_model=128,
-        encoder_layers=3,
-        encoder_attention_heads=4,
-        encoder_ffn_dim=384,
+        num_mel_bins=MEL_BINS,
+        d_model=size.width,
+        encoder_layers=size.layers,
+        encoder_attention_heads=size.heads,
+        encoder_ffn_dim=size.ffn,
         decoder_layers=1,
-        decoder_attention_heads=4,
+        decoder_attention_heads=size.heads,
         decoder_ffn_dim=16,
         max_source_positions=FRAMES,
         max_target_positions=8,
@@ -141,60 +158,58 @@ def build_model() -> WhisperModel:
     return WhisperModel(config)
 
 
-def pretrain(data: Path, check: Path, target: Path, *, steps: int, seed: int, batch: int = 8) -> dict[str, float]:
-    """Train the encoder and save it.
-
-    Args:
-        data: The corpus of utterances with timed labels.
-        check: Another corpus of the same kind, to measure on.
-        target: Folder to write: config.json, model.safetensors (float16), preprocessor_config.json.
-        steps: Optimizer steps.
-        seed: Of everything random.
-        batch: Windows per step.
+def pretrain_whisper(settings: WhisperPretraining) -> dict[str, float]:
+    """Train the encoder and write it: config.json, model.safetensors (float16), preprocessor_config.json.
 
     Returns:
-        Frame accuracies on the other corpus.
+        Shares of spoken frames of the other corpus whose phoneme and word are right.
     """
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
-    corpus = read_corpus(data)
-    windows = LabelledWindows(corpus, rng)
-    others = LabelledWindows(read_corpus(check), rng, like=windows)
-    extractor = WhisperFeatureExtractor(chunk_length=WINDOW_SECONDS)
-    model = build_model()
+    torch.manual_seed(settings.seed)
+    rng = np.random.default_rng(settings.seed)
+    windows = LabelledWindows(read_corpus(Path(settings.data)), rng, single_share=settings.single_share)
+    others = LabelledWindows(read_corpus(Path(settings.check)), rng, single_share=1.0, like=windows)
+    extractor = WhisperFeatureExtractor(feature_size=MEL_BINS, chunk_length=WINDOW_SECONDS)
+    model = build_model(settings.model)
     encoder = model.encoder
-    heads = Heads(128, len(windows.phonemes), len(windows.words))
+    heads = Heads(
+        settings.model.width, len(windows.phonemes), len(windows.words), silence_weight=settings.silence_weight
+    )
     parameters = [p for p in (*encoder.parameters(), *heads.parameters()) if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=2e-3, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = build_optimizer(parameters, settings)
     started = time.monotonic()
-    for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = cosine(step, steps, peak=2e-3, warmup=80)
-        waves, targets = windows.draw(batch)
-        mel = _hide_bands(_mel(extractor, waves), rng)
+    figures: dict[str, float] = {}
+    for step in range(settings.steps):
+        set_rate(optimizer, step, settings)
+        waves, targets = windows.draw(settings.batch_size)
+        mel = _hide_bands(_mel(extractor, waves), rng, settings)
         loss = heads.loss(encoder(mel).last_hidden_state, targets)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        if step % 25 == 0 or step == steps - 1:
+        update(optimizer, loss, parameters, settings)
+        last = step == settings.steps - 1
+        if step % settings.log_freq == 0 or last:
             logger.info("whisper step %d loss %.3f (%.0f s)", step, loss.item(), time.monotonic() - started)
-        if step % 200 == 199 or step == steps - 1:
-            figures = _evaluate(encoder.eval(), heads, others, extractor)
+        if (step + 1) % settings.check_freq == 0 or last:
+            figures = _evaluate(encoder.eval(), heads, others, extractor, settings.check_windows)
             encoder.train()
             logger.info("whisper step %d frames right: %s", step, figures)
-            copy.deepcopy(model).half().save_pretrained(target)
-            extractor.save_pretrained(target)
+            _save(model, extractor, Path(settings.output))
     return figures
 
 
 @torch.no_grad()
 def _evaluate(
-    encoder: nn.Module, heads: Heads, windows: LabelledWindows, extractor: WhisperFeatureExtractor
+    encoder: nn.Module, heads: Heads, windows: LabelledWindows, extractor: WhisperFeatureExtractor, count: int
 ) -> dict[str, float]:
-    waves, targets = windows.draw(32, single=True)
+    waves, targets = windows.draw(count)
     phonemes, words = heads.accuracy(encoder(_mel(extractor, waves)).last_hidden_state, targets)
     return {"phonemes": round(phonemes, 3), "words": round(words, 3)}
+
+
+def _save(model: WhisperModel, extractor: WhisperFeatureExtractor, target: Path) -> None:
+    def write(folder: Path) -> None:
+        copy.deepcopy(model).half().save_pretrained(folder)
+        extractor.save_pretrained(folder)
+
+    write_folder(target, write)
 
 
 def _mel(extractor: WhisperFeatureExtractor, waves: list[NDArray[np.float32]]) -> Tensor:
@@ -202,11 +217,12 @@ def _mel(extractor: WhisperFeatureExtractor, waves: list[NDArray[np.float32]]) -
     return mel
 
 
-def _hide_bands(mel: Tensor, rng: np.random.Generator) -> Tensor:
-    """Replace one band of up to 12 mel bins by the window's mean, in every other window [B, M, 2T]."""
+def _hide_bands(mel: Tensor, rng: np.random.Generator, settings: WhisperPretraining) -> Tensor:
+    """Replace one band of mel bins by the window's mean, in some of the windows [B, M, 2T]."""
+    fewest, most = settings.masked_bands
     for row in mel:
-        if rng.random() < 0.5:
-            width = int(rng.integers(2, 13))
-            first = int(rng.integers(0, 80 - width))
+        if rng.random() < settings.masked_share:
+            width = int(rng.integers(fewest, most + 1))
+            first = int(rng.integers(0, MEL_BINS - width))
             row[first : first + width] = row.mean()
     return mel

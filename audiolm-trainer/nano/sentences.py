@@ -80,6 +80,7 @@ def _drive(rng: Random) -> str:
     return f"robot drive {way} {rng.choice(AMOUNTS)} {rng.choice(('meters', 'steps'))} and stop"
 
 
+# The digit strings come first; `draw_sentence` relies on it.
 _FAMILIES: tuple[tuple[Callable[[Random], str], int], ...] = (
     (_digits, 5),
     (_switch, 2),
@@ -98,13 +99,21 @@ def is_held_out(sentence: str) -> bool:
     return zlib.crc32(sentence.encode()) % HELD_OUT_SHARE == 0
 
 
-def draw_sentence(rng: Random, *, held_out: bool) -> str:
+def draw_sentence(rng: Random, *, held_out: bool, digit_share: float | None = None) -> str:
     """Draw one sentence of the wanted side.
+
+    Args:
+        rng: Source of chance.
+        held_out: The side.
+        digit_share: How many of the sentences are digit strings, 0 to 1; None is the grammar's own share, 5 in 21.
 
     Example:
         "please turn off the attic heater", "my code is four seven seven one".
     """
     families, weights = zip(*_FAMILIES, strict=True)
+    if digit_share is not None:
+        others = sum(weights[1:])
+        weights = (digit_share, *((1 - digit_share) * weight / others for weight in weights[1:]))
     family = rng.choices(families, weights)[0]
     while True:
         sentence = family(rng)

@@ -4,10 +4,13 @@ Nothing here needs espeak-ng or trains; that a run of the whole recipe works is 
 """
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from random import Random
 
+import click
 import numpy as np
 import pytest
 import torch
@@ -17,9 +20,23 @@ NANO = TRAINER / "nano"
 if str(TRAINER) not in sys.path:
     sys.path.insert(0, str(TRAINER))
 
-from nano import captions, corpus, make_nano, pretrain_llama, scenes, sentences, sounds, tokenizer, voices  # noqa: E402
+from nano import (  # noqa: E402
+    captions,
+    corpus,
+    export,
+    make_nano,
+    pretrain_llama,
+    pretraining,
+    scenes,
+    sentences,
+    sounds,
+    tokenizer,
+    voices,
+)
+from nano.pretrain_config import Pretraining, load_pretraining  # noqa: E402
+from nano.pretrain_step import cosine  # noqa: E402
 from nano.pretrain_whisper import FRAMES, LabelledWindows  # noqa: E402
-from nano.schedule import cosine  # noqa: E402
+from salmonn.errors import ConfigError  # noqa: E402
 
 SHIPPED = ("whisper", "beats.pt", "llama", "qformer", "salmonn.pth")
 MEGABYTE = 1_000_000
@@ -116,30 +133,32 @@ def test_corpus_returns_what_was_written(tmp_path: Path) -> None:
 
 
 def test_frames_carry_the_label_of_their_time(tmp_path: Path) -> None:
-    windows = LabelledWindows(_tiny_corpus(tmp_path), np.random.default_rng(0))
-    waves, targets = windows.draw(4, single=True)
+    clips = _tiny_corpus(tmp_path)
+    windows = LabelledWindows(clips, np.random.default_rng(0), single_share=1.0)
+    waves, targets = windows.draw(4)
     assert all(len(wave) == 160000 for wave in waves)
     assert targets.words.shape == (4, FRAMES)
     turn = targets.words[0] == windows.words["turn"]
     assert torch.nonzero(turn)[:, 0].tolist() == list(range(10, 25))
     assert torch.nonzero(targets.onsets[0])[:, 0].tolist() == [10, 11, 12, 13, 25, 26, 27, 28]
-    packed, labels = windows.draw(1)
-    if len(np.flatnonzero(packed[0])) > 16000:
-        assert int(labels.onsets.sum()) > 8
+    packed, labels = LabelledWindows(clips, np.random.default_rng(0), single_share=0.0).draw(1)
+    assert len(np.flatnonzero(packed[0])) > 100000
+    assert int(labels.onsets.sum()) > 8
 
 
 def test_pseudo_audio_puts_words_in_their_windows() -> None:
     entry = {"text": "turn on", "words": [("turn", 0.0, 0.1), ("on", 5.0, 5.1)]}
-    slots, text = pretrain_llama.PseudoAudio([entry], seed=0).speech()
+    slots, text = pretrain_llama.PseudoAudio([entry], seed=0, windows=29, window_seconds=0.34).speech()
     used = [place for place, words in enumerate(slots) if words]
     assert text == "turn on"
-    assert len(slots) == pretrain_llama.WINDOWS
+    assert len(slots) == 29
     assert used[0] <= 1
     assert 14 <= used[1] <= 16
 
 
-def test_tokenizer_keeps_specials_apart_and_text_whole(tmp_path: Path) -> None:
-    fast = tokenizer.train_tokenizer(["turn on the light"] * 50, tmp_path)
+def test_tokenizer_keeps_specials_apart_and_text_whole() -> None:
+    fast = tokenizer.train_tokenizer(["turn on the light"] * 50, vocabulary=300)
+    assert len(fast) <= 300
     assert fast.convert_tokens_to_ids(["<pad>", "<s>", "</s>"]) == [0, 1, 2]
     ids = fast("turn off the light</s>", add_special_tokens=False)["input_ids"]
     assert ids[-1] == 2
@@ -147,26 +166,165 @@ def test_tokenizer_keeps_specials_apart_and_text_whole(tmp_path: Path) -> None:
 
 
 def test_cosine_rises_then_falls_to_its_end() -> None:
-    rates = [cosine(step, 100, peak=1.0, warmup=10) for step in range(101)]
+    rates = [cosine(step, 100, peak=1.0, warmup=10, final=0.02) for step in range(101)]
     assert rates[9] == 1.0
     assert rates[100] == pytest.approx(0.02)
     assert max(rates) == 1.0
 
 
 def test_finished_stages_are_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(make_nano, "BUILD", tmp_path)
-    runs: list[int] = []
+    monkeypatch.setattr(make_nano, "DONE", tmp_path / "done")
+    touch = f"python -c \"from pathlib import Path; Path({str(tmp_path / 'ran')!r}).open('a').write('x')\""
+    stage = make_nano.Stage("x", ((touch,), (touch, touch)))
+    make_nano.run_stage(stage, again=False)
+    make_nano.run_stage(stage, again=False)
+    assert (tmp_path / "ran").read_text() == "xxx"
+    assert json.loads((tmp_path / "done" / "x.json").read_text())["commands"] == [touch] * 3
+    make_nano.run_stage(stage, again=True)
+    assert (tmp_path / "ran").read_text() == "x" * 6
 
-    def stage() -> dict[str, int]:
-        runs.append(1)
-        return {"figure": 7}
 
-    make_nano.run_stage("x", stage, again=False)
-    make_nano.run_stage("x", stage, again=False)
-    assert len(runs) == 1
-    assert json.loads((tmp_path / "done" / "x.json").read_text())["figure"] == 7
-    make_nano.run_stage("x", stage, again=True)
-    assert len(runs) == 2
+def test_a_failed_command_ends_the_stage_without_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(make_nano, "DONE", tmp_path / "done")
+    failing = 'python -c "raise SystemExit(3)"'
+    with pytest.raises(click.ClickException, match="ended with code 3"):
+        make_nano.run_stage(make_nano.Stage("x", ((failing, "python -c pass"),)), again=False)
+    assert not (tmp_path / "done").exists()
+
+
+def test_every_command_of_the_recipe_names_files_that_are_there() -> None:
+    commands = [command for stage in make_nano.STAGES for lane in stage.lanes for command in lane]
+    trained = [command.split()[-1] for command in commands if " train.py " in command]
+    assert len(trained) == 5
+    assert all((TRAINER / path).is_file() for path in trained)
+    modules = [command.split()[2] for command in commands if " -m " in command]
+    assert all((TRAINER / f"{module.replace('.', '/')}.py").is_file() for module in modules)
+
+
+@pytest.mark.parametrize("part", ["whisper", "beats", "llama"])
+def test_pretraining_files_say_what_made_the_shipped_parts(part: str, tmp_path: Path) -> None:
+    settings = _settings(part, tmp_path)
+    assert settings.part == part
+    assert settings.steps == {"whisper": 1800, "beats": 700, "llama": 700}[part]
+    assert Path(settings.output) == NANO / {"whisper": "whisper", "beats": "beats.pt", "llama": "llama"}[part]
+
+
+def _settings(part: str, data: Path, *options: str) -> Pretraining:
+    check = () if part == "llama" else (f"pretrain.check={data}",)
+    return load_pretraining(_yaml(part), (f"pretrain.data={data}", *check, *options))
+
+
+def _yaml(part: str) -> Path:
+    return TRAINER / "configs" / "nano" / f"pretrain_{part}.yaml"
+
+
+def test_wrong_pretraining_settings_are_named_with_file_and_line(tmp_path: Path) -> None:
+    path = tmp_path / "pretrain.yaml"
+    text = _yaml("whisper").read_text(encoding="utf-8").replace("batch_size: 8", "batch_sise: 8")
+    path.write_text(text.replace("steps: 1800", "steps: 0"), encoding="utf-8")
+    with pytest.raises(ConfigError) as raised:
+        load_pretraining(path, ("pretrain.init_lr=high",))
+    lines = text.splitlines()
+    message = str(raised.value)
+    assert f"{path}:{lines.index('  batch_sise: 8') + 1}: pretrain.batch_sise: is not a setting" in message
+    assert "did you mean batch_size?" in message
+    assert f"{path}:{lines.index('  steps: 1800') + 1}: pretrain.steps: input should be greater" in message
+    assert "--options: pretrain.init_lr: input should be a valid number (found 'high')" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("pretrain: 3", "pretrain: is a section"),
+        ("pretrain:\n  part: vicuna", "pretrain.part: must be one of whisper, beats, llama (found 'vicuna')"),
+        ("pretrain:\n  part: beats\nrun:\n  seed: 1", "run: does not belong beside pretrain"),
+    ],
+)
+def test_a_file_that_is_no_pretraining_is_refused(text: str, problem: str, tmp_path: Path) -> None:
+    path = tmp_path / "pretrain.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as raised:
+        load_pretraining(path)
+    assert problem in str(raised.value)
+
+
+def test_a_missing_corpus_is_named_before_anything_is_loaded(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from nano.pretraining import run
+from salmonn.errors import ConfigError
+try:
+    run(Path({str(_yaml("whisper"))!r}), ("pretrain.data={tmp_path}/none",))
+except ConfigError as error:
+    print(error)
+assert "torch" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=TRAINER, capture_output=True, text=True, check=True)
+    assert f"pretrain.data: {tmp_path}/none is no folder" in done.stdout
+
+
+def _scene_corpus(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    drawn = [scenes.make_scene("then", ("bell", "rain"), rng) for _ in range(3)]
+    labels = [{"relation": scene.relation, "events": scene.events, "spans": scene.spans} for scene in drawn]
+    corpus.write_corpus(folder, ((scene.wave, label) for scene, label in zip(drawn, labels, strict=True)))
+
+
+@pytest.mark.parametrize("part", ["whisper", "beats", "llama"])
+def test_two_pretraining_runs_write_the_same_bytes(part: str, tmp_path: Path) -> None:
+    _scene_corpus(tmp_path / "data") if part == "beats" else _tiny_corpus(tmp_path / "data")
+    threads = torch.get_num_threads()
+    for name in ("first", "second"):
+        options = [f"pretrain.data={tmp_path / 'data'}", f"pretrain.output={tmp_path / name}", "pretrain.steps=2"]
+        options += [] if part == "llama" else [f"pretrain.check={tmp_path / 'data'}", "pretrain.batch_size=2"]
+        pretraining.run(_yaml(part), tuple(options))
+    torch.set_num_threads(threads)
+    first, second = (tmp_path / "first", tmp_path / "second")
+    files = sorted(first.iterdir()) if first.is_dir() else [first]
+    assert files
+    for file in files:
+        assert file.read_bytes() == (second / file.name if first.is_dir() else second).read_bytes(), file.name
+
+
+def test_the_part_that_pretraining_writes_is_what_the_model_loads(tmp_path: Path) -> None:
+    from salmonn.components import load_beats, load_whisper_encoder
+
+    _tiny_corpus(tmp_path / "speech")
+    _scene_corpus(tmp_path / "sounds")
+    threads = torch.get_num_threads()
+    for part, data in (("whisper", "speech"), ("beats", "sounds")):
+        options = (f"pretrain.output={tmp_path / part}", "pretrain.steps=1", "pretrain.batch_size=1")
+        pretraining.run(
+            _yaml(part), (f"pretrain.data={tmp_path / data}", f"pretrain.check={tmp_path / data}", *options)
+        )
+    torch.set_num_threads(threads)
+    load_whisper_encoder(str(tmp_path / "whisper"), device=torch.device("cpu"), dtype=torch.float32, token=None)
+    load_beats(tmp_path / "beats", device=torch.device("cpu"), dtype=torch.float32)
+
+
+def test_export_takes_the_newest_runs_best_checkpoint_in_half_precision(tmp_path: Path) -> None:
+    for number, name in enumerate(("202601010000", "202601010000-2")):
+        folder = tmp_path / "runs" / name
+        folder.mkdir(parents=True)
+        data = {"model": {"x": torch.full((2,), float(number))}, "epoch": number, "optimizer": {"big": 1}}
+        torch.save(data, folder / export.CHECKPOINT)
+        os.utime(folder / export.CHECKPOINT, (1000 + number, 1000 + number))
+    source = export.newest_checkpoint(tmp_path / "runs")
+    export.export(source, tmp_path / "out.pth", float16=True)
+    data = torch.load(tmp_path / "out.pth", weights_only=True)
+    assert set(data) == {"model", "epoch"}
+    assert data["epoch"] == 1
+    assert torch.equal(data["model"]["x"], torch.ones(2, dtype=torch.float16))
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint_best\.pth under"):
+        export.newest_checkpoint(tmp_path / "none")
+
+
+def test_digit_strings_make_the_asked_share() -> None:
+    rng = Random(3)
+    drawn = [sentences.draw_sentence(rng, held_out=False, digit_share=0.5) for _ in range(2000)]
+    share = sum(set(text.split()[-3:]) <= set(sentences.DIGITS) for text in drawn) / len(drawn)
+    assert 0.45 < share < 0.55
 
 
 def _files() -> list[Path]:
@@ -198,7 +356,7 @@ def test_shipped_model_transcribes_one_sample_clip() -> None:
     from salmonn.inference import load_language_model
 
     sample = TRAINER.parent / "data" / "sample"
-    config = load_config(make_nano.CONFIGS / "decode.yaml", purpose="answer")
+    config = load_config(TRAINER / "configs" / "nano" / "decode.yaml", purpose="answer")
     model = load_language_model(config, "cpu")
     rows = json.loads((sample / "asr.json").read_text())["annotation"][:8]
     requests = [_Request(i, load_audio(sample / row["path"], 16000), "asr") for i, row in enumerate(rows)]
