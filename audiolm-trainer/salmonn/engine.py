@@ -12,6 +12,7 @@ directly, the same code runs on a CPU, where it is tested.
 import os
 import resource
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal, TypeVar
@@ -100,7 +101,10 @@ class Engine:
         if self.world == 1:
             return model
         if not self.sharded:
-            wrapped: nn.Module = self.accelerator.prepare_model(model, device_placement=False)
+            with warnings.catch_warnings():
+                # Accelerate hands the option on under the name it had before PyTorch 2.13.
+                warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
+                wrapped: nn.Module = self.accelerator.prepare_model(model, device_placement=False)
             return wrapped
         return _shard(model)
 

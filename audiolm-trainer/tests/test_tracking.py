@@ -1,0 +1,65 @@
+"""Where figures go: files, TensorBoard, and a sentence for a tracker that is not installed."""
+
+import importlib.util
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from salmonn.errors import ConfigError
+from salmonn.run_folder import RunFolder
+from salmonn.tracking import Tracking, check_trackers, start_trackers
+
+CONFIG = {"run": {"seed": 1, "trackers": ["tensorboard"]}}
+
+
+@pytest.mark.slow
+def test_tensorboard_gets_every_figure_at_its_global_step(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    with warnings.catch_warnings():
+        # TensorBoard's own dependencies.
+        warnings.simplefilter("ignore")
+        tracking = Tracking(folder, start_trackers(["tensorboard"], folder, run_name="x", step=0))
+        tracking.start(CONFIG, step=0)
+        for step in (5, 10):
+            tracking.note("step", {"loss": 1.0 / step, "epoch": 0, "name": "text"}, step=step)
+        tracking.finish()
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        events = EventAccumulator(str(tmp_path / "tensorboard"))
+        events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("step/loss")] == [
+        *((5, pytest.approx(0.2)), (10, pytest.approx(0.1))),
+    ]
+    assert "step/name" not in events.Tags()["scalars"]
+
+
+def test_log_and_metrics_hold_full_precision(tmp_path: Path) -> None:
+    tracking = Tracking(RunFolder(tmp_path))
+    tracking.start(CONFIG, step=0)
+    tracking.note("step", {"lr": 1.23456789e-06, "note": "x"}, step=1)
+    lines = [json.loads(line) for line in (tmp_path / "log.txt").read_text(encoding="utf-8").splitlines()]
+    assert lines == [{"event": "config", **CONFIG}, {"event": "step", "step": 1, "lr": 1.23456789e-06, "note": "x"}]
+    [metrics] = (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(metrics) == {"step": 1, "step/lr": 1.23456789e-06}
+
+
+def test_other_processes_say_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tracking = Tracking(RunFolder(tmp_path), quiet=True)
+    with caplog.at_level("INFO"):
+        tracking.start(CONFIG, step=0)
+        tracking.note("step", {"loss": 1.0}, step=1)
+    assert not list(tmp_path.iterdir())
+    assert not caplog.text
+
+
+def test_a_tracker_that_is_not_installed_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def find(name: str) -> Any:
+        return None if name == "wandb" else object()
+
+    monkeypatch.setattr(importlib.util, "find_spec", find)
+    check_trackers(["tensorboard"])
+    with pytest.raises(ConfigError, match=r"run\.trackers: wandb is not installed: pip install wandb"):
+        check_trackers(["tensorboard", "wandb"])
