@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from transformers import Cache
 from transformers.cache_utils import CacheLayerMixin
 
@@ -31,14 +32,13 @@ class _Window:
         self.written = torch.empty(0, dtype=torch.int64)
 
 
-class _SlotLayer(CacheLayerMixin):  # type: ignore[misc]
+class _SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     """One layer's buffers, [slots, kv heads, columns, width]."""
 
     def __init__(self, window: _Window, keys: Tensor, values: Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.window = window
-        self.keys = keys
-        self.values = values
+        self.buffers = [keys, values]
         self.is_initialized = True
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
@@ -49,7 +49,7 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[misc]
         window = self.window
         places = window.written[:, None, :, None]
         read = []
-        for buffer, states in ((self.keys, key_states), (self.values, value_states)):
+        for buffer, states in zip(self.buffers, (key_states, value_states), strict=True):
             buffer[: window.rows].scatter_(2, places.expand_as(states), states)
             read.append(buffer[: window.rows, :, window.first : window.last])
         return read[0], read[1]
@@ -86,7 +86,8 @@ class SlotCache:
         self.steps = 0
         self.bias = torch.empty(slots, num_beams, 0, device=device, dtype=dtype)
         self.layers: list[_SlotLayer] = []
-        self.states = Cache(layers=self.layers)
+        layers: Any = self.layers
+        self.states = Cache(layers=layers)
         self._beams = torch.arange(num_beams, device=device)
         self._window = _Window()
 
@@ -101,10 +102,9 @@ class SlotCache:
         """
         self._reserve(prompt, prompt_columns=length, steps=1)
         start = self.prompt_columns - length
-        sources: Any = prompt.layers
-        for layer, source in zip(self.layers, sources, strict=True):
-            layer.keys[slot, :, start : self.prompt_columns] = source.keys[row, :, -length:]
-            layer.values[slot, :, start : self.prompt_columns] = source.values[row, :, -length:]
+        for layer, states in zip(self.layers, _states(prompt), strict=True):
+            for buffer, source in zip(layer.buffers, states, strict=True):
+                buffer[slot, :, start : self.prompt_columns] = source[row, :, -length:]
         self.bias[slot] = -torch.inf
         self.bias[slot, :, start : self.prompt_columns] = 0.0
 
@@ -137,8 +137,8 @@ class SlotCache:
         """Put a clip into another slot."""
         self.bias[target] = self.bias[source]
         for layer in self.layers:
-            layer.keys[target] = layer.keys[source]
-            layer.values[target] = layer.values[source]
+            for buffer in layer.buffers:
+                buffer[target] = buffer[source]
 
     def _reserve(self, prompt: Cache | None, *, prompt_columns: int, steps: int) -> None:
         """Let the buffers have room for a prompt and a number of steps; create them at the first prompt."""
@@ -147,18 +147,23 @@ class SlotCache:
         wanted = max(self.prompt_columns, -(-prompt_columns // PROMPT_COLUMNS) * PROMPT_COLUMNS)
         room = self.steps if steps <= self.steps else min(max(2 * self.steps, FIRST_STEPS, steps), self.max_steps)
         added = (wanted - self.prompt_columns, (room - self.steps) * self.num_beams)
-        self.bias = torch.nn.functional.pad(self.bias, added, value=-torch.inf)
+        self.bias = functional.pad(self.bias, added, value=-torch.inf)
         for layer in self.layers:
-            layer.keys = torch.nn.functional.pad(layer.keys, (0, 0, *added))
-            layer.values = torch.nn.functional.pad(layer.values, (0, 0, *added))
+            layer.buffers = [functional.pad(buffer, (0, 0, *added)) for buffer in layer.buffers]
         self.prompt_columns, self.steps = wanted, room
         if not self.layers and prompt is not None:
-            for source in prompt.layers:
-                self.layers.append(_SlotLayer(self._window, self._zeros(source.keys), self._zeros(source.values)))
+            for keys, values in _states(prompt):
+                self.layers.append(_SlotLayer(self._window, self._zeros(keys), self._zeros(values)))
 
     def _zeros(self, like: Tensor) -> Tensor:
         # Zeros, not just memory: a masked value still takes part as 0 x value, which must not be 0 x NaN.
         return like.new_zeros(self.slots, like.shape[1], self.bias.shape[2], like.shape[3])
+
+
+def _states(cache: Cache) -> list[tuple[Tensor, Tensor]]:
+    """Keys and values of every layer."""
+    layers: Any = cache.layers
+    return [(layer.keys, layer.values) for layer in layers]
 
 
 def next_positions(lengths: Sequence[int], steps: Tensor, num_beams: int) -> Tensor:
