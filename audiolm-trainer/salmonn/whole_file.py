@@ -33,8 +33,10 @@ def whole_file(path: Path, *, size: int) -> Iterator[Path]:
     with _explained(path, size):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            unfinished.touch()
+            mode = unfinished.stat().st_mode
             yield unfinished
-            _to_disk(unfinished)
+            _to_disk(unfinished, mode)
             unfinished.replace(path)
         finally:
             unfinished.unlink(missing_ok=True)
@@ -55,9 +57,13 @@ def whole_folder(path: Path, *, size: int) -> Iterator[Path]:
     with _explained(path, size):
         unfinished.mkdir(parents=True)
         try:
+            probe = unfinished / "mode"
+            probe.touch()
+            mode = probe.stat().st_mode
+            probe.unlink()
             yield unfinished
             for file in unfinished.iterdir():
-                _to_disk(file)
+                _to_disk(file, mode)
             _take_the_name(unfinished, path)
         finally:
             if unfinished.exists():
@@ -84,7 +90,9 @@ def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
-def _to_disk(path: Path) -> None:
+def _to_disk(path: Path, mode: int) -> None:
+    """Flush a file, and give it the mode that the user's new files have: safetensors' would be closed to all others."""
+    path.chmod(mode)
     with path.open("rb") as file:
         os.fsync(file.fileno())
 

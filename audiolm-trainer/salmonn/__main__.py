@@ -1,0 +1,97 @@
+"""Commands around a trained SALMONN: `python -m salmonn export --cfg-path configs/decode_config.yaml ...`."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from salmonn.config import load_config
+from salmonn.config_file import spread_options
+from salmonn.errors import SalmonnError
+
+if TYPE_CHECKING:
+    from salmonn.export import Form
+
+INTERRUPTED = 130
+FORMS = ("pth", "safetensors", "peft", "merged")
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+class OptionsCommand(click.Command):
+    """A command whose --options takes every value up to the next flag."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Repeat the flag before each of its values, the form click knows."""
+        return super().parse_args(ctx, spread_options(args))
+
+
+@click.group()
+def main() -> None:
+    """Commands around a trained SALMONN."""
+
+
+@main.command(cls=OptionsCommand)
+@click.option(
+    "--cfg-path",
+    required=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="YAML file; its section model names the components and the checkpoint.",
+)
+@click.option("--format", "form", required=True, type=click.Choice(FORMS), help="What to write.")
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="The file or folder to write.")
+@click.option("--ckpt", type=click.Path(path_type=Path, exists=True), help="The checkpoint; default: model.ckpt.")
+@click.option("--dtype", type=click.Choice(DTYPES), help="Of what is written; default: as the files are.")
+@click.option("--force", is_flag=True, help="Replace an earlier export of this name.")
+@click.option("--options", multiple=True, metavar="KEY=VALUE...", help="Overrides, e.g. model.lora_alpha=16.")
+def export(
+    *,
+    cfg_path: Path,
+    form: "Form",
+    output: Path,
+    ckpt: Path | None,
+    dtype: str | None,
+    force: bool,
+    options: tuple[str, ...],
+) -> None:
+    """Write a trained model in a form that others can use, with a model card.
+
+    \b
+    pth          the layout of the released checkpoints, as the original trainer's users load it
+    safetensors  the same names in one .safetensors file
+    peft         a folder: the LoRA adapter for peft, and the rest in bridge.safetensors
+    merged       a folder: the language model with the adapter merged in, and bridge.safetensors
+
+    \b
+    Examples:
+      python -m salmonn export --cfg-path configs/decode_config.yaml --format safetensors --output salmonn.safetensors
+      python -m salmonn export --cfg-path configs/decode_config.yaml --ckpt output/202601011200/checkpoint_best.pth
+          --format merged --output my-salmonn --dtype float16
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        # JSON's strings are YAML's, whatever a path has in it.
+        chosen = (f"model.ckpt={json.dumps(str(ckpt.absolute()))}",) if ckpt else ()
+        config = load_config(cfg_path, (*options, *chosen), purpose="answer")
+        from salmonn.export import export_model
+
+        card = export_model(config, form=form, output=output, dtype=dtype, force=force)
+    except SalmonnError as error:
+        stop(error)
+    except KeyboardInterrupt:
+        click.echo("interrupted; nothing was written", err=True)
+        sys.exit(INTERRUPTED)
+    click.echo(f"wrote {output}")
+    click.echo(f"its card, to read through before passing it on: {card}")
+
+
+def stop(error: SalmonnError) -> NoReturn:
+    """End with the error's sentences and the exit code of its kind."""
+    click.echo(f"error: {error}", err=True)
+    sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()
