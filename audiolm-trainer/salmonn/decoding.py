@@ -1,17 +1,21 @@
 """From prompt embeddings to new token ids, through transformers' `generate`.
 
 Rows of different length are padded on the left, where masks and positions make padding invisible, so a row's tokens do
-not depend on its neighbours.
+not depend on its neighbours. `stream_ids` continues one prompt and tells what it has at every step.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import SimpleQueue
+from threading import Event
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel, StoppingCriteriaList
+from transformers.generation.streamers import BaseStreamer
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,6 @@ class GenerationSettings:
         )
 
 
-@torch.no_grad()
 def generate_ids(llm: PreTrainedModel, prompts: Sequence[Tensor], settings: GenerationConfig) -> list[list[int]]:
     """Continue B prompts.
 
@@ -61,14 +64,76 @@ def generate_ids(llm: PreTrainedModel, prompts: Sequence[Tensor], settings: Gene
     Returns:
         B lists of new token ids, each up to and including its first end-of-sequence id.
     """
+    return _generate(llm, prompts, settings)
+
+
+def stream_ids(llm: PreTrainedModel, prompt: Tensor, settings: GenerationConfig) -> Generator[list[int], None, None]:
+    """Continue one prompt, and tell the new ids after every token.
+
+    Args:
+        llm: as in `generate_ids`.
+        prompt: [S, H].
+        settings: as in `generate_ids`. A beam search does not know its answer before its end: it yields once.
+
+    Yields:
+        All new token ids so far; the last are those of `generate_ids`. Closing the iterator ends the generation
+        after its present step.
+    """
+    arrived: SimpleQueue[int | None] = SimpleQueue()
+    closed = Event()
+    more: dict[str, Any] = {"stopping_criteria": StoppingCriteriaList([_when(closed)])}
+    if settings.num_beams == 1:
+        more["streamer"] = _TokenQueue(arrived)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        future = pool.submit(_generate, llm, [prompt], settings, **more)
+        future.add_done_callback(lambda _: arrived.put(None))
+        ids: list[int] = []
+        try:
+            while (token := arrived.get()) is not None:
+                ids.append(token)
+                yield list(ids)
+        finally:
+            closed.set()
+        result = future.result()[0]
+    if result != ids:
+        yield result
+
+
+@torch.no_grad()
+def _generate(
+    llm: PreTrainedModel, prompts: Sequence[Tensor], settings: GenerationConfig, **more: Any
+) -> list[list[int]]:
     embeds = pad_sequence(list(prompts), batch_first=True, padding_side="left")
     lengths = torch.tensor([prompt.shape[0] for prompt in prompts], device=embeds.device)
     places = torch.arange(embeds.shape[1], device=embeds.device)
     attention_mask = (places[None, :] >= embeds.shape[1] - lengths[:, None]).long()
     generate: Any = llm.generate
-    output = generate(inputs_embeds=embeds, attention_mask=attention_mask, generation_config=settings)
+    output = generate(inputs_embeds=embeds, attention_mask=attention_mask, generation_config=settings, **more)
     stops = set(settings.eos_token_id)
     return [until_stop(row, stops) for row in output.tolist()]
+
+
+class _TokenQueue(BaseStreamer):
+    """Takes what transformers hands a streamer: first the prompt's ids (none, with embeddings), then each new one."""
+
+    def __init__(self, arrived: SimpleQueue[int | None]) -> None:
+        self.arrived = arrived
+
+    def put(self, value: Tensor) -> None:
+        for token in value.flatten().tolist():
+            self.arrived.put(token)
+
+    def end(self) -> None:
+        """Do nothing: the end is told by the thread, which knows of errors too."""
+
+
+def _when(closed: Event) -> Any:
+    """Build a stopping rule, ids [B, S] -> bool [B], that holds once an event is set."""
+
+    def is_closed(ids: Tensor, scores: Tensor, **_: Any) -> Tensor:
+        return torch.full((ids.shape[0],), closed.is_set(), device=ids.device)
+
+    return is_closed
 
 
 def until_stop(ids: Sequence[int], stops: set[int]) -> list[int]:

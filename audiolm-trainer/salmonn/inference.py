@@ -2,22 +2,26 @@
 
 `load_model` takes a configuration and a device; `generate` pulls requests lazily, sorts a look-ahead of them by length,
 answers them in batches and yields the answers as they are finished. A batch that does not fit into memory is halved.
+`answer` and `stream` are for one clip and a person who waits.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from itertools import islice
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from transformers import GenerationConfig
 
 from salmonn import components
+from salmonn.audio import MAX_SECONDS
 from salmonn.config import Config, from_mapping
-from salmonn.decoding import GenerationSettings, generate_ids
-from salmonn.errors import SalmonnError
+from salmonn.decoding import GenerationSettings, generate_ids, stream_ids
+from salmonn.errors import PromptError, SalmonnError
 from salmonn.model import SALMONN
 from salmonn.prompts import PromptBook, free_prompt, test_prompts
 
@@ -110,9 +114,8 @@ class SalmonnLM:
         self.batch_size = batch_size
         self.sampling_rate = model.sampling_rate
         self.eos_ids = _eos_ids(model)
-        self.settings: GenerationConfig = settings.for_transformers(
-            eos_ids=self.eos_ids, bos_id=model.tokenizer.bos_token_id
-        )
+        self.defaults = settings
+        self.settings: GenerationConfig = self._for_transformers(settings)
         end_ids = model.token_ids(end_sym) if end_sym else []
         self.special_ids = _special_ids(model)
         single = len(end_ids) == 1 and end_ids[0] in self.special_ids | set(self.eos_ids)
@@ -148,10 +151,92 @@ class SalmonnLM:
                 batch, clips = clips[: self.batch_size], clips[self.batch_size :]
                 yield from self._answer_fitting(batch)
 
-    def answer(self, audio: NDArray[np.float32], prompt_text: str) -> str:
-        """Answer one free question about one clip, float32 [N] at `sampling_rate`."""
+    @property
+    def max_seconds(self) -> float:
+        """Seconds of a clip that are heard; what comes later is not."""
+        window = self.model.speech_encoder.front_end.max_samples / self.sampling_rate
+        return min(window, float(MAX_SECONDS))
+
+    def answer(self, audio: NDArray[np.float32], prompt_text: str, settings: GenerationSettings | None = None) -> str:
+        """Answer one free question about one clip.
+
+        Args:
+            audio: float32 [N] at `sampling_rate`.
+            prompt_text: the question; the audio slot and the template are put around it.
+            settings: how to decode; None for the configuration's own.
+        """
         prompt = free_prompt(prompt_text, self.prompts.template)
-        return self._answer_fitting([_Clip(0, audio, prompt)])[0].text
+        chosen = self.settings if settings is None else self._for_transformers(settings)
+        return self._answer_batch([_Clip(0, audio, prompt)], chosen)[0].text
+
+    def stream(
+        self, audio: NDArray[np.float32], prompt: str, settings: GenerationSettings | None = None
+    ) -> Generator[str, None, Answer]:
+        """Answer one filled prompt about one clip while it grows.
+
+        Args:
+            audio: float32 [N] at `sampling_rate`.
+            prompt: text with the audio slot once and the template around it; see `conversation.py`.
+            settings: how to decode; None for the configuration's own. With beams the answer comes at once.
+
+        Yields:
+            The whole text so far, at least once; each begins with the one before, and the last is the answer's. Half
+            a character and half an end symbol are held back. Closing the iterator ends the generation.
+
+        Returns:
+            The answer, with its number of tokens and why it ended.
+
+        Raises:
+            PromptError: the prompt has no audio slot, or the answer to it may not fit into the model's context.
+            SalmonnError: the memory does not suffice.
+        """
+        chosen = self.settings if settings is None else self._for_transformers(settings)
+        try:
+            return (yield from self._stream(_Clip(0, audio, prompt), chosen))
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise SalmonnError(
+                "the memory does not suffice for this answer: ask with fewer beams or for a shorter one"
+            ) from error
+
+    def _stream(self, clip: _Clip, settings: GenerationConfig) -> Generator[str, None, Answer]:
+        embeds = self._embed([clip])[0]
+        self._check_context(embeds.shape[0], settings)
+        answer, shown = Answer(0, "", 0, "length"), None
+        with closing(stream_ids(self.model.llm, embeds, settings)) as growing:
+            for ids in growing:
+                answer = self._to_answer(0, ids)
+                text = self._settled(answer.text)
+                if text and text != shown and text.startswith(shown or ""):
+                    shown = text
+                    yield text
+                if self.end_text and answer.finish_reason == "stop":
+                    break
+        if answer.text != shown:
+            yield answer.text
+        return answer
+
+    def _settled(self, text: str) -> str:
+        """Leave out what the next token may change: an unfinished character, the beginning of an end symbol."""
+        text = text.rstrip("\N{REPLACEMENT CHARACTER}")
+        for length in range(len(self.end_text) - 1, 0, -1):
+            if text.endswith(self.end_text[:length]):
+                return text[:-length]
+        return text
+
+    def _check_context(self, prompt_length: int, settings: GenerationConfig) -> None:
+        """Refuse a prompt that leaves no room for its answer in the language model's context."""
+        room = getattr(self.model.llm.config, "max_position_embeddings", None)
+        wanted = prompt_length + settings.max_new_tokens
+        if room is not None and wanted > room:
+            raise PromptError(
+                f"the model reads {room} tokens, but the conversation has {prompt_length} and the answer may have "
+                f"{settings.max_new_tokens}: ask for a shorter answer, or start anew"
+            )
+
+    def _for_transformers(self, settings: GenerationSettings) -> GenerationConfig:
+        return settings.for_transformers(eos_ids=self.eos_ids, bos_id=self.model.tokenizer.bos_token_id)
 
     def peak_memory(self) -> int | None:
         """Peak bytes of GPU memory allocated in this process, None without a GPU."""
@@ -161,7 +246,7 @@ class SalmonnLM:
     def _answer_fitting(self, clips: Sequence[_Clip]) -> list[Answer]:
         """Answer a batch; one that does not fit into memory is halved and tried again, down to single clips."""
         try:
-            return self._answer_batch(clips)
+            return self._answer_batch(clips, self.settings)
         except RuntimeError as error:
             if not is_out_of_memory(error) or len(clips) == 1:
                 raise
@@ -173,12 +258,15 @@ class SalmonnLM:
         self.batch_size = min(self.batch_size, half)
         return self._answer_fitting(clips[:half]) + self._answer_fitting(clips[half:])
 
-    @torch.no_grad()
-    def _answer_batch(self, clips: Sequence[_Clip]) -> list[Answer]:
-        speech = self.model.embed(self.model.encode([clip.audio for clip in clips]))
-        prompts = [self.model.wrap(row, clip.prompt) for row, clip in zip(speech, clips, strict=True)]
-        outputs = generate_ids(self.model.llm, prompts, self.settings)
+    def _answer_batch(self, clips: Sequence[_Clip], settings: GenerationConfig) -> list[Answer]:
+        outputs = generate_ids(self.model.llm, self._embed(clips), settings)
         return [self._to_answer(clip.index, ids) for clip, ids in zip(clips, outputs, strict=True)]
+
+    @torch.no_grad()
+    def _embed(self, clips: Sequence[_Clip]) -> list[Tensor]:
+        """Encode clips and splice each into its prompt: -> [S, H] each."""
+        speech = self.model.embed(self.model.encode([clip.audio for clip in clips]))
+        return [self.model.wrap(row, clip.prompt) for row, clip in zip(speech, clips, strict=True)]
 
     def _to_answer(self, index: int, ids: Sequence[int]) -> Answer:
         """Decode ids up to the first stop id, special tokens left out by id."""

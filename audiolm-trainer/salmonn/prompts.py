@@ -63,6 +63,14 @@ class PromptBook:
         Raises:
             PromptError: the task is unknown, or needs a question and has none.
         """
+        return fill_template(self.template, self.wording(task, question))
+
+    def wording(self, task: str, question: str = "") -> str:
+        """Fill the first wording of a task, without the template around it.
+
+        Raises:
+            PromptError: as for `prompt`.
+        """
         return self._fill(task, self._entry(task)[0], question)
 
     def draw(self, task: str, rng: random.Random, question: str = "") -> str:
@@ -71,7 +79,7 @@ class PromptBook:
         Raises:
             PromptError: as for `prompt`.
         """
-        return self._fill(task, rng.choice(self._entry(task)), question)
+        return fill_template(self.template, self._fill(task, rng.choice(self._entry(task)), question))
 
     def _entry(self, task: str) -> Sequence[str]:
         entry = self.wordings.get(task)
@@ -86,7 +94,7 @@ class PromptBook:
             if not question.strip():
                 raise PromptError(f"task {task!r} needs a question (the annotation's field Q)")
             wording = wording.replace(QUESTION_SLOT, without_slot(question), 1)
-        return fill_template(self.template, wording)
+        return wording
 
 
 def test_prompts(config: Config) -> PromptBook:
@@ -116,7 +124,12 @@ def free_prompt(text: str, template: str = "") -> str:
         >>> free_prompt("What is it?")
         '<Speech><SpeechHere></Speech> What is it?'
     """
-    return fill_template(template, AUDIO_PREFIX + without_slot(text))
+    return fill_template(template, free_wording(text))
+
+
+def free_wording(text: str) -> str:
+    """Put the audio slot in front of a user's own question, as the wordings of a book have it."""
+    return AUDIO_PREFIX + without_slot(text)
 
 
 def split_at_audio(prompt: str) -> tuple[str, str]:
@@ -132,8 +145,15 @@ def split_at_audio(prompt: str) -> tuple[str, str]:
 
 
 def without_slot(text: str) -> str:
-    """Take the audio slot out of text that a user wrote, so that it cannot stand there twice."""
-    return text.replace(AUDIO_SLOT, "")
+    """Take the audio slot out of text that a user or a model wrote, so that it cannot stand there twice.
+
+    Example:
+        >>> without_slot("a <Speech<SpeechHere>Here> b")
+        'a  b'
+    """
+    while AUDIO_SLOT in text:
+        text = text.replace(AUDIO_SLOT, "")
+    return text
 
 
 def _usable(entry: object) -> tuple[str, ...]:

@@ -1,0 +1,231 @@
+"""The web page: a clip at the left, the conversation about it at the right, built with Gradio.
+
+What happens to files and questions is in `demo_session.py`; here are the parts of the page and what starts what.
+Nothing of it is offered as an API, and one visitor is answered at a time.
+"""
+
+from collections.abc import Callable, Iterator
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import gradio as gr
+
+from salmonn.conversation import FREE
+from salmonn.decoding_modes import MODES, Choices, Mode, effect_of
+from salmonn.demo_session import DemoSession
+from salmonn.errors import SalmonnError
+from salmonn.task_titles import in_reading_order, title_of
+
+if TYPE_CHECKING:
+    from salmonn.inference import SalmonnLM
+
+TITLE = "Ask about a recording"
+LEAD = "Upload or record a clip of speech, sound or music, choose a task, and the model answers in text."
+ABOUT = (
+    "Answers come from {name}. They can be wrong and in any language that it has learned; a small model knows only the "
+    "tasks that it was trained with. Clips stay on the machine that runs this page and are deleted after an hour."
+)
+LONGEST_TEXT = 2000
+KEPT_SECONDS = 3600
+MOST_BEAMS, MOST_TOKENS = 10, 400
+WAITING_VISITORS = 16
+
+
+class Settings(NamedTuple):
+    """The page's parts that say how to decode, in the order of `Choices`."""
+
+    mode: Any
+    num_beams: Any
+    temperature: Any
+    top_p: Any
+    max_new_tokens: Any
+
+
+class Parts(NamedTuple):
+    """The parts of the page that events read and change."""
+
+    session: Any
+    clip: Any
+    heard: Any
+    chat: Any
+    task: Any
+    text: Any
+    ask: Any
+    new: Any
+    notice: Any
+    examples: dict[Path, Any]
+
+
+def build_page(model: "SalmonnLM", *, name: str, examples: Path, longest: float) -> Any:
+    """Build the page of one model.
+
+    Args:
+        model: answers the questions.
+        name: what the model is called on the page.
+        examples: a folder of clips to choose from.
+        longest: seconds of the longest clip that is taken.
+
+    Returns:
+        Gradio's Blocks, with its queue, not yet launched.
+    """
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as page:
+        gr.Markdown(f"# {TITLE}\n{LEAD}", elem_id="heading")
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=2, min_width=300):
+                session, clip, heard, shown = _lay_clip(examples)
+                settings = _lay_settings(Choices.from_settings(model.defaults))
+            with gr.Column(scale=3, min_width=320):
+                parts = _lay_conversation(model, session, clip, heard, shown)
+        gr.Markdown(ABOUT.format(name=name), elem_id="about")
+        _connect_clip(parts, model, longest)
+        _connect_task(parts, model)
+        _connect_settings(settings)
+        _connect_ask(parts, settings, model)
+    return page.queue(max_size=WAITING_VISITORS, default_concurrency_limit=1, api_open=False)
+
+
+def _lay_clip(examples: Path) -> tuple[Any, Any, Any, dict[Path, Any]]:
+    """Lay out the clip: upload or microphone, how much of it is heard, and the examples."""
+    session = gr.State(None, time_to_live=KEPT_SECONDS)
+    clip = gr.Audio(
+        sources=["upload", "microphone"], type="filepath", label="Clip", elem_id="clip", editable=False, buttons=[]
+    )
+    heard = gr.Markdown(visible=False, elem_id="heard")
+    gr.Markdown("Or try an example:", elem_id="examples-label")
+    with gr.Row(elem_id="examples"):
+        shown = {path: gr.Button(_example_title(path), size="sm") for path in sorted(examples.glob("*.flac"))}
+    return session, clip, heard, shown
+
+
+def _lay_settings(start: Choices) -> Settings:
+    """Lay out how answers are decoded; what has no effect in a mode is disabled."""
+    with gr.Accordion("Settings", open=False, elem_id="settings"):
+        mode = gr.Radio(list(MODES), value=start.mode, label="How the answer is chosen", elem_id="mode")
+        effect = gr.Markdown(effect_of(start.mode), elem_id="mode-effect")
+        beams = gr.Slider(
+            2, MOST_BEAMS, value=min(start.num_beams, MOST_BEAMS), step=1, label="Beams (beam search only)",
+            interactive=start.mode == "beam search", elem_id="beams",
+        )  # fmt: skip
+        temperature = gr.Slider(
+            0.1, 2.0, value=start.temperature, step=0.05, label="Temperature (sampling only)",
+            interactive=start.mode == "sampling", elem_id="temperature",
+        )  # fmt: skip
+        top_p = gr.Slider(
+            0.05, 1.0, value=start.top_p, step=0.05, label="Top-p (sampling only)",
+            interactive=start.mode == "sampling", elem_id="top-p",
+        )  # fmt: skip
+        length = gr.Slider(
+            1, max(MOST_TOKENS, start.max_new_tokens), value=start.max_new_tokens, step=1,
+            label="Longest answer, in tokens", elem_id="length",
+        )  # fmt: skip
+    mode.change(effect_of, mode, effect, show_progress="hidden", api_visibility="private", queue=False)
+    return Settings(mode, beams, temperature, top_p, length)
+
+
+def _lay_conversation(model: "SalmonnLM", session: Any, clip: Any, heard: Any, examples: dict[Path, Any]) -> Parts:
+    """Lay out the conversation, the next question below it."""
+    tasks = in_reading_order(model.prompts.wordings)
+    choices = [*((title_of(task), task) for task in tasks), ("Your own words", FREE)]
+    chat = gr.Chatbot(
+        label="Conversation", height=420, render_markdown=False, allow_tags=False, buttons=[], elem_id="chat",
+        placeholder="Choose a clip, then a task.", feedback_options=None, allow_file_downloads=False,
+    )  # fmt: skip
+    notice = gr.HTML(visible=False, elem_id="notice")
+    task = gr.Dropdown(choices, value=choices[0][1], label="Task", elem_id="task")
+    text = gr.Textbox(
+        visible=_needs_text(model, choices[0][1]), label=_text_label(choices[0][1]), lines=1, max_lines=4,
+        max_length=LONGEST_TEXT, elem_id="text",
+    )  # fmt: skip
+    with gr.Row():
+        new = gr.Button("New clip", elem_id="new", scale=1)
+        ask = gr.Button("Ask", variant="primary", elem_id="ask", scale=3)
+    return Parts(session, clip, heard, chat, task, text, ask, new, notice, examples)
+
+
+def _connect_clip(parts: Parts, model: "SalmonnLM", longest: float) -> None:
+    """A clip begins a conversation; no clip ends it."""
+
+    def take(path: str | None) -> tuple[Any, ...]:
+        if path is None:
+            return None, gr.update(visible=False), [], _notice("")
+        try:
+            session = DemoSession(model, Path(path), longest=longest)
+        except SalmonnError as error:
+            return None, gr.update(visible=False), [], _notice(str(error))
+        return session, gr.update(value=session.heard, visible=True), [], _notice("")
+
+    outputs = [parts.session, parts.heard, parts.chat, parts.notice]
+    parts.clip.change(take, parts.clip, outputs, show_progress="hidden", api_visibility="private")
+    parts.new.click(lambda: None, None, parts.clip, show_progress="hidden", api_visibility="private", queue=False)
+    for path, button in parts.examples.items():
+        button.click(_give(str(path)), None, parts.clip, show_progress="hidden", api_visibility="private")
+
+
+def _connect_task(parts: Parts, model: "SalmonnLM") -> None:
+    """The text field is there for the tasks that need it, under the name that they need it by."""
+
+    def show(task: str) -> Any:
+        return gr.update(visible=_needs_text(model, task), label=_text_label(task))
+
+    parts.task.change(show, parts.task, parts.text, show_progress="hidden", api_visibility="private", queue=False)
+
+
+def _connect_settings(settings: Settings) -> None:
+    def enable(mode: Mode) -> list[Any]:
+        sampling = gr.update(interactive=mode == "sampling")
+        return [gr.update(interactive=mode == "beam search"), sampling, sampling]
+
+    outputs = [settings.num_beams, settings.temperature, settings.top_p]
+    settings.mode.change(enable, settings.mode, outputs, show_progress="hidden", api_visibility="private", queue=False)
+
+
+def _connect_ask(parts: Parts, settings: Settings, model: "SalmonnLM") -> None:
+    """Ask by button or Enter; all visitors share one place at the model."""
+
+    def ask(session: DemoSession | None, task: str, text: str, *chosen: Any) -> Iterator[tuple[Any, ...]]:
+        if session is None:
+            yield gr.skip(), gr.skip(), _notice("There is no clip yet: upload or record one, or choose an example.")
+            return
+        try:
+            for messages in session.ask(task, text, Choices(*chosen).apply(model.defaults)):
+                yield messages, gr.skip(), _notice("")
+        except SalmonnError as error:
+            yield list(session.messages), gr.skip(), _notice(str(error))
+            return
+        yield gr.skip(), "", gr.skip()
+
+    for event in (parts.ask.click, parts.text.submit):
+        event(
+            ask,
+            [parts.session, parts.task, parts.text, *settings],
+            [parts.chat, parts.text, parts.notice],
+            show_progress="hidden",
+            api_visibility="private",
+            concurrency_id="model",
+            concurrency_limit=1,
+        )
+
+
+def _notice(sentence: str) -> Any:
+    """Show a sentence, or nothing; it is escaped, because it repeats file names and words of visitors."""
+    ended = sentence and f"{sentence[:1].upper()}{sentence[1:]}{'' if sentence[-1:] in '.!?)' else '.'}"
+    return gr.update(value=f'<p role="alert">{escape(ended)}</p>', visible=bool(sentence))
+
+
+def _needs_text(model: "SalmonnLM", task: str) -> bool:
+    return task == FREE or model.prompts.tasks().get(task, False)
+
+
+def _text_label(task: str) -> str:
+    return "Your words to the model" if task == FREE else "Question"
+
+
+def _example_title(path: Path) -> str:
+    """speech_turn_on_the_light.flac -> Speech: turn on the light."""
+    kind, _, rest = path.stem.partition("_")
+    return f"{kind.capitalize()}: {rest.replace('_', ' ')}"
+
+
+def _give(value: str) -> Callable[[], str]:
+    return lambda: value

@@ -1,0 +1,28 @@
+"""How the web page looks: local fonts and colours, nothing that a browser would have to fetch from elsewhere."""
+
+from typing import Any
+
+import gradio as gr
+
+CSS = """
+.gradio-container { max-width: 1120px !important; margin: 0 auto !important; padding-top: 1.5rem !important; }
+#heading h1 { font-size: 1.5rem; font-weight: 600; margin: 0; }
+#heading p { color: var(--body-text-color-subdued); margin: .25rem 0 0; }
+#examples-label p, #heard p, #mode-effect p, #about p { color: var(--body-text-color-subdued); font-size: .875rem; }
+#notice p { background: #fef3e7; color: #7a3e06; border-left: 3px solid #d97706; padding: .5rem .75rem; margin: 0;
+  border-radius: 4px; }
+.dark #notice p { background: #3b2a16; color: #fcd9a8; }
+#examples { gap: .375rem; flex-wrap: wrap; }
+#examples button { flex: 0 0 auto; min-width: 0; font-weight: 400; }
+"""
+
+
+def theme() -> Any:
+    """Build the theme; its fonts are the system's own."""
+    return gr.themes.Default(
+        primary_hue=gr.themes.colors.teal,
+        neutral_hue=gr.themes.colors.slate,
+        font=["system-ui", "-apple-system", "Segoe UI", "Noto Sans", "Noto Sans CJK KR", "sans-serif"],
+        font_mono=["ui-monospace", "SFMono-Regular", "Menlo", "monospace"],
+        radius_size=gr.themes.sizes.radius_md,
+    )
