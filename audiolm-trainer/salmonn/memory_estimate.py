@@ -27,13 +27,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from salmonn.features import FBANK_BINS
 from salmonn.model import SALMONN
 from salmonn.speech_encoder import FRAMES_PER_30_SECONDS
 
 FLOAT32_BYTES = 4
 ADAMW_BYTES = 8
-BEATS_TOKENS = 1496
-"""BEATs' tokens of a 30 s clip: 187 patches in time, 8 in frequency."""
+FRAMES_PER_SECOND = 100
 QFORMER_PARTS = ("speech_Qformer.", "speech_query_tokens")
 PROJECTION_PARTS = ("speech_llama_proj.",)
 
@@ -44,6 +44,7 @@ class BatchPlan:
 
     Attributes:
         batch_size: B, clips.
+        audio_seconds: of the longest clip; BEATs' work grows with its square, Whisper always computes 30 s.
         prompt_tokens: text tokens of a sequence before its target, without the audio tokens.
         target_tokens: P, tokens of the longest target.
         weights_dtype: of the frozen parts.
@@ -52,6 +53,7 @@ class BatchPlan:
     """
 
     batch_size: int
+    audio_seconds: float
     prompt_tokens: int
     target_tokens: int
     weights_dtype: torch.dtype
@@ -137,8 +139,7 @@ def audio_tokens(model: SALMONN) -> int:
     queries = int(encoder.query_tokens.shape[1])
     if encoder.windows is None:
         return queries
-    frames = max(_whisper_frames(model), BEATS_TOKENS if encoder.beats is not None else 0)
-    return queries * ((frames - encoder.windows.length) // encoder.windows.stride + 1)
+    return queries * ((_whisper_frames(model) - encoder.windows.length) // encoder.windows.stride + 1)
 
 
 def _whisper_frames(model: SALMONN) -> int:
@@ -181,5 +182,8 @@ def _encoder_bytes(model: SALMONN, plan: BatchPlan) -> int:
     encoder, compute = model.speech_encoder, plan.weights_dtype.itemsize
     sizes = encoder.whisper.config
     whisper = 2 * compute * _whisper_frames(model) * (3 * sizes.d_model + sizes.encoder_ffn_dim)
-    beats = 0 if encoder.beats is None else encoder.beats.config.encoder_attention_heads * BEATS_TOKENS**2
-    return max(whisper, 3 * compute * beats)
+    if encoder.beats is None:
+        return int(whisper)
+    patch = encoder.beats.config.input_patch_size
+    tokens = int(plan.audio_seconds * FRAMES_PER_SECOND) // patch * (FBANK_BINS // patch)
+    return int(max(whisper, 3 * compute * encoder.beats.config.encoder_attention_heads * tokens**2))

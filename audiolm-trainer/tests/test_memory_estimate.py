@@ -103,6 +103,7 @@ def test_activations_are_what_pytorch_saves(targets: list[str], dtype: torch.dty
     counts = count_parameters(model, freeze_qformer=False, freeze_projection=False)
     plan = BatchPlan(
         batch_size=2,
+        audio_seconds=30.0,
         prompt_tokens=41,
         target_tokens=100,
         weights_dtype=torch.bfloat16,  # keeps the encoders' working set, which is not counted here, the smaller one
@@ -167,6 +168,7 @@ def test_twice_the_batch_takes_twice_the_activations_and_nothing_else() -> None:
             counts,
             BatchPlan(
                 batch_size=size,
+                audio_seconds=30.0,
                 prompt_tokens=30,
                 target_tokens=100,
                 weights_dtype=torch.bfloat16,

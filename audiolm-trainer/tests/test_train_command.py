@@ -91,7 +91,7 @@ def test_the_same_configuration_trains_to_the_same_numbers(config: Path, tmp_pat
     assert first == second
 
 
-def test_a_dry_run_makes_one_step_without_weights_or_network_and_saves_nothing(
+def test_a_dry_run_makes_its_steps_without_weights_or_network_and_saves_nothing(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
@@ -101,7 +101,8 @@ def test_a_dry_run_makes_one_step_without_weights_or_network_and_saves_nothing(
     before = sorted(tmp_path.iterdir())
     result = invoke("--cfg-path", config, "--dryrun", "--options", "model.llama_path=none", "model.beats_path=none")
     assert result.exit_code == 0, result.output
-    assert "one step of a tiny model on 2 training samples" in result.output
+    assert "training    2 clips" in result.output
+    assert "3 steps of 2 clips, loss" in result.output
     assert "training still needs:\n  model.llama_path: none does not exist" in result.output
     assert "model.beats_path" in result.output
     assert sorted(tmp_path.iterdir()) == before
