@@ -1,11 +1,12 @@
 """The waveform rules of SALMONN: which samples of a file the encoders see.
 
-A file path goes in; float32 mono at the model's rate comes out, by the rules of the original: first channel, zeros up
-to one second at the file's own rate, resampled with soxr HQ, cut at 30 s. Reads regular files only and never
-substitutes one clip for another.
+A file path, or a file's bytes, goes in; float32 mono at the model's rate comes out, by the rules of the original:
+first channel, zeros up to one second at the file's own rate, resampled with soxr HQ, cut at 30 s. Reads regular files
+only and never substitutes one clip for another.
 """
 
 import os
+from io import BytesIO
 from math import ceil
 from pathlib import Path
 
@@ -39,16 +40,34 @@ def load_audio(path: Path, sampling_rate: int = SAMPLING_RATE) -> NDArray[np.flo
     if not path.is_file():
         what = "is not a regular file" if path.exists() else "does not exist"
         raise AudioError(f"audio file {str(path)!r} {what}")
+    return _decode(os.fsencode(path), str(path), sampling_rate)
+
+
+def decode_audio(data: bytes, name: str, sampling_rate: int = SAMPLING_RATE) -> NDArray[np.float32]:
+    """Read one clip from the bytes of its file; all else is as in `load_audio`.
+
+    Args:
+        data: the content of an audio file.
+        name: the clip's, for messages.
+        sampling_rate: Hz of the result.
+
+    Raises:
+        AudioError: it is not audio, empty, or has samples that are not finite.
+    """
+    return _decode(BytesIO(data), name, sampling_rate)
+
+
+def _decode(source: bytes | BytesIO, name: str, sampling_rate: int) -> NDArray[np.float32]:
     try:
-        with soundfile.SoundFile(os.fsencode(path)) as file:
+        with soundfile.SoundFile(source) as file:
             rate = int(file.samplerate)
             samples = file.read(READ_SECONDS * rate, dtype="float32", always_2d=True)[:, 0]
     except soundfile.LibsndfileError as error:
-        raise AudioError(f"audio file {str(path)!r} cannot be read: {error.error_string}") from error
+        raise AudioError(f"audio file {name!r} cannot be read: {error.error_string}") from error
     if samples.size == 0:
-        raise AudioError(f"audio file {str(path)!r} holds no samples")
+        raise AudioError(f"audio file {name!r} holds no samples")
     if not np.isfinite(samples).all():
-        raise AudioError(f"audio file {str(path)!r} holds samples that are not finite numbers")
+        raise AudioError(f"audio file {name!r} holds samples that are not finite numbers")
     samples = pad_to_minimum(samples, rate)
     return resample(samples, rate, sampling_rate)[: MAX_SECONDS * sampling_rate]
 

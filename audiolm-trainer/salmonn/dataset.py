@@ -1,32 +1,26 @@
-"""Training and validation sets: what is asked of which clip, in which order, and the clips' waveforms.
+"""Training and validation sets: what is asked of which clip, and the clips' audio.
 
-In goes an annotation file of the original's schema; out come `Sample`s, the seeded order of their batches,
-filled prompts with their targets, and waveforms read ahead in threads. A clip that cannot be read stops
-everything and is named; no other clip ever takes its place.
+In goes an annotation of the original's schema or tar shards in the layout of WebDataset; out come `Sample`s, read one
+at a time from a table that lies on the disk, filled prompts with their targets, and waveforms.
 """
 
-import json
 import os
 import random
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from salmonn.audio import load_audio
-from salmonn.errors import DatasetError
+from salmonn.annotation import Annotation
+from salmonn.annotation_table import AnnotationTable, Row, table_in_memory
+from salmonn.audio import decode_audio, load_audio
+from salmonn.errors import AudioError
+from salmonn.kept_table import open_table
 from salmonn.prompts import PromptBook
-
-DEFAULT_TASK = "asr"
-BATCHES_AHEAD = 2
-SHOWN_PROBLEMS = 50
-
-Waves = list[NDArray[np.float32]]
+from salmonn.shards import is_shard_pattern
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,35 +48,113 @@ class Batch:
     targets: tuple[str, ...]
 
 
-def read_annotation(path: Path, *, prefix: str, tasks: Mapping[str, bool]) -> list[Sample]:
-    """Read a training annotation: {"annotation": [{"path", "text", "task", "Q"}, ...]} or the bare list.
-
-    A row without task is "asr", one without Q has no question.
+class Samples(Sequence[Sample]):
+    """The samples of a set, made when they are asked for; a slice is a set as well.
 
     Args:
-        path: the JSON file.
-        prefix: folder of relative audio paths; an absolute path overrides it.
+        table: the rows.
+        prefix: folder of relative audio paths.
+        shards: the tar files that rows with a shard point into.
+    """
+
+    def __init__(self, table: AnnotationTable, *, prefix: str = "", shards: Sequence[Path] = ()) -> None:
+        self._table = table
+        self._prefix = prefix
+        self._shards = tuple(shards)
+
+    @classmethod
+    def of(cls, samples: Iterable[Sample]) -> "Samples":
+        """Make a set of samples whose audio lies in files, in memory."""
+        return cls(table_in_memory([Row(str(s.path), s.text, s.question, s.task) for s in samples]))
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of all texts, questions, tasks and paths as written, in their order, wherever the set lies."""
+        return self._table.fingerprint
+
+    @property
+    def location(self) -> str:
+        """Where relative paths start: the prefix, or the folders of the shards, with links resolved."""
+        folders = sorted({str(shard.parent.resolve()) for shard in self._shards})
+        return os.pathsep.join(folders) if folders else str(Path(self._prefix).resolve())
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Samples": ...
+    def __getitem__(self, index: int | slice) -> "Sample | Samples":
+        if isinstance(index, slice):
+            rows = [self._table.row(place) for place in range(*index.indices(len(self)))]
+            return Samples(table_in_memory(rows), prefix=self._prefix, shards=self._shards)
+        row = self._row(index)
+        return Sample(self._path(row), row.text, row.task, row.question)
+
+    def load_audio(self, index: int, sampling_rate: int) -> NDArray[np.float32]:
+        """Read a clip from its file or shard, float32 [N]; see `salmonn.audio.load_audio`.
+
+        Raises:
+            AudioError: it cannot be read; the message names it.
+        """
+        row = self._row(index)
+        if row.shard < 0:
+            return load_audio(self._path(row), sampling_rate)
+        name = str(self._path(row))
+        try:
+            with self._shards[row.shard].open("rb") as shard:
+                shard.seek(row.offset)
+                data = shard.read(row.size)
+        except OSError as error:
+            raise AudioError(f"audio file {name!r} cannot be read: {error.strerror}") from error
+        return decode_audio(data, name, sampling_rate)
+
+    def text_lengths(self) -> NDArray[np.int32]:
+        """Characters of every text: int32 [n]."""
+        return self._table.text_lengths
+
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks that occur, in the order in which they first do."""
+        return self._table.tasks
+
+    def task_ids(self) -> NDArray[np.int16]:
+        """Each sample's place in `tasks()`: int16 [n]."""
+        return self._table.task_ids
+
+    def _row(self, index: int) -> Row:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        return self._table.row(index % len(self))
+
+    def _path(self, row: Row) -> Path:
+        if row.shard >= 0:
+            return self._shards[row.shard] / row.path
+        return Path(os.path.join(self._prefix, row.path))  # noqa: PTH118 - the rule of the evaluator, word for word
+
+
+def open_samples(source: str, *, prefix: str, tasks: Mapping[str, bool], cache_dir: Path) -> Samples:
+    """Open a training or validation set.
+
+    The first time its rows are read, checked and kept as a table; later the table is mapped, in well under a second.
+
+    Args:
+        source: an annotation, JSON or JSON Lines; or tar shards, "name-{000..012}.tar".
+        prefix: folder of relative audio paths; an absolute path overrides it. Shards have no use for it.
         tasks: known task -> whether its prompt needs a question.
+        cache_dir: where tables are kept.
 
     Raises:
-        DatasetError: the file cannot be read, is empty, or has wrong rows; all of them are listed.
+        DatasetError: the source cannot be read, is empty, or has wrong rows; all of them are listed.
+        CheckpointError: the table cannot be written.
     """
-    rows = _read_rows(path)
-    problems: list[str] = []
-    samples = []
-    for number, row in enumerate(rows):
-        found = _row_problems(row, tasks)
-        if not found:
-            sample = _to_sample(row, prefix)
-            samples.append(sample)
-            found = _audio_problems(sample.path)
-        problems += [f"row {number}: {problem}" for problem in found]
-    if problems:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        more = len(problems) - SHOWN_PROBLEMS
-        shown = problems[:SHOWN_PROBLEMS] + ([f"... and {more} more"] if more > 0 else [])
-        raise DatasetError("\n  ".join([f"{path} has {count}", *shown]))
-    return samples
+    if not is_shard_pattern(source):
+        return Samples(open_table(Annotation(Path(source), prefix=prefix, tasks=tasks), cache_dir), prefix=prefix)
+    # The library behind it imports all of PyTorch; whoever has no shards need not wait for that.
+    from salmonn.shard_index import ShardSet
+
+    shards = ShardSet(source, tasks=tasks)
+    return Samples(open_table(shards, cache_dir), shards=shards.files)
 
 
 def collate(
@@ -117,131 +189,7 @@ def collate(
     return Batch(tuple(indices), tuple(prompts), tuple(sample.text for sample in chosen))
 
 
-@dataclass(frozen=True, slots=True)
-class ShuffledBatches:
-    """The order of training batches: every pass is shuffled anew, its incomplete batch is dropped.
-
-    Stateless: batch number `n` is the same whatever was asked before, so a run can start in the middle.
-    """
-
-    num_samples: int
-    batch_size: int
-    seed: int
-
-    def __post_init__(self) -> None:
-        if self.batches_per_pass < 1:
-            raise DatasetError(
-                f"{self.num_samples} training samples do not fill one batch of {self.batch_size}: "
-                "lower run.batch_size_train"
-            )
-
-    @property
-    def batches_per_pass(self) -> int:
-        """How many whole batches the set has."""
-        return self.num_samples // self.batch_size
-
-    def indices(self, start: int, stop: int) -> Iterator[list[int]]:
-        """Yield the samples of batches `start` to `stop` - 1, counted over all passes."""
-        order: NDArray[np.int64] | None = None
-        for number in range(start, stop):
-            cycle, place = divmod(number, self.batches_per_pass)
-            if order is None or place == 0:
-                order = np.random.default_rng((self.seed, cycle)).permutation(self.num_samples)
-            yield [int(i) for i in order[place * self.batch_size : (place + 1) * self.batch_size]]
-
-
 def in_order(num_samples: int, batch_size: int) -> Iterator[list[int]]:
     """Yield every sample once in batches: 5 samples by 2 -> [0, 1], [2, 3], [4]."""
     for start in range(0, num_samples, batch_size):
         yield list(range(start, min(start + batch_size, num_samples)))
-
-
-def stream_waves(
-    samples: Sequence[Sample], batches: Iterable[Sequence[int]], *, sampling_rate: int, workers: int
-) -> Iterator[tuple[list[int], Waves]]:
-    """Read the clips of each batch, the next batches ahead in threads.
-
-    Args:
-        samples: all samples.
-        batches: places of each batch's samples, pulled BATCHES_AHEAD ahead.
-        sampling_rate: Hz of the waveforms.
-        workers: threads; 0 reads in the caller's thread.
-
-    Yields:
-        The indices as given and their waveforms, float32 [N] each, in order.
-
-    Raises:
-        AudioError: a clip cannot be read.
-    """
-    if workers == 0:
-        for indices in batches:
-            yield list(indices), [load_audio(samples[i].path, sampling_rate) for i in indices]
-        return
-    waiting: deque[tuple[list[int], list[Future[NDArray[np.float32]]]]] = deque()
-    executor = ThreadPoolExecutor(workers, thread_name_prefix="audio")
-    try:
-        for indices in batches:
-            futures = [executor.submit(load_audio, samples[i].path, sampling_rate) for i in indices]
-            waiting.append((list(indices), futures))
-            if len(waiting) > BATCHES_AHEAD:
-                yield _finished(waiting.popleft())
-        while waiting:
-            yield _finished(waiting.popleft())
-    finally:
-        executor.shutdown(wait=False, cancel_futures=True)
-
-
-def _finished(entry: tuple[list[int], list[Future[NDArray[np.float32]]]]) -> tuple[list[int], Waves]:
-    indices, futures = entry
-    return indices, [future.result() for future in futures]
-
-
-def _read_rows(path: Path) -> list[Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DatasetError(f"annotation {path} cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DatasetError(f"annotation {path} is not JSON: {error}") from error
-    rows = data.get("annotation") if isinstance(data, dict) else data
-    if not isinstance(rows, list):
-        raise DatasetError(f'annotation {path} must hold {{"annotation": [...]}} or a list')
-    if not rows:
-        raise DatasetError(f"annotation {path} has no rows")
-    return rows
-
-
-def _row_problems(row: object, tasks: Mapping[str, bool]) -> list[str]:
-    if not isinstance(row, dict):
-        return [f"must be an object with path and text (found {row!r})"]
-    problems = []
-    for field in ("path", "text"):
-        value = row.get(field)
-        if not isinstance(value, str) or not value.strip():
-            problems.append(f"{field}: must be a text (found {value!r})")
-    task = row.get("task", DEFAULT_TASK)
-    question = row.get("Q", "")
-    if task not in tasks:
-        problems.append(f"task: {task!r} has no training prompt (known: {', '.join(sorted(tasks))})")
-    elif not isinstance(question, str):
-        problems.append(f"Q: must be a text (found {question!r})")
-    elif tasks[task] and not question.strip():
-        problems.append(f"Q: task {task!r} needs a question")
-    if isinstance(row.get("path"), str) and ".." in Path(row["path"]).parts:
-        problems.append(f"path: {row['path']!r} leaves the prefix; write it without ..")
-    return problems
-
-
-def _to_sample(row: Mapping[str, Any], prefix: str) -> Sample:
-    return Sample(
-        path=Path(os.path.join(prefix, row["path"])),  # noqa: PTH118 - the rule of the evaluator, word for word
-        text=row["text"],
-        task=row.get("task", DEFAULT_TASK),
-        question=row.get("Q", ""),
-    )
-
-
-def _audio_problems(path: Path) -> list[str]:
-    if path.is_file():
-        return []
-    return [f"path: {str(path)!r} {'is not a file' if path.exists() else 'does not exist'}"]

@@ -1,23 +1,24 @@
-"""Where a batch's frozen-encoder outputs come from: computed when they are needed, or kept in memory.
+"""Where a batch's frozen-encoder outputs come from: computed when they are needed, or kept in memory or on disk.
 
-In go samples and batches of their indices; out comes the `Encoded` of each batch, in order. On a CPU the
-frozen half of the model costs several times the trained half: a small set is best encoded once and kept.
+In go samples and batches of their indices; out comes what of each batch could be read, encoded, in order. On a CPU
+the frozen half of the model costs several times the trained half: a small set is best encoded once and kept.
 """
 
-import logging
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
+from pathlib import Path
+from typing import Literal, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
-from salmonn.dataset import Sample, in_order, stream_waves
+from salmonn.dataset import Samples
+from salmonn.encoded_batch import EncodedBatch, EncodedSource
+from salmonn.feature_cache import fill_memory, open_on_disk
+from salmonn.read_ahead import stream_waves
 from salmonn.speech_encoder import Encoded
+from salmonn.unreadable import UnreadableClips
 
-logger = logging.getLogger(__name__)
+__all__ = ["EncodedBatch", "EncodedSource", "Encoder", "LiveEncoded", "build_source"]
 
 
 class Encoder(Protocol):
@@ -30,82 +31,79 @@ class Encoder(Protocol):
         ...
 
 
-class EncodedSource(Protocol):
-    """Gives the encoded clips of batches."""
-
-    def stream(self, batches: Iterable[Sequence[int]]) -> Iterator[tuple[list[int], Encoded]]:
-        """Yield each batch's indices and its Encoded, in order."""
-        ...
-
-
 class LiveEncoded:
-    """Reads and encodes each batch when it is needed; the waveforms of the next ones are read ahead."""
+    """Reads and encodes each batch when it is needed; the waveforms of the next ones are read ahead.
 
-    def __init__(self, encoder: Encoder, samples: Sequence[Sample], *, workers: int) -> None:
+    Args:
+        encoder: the frozen half of the model.
+        samples: the set.
+        workers: threads that read; 0 reads in the caller's.
+        unreadable: where clips that cannot be read are noted.
+    """
+
+    def __init__(self, encoder: Encoder, samples: Samples, *, workers: int, unreadable: UnreadableClips) -> None:
         self._encoder = encoder
         self._samples = samples
         self._workers = workers
+        self._unreadable = unreadable
 
-    def stream(self, batches: Iterable[Sequence[int]]) -> Iterator[tuple[list[int], Encoded]]:
-        """Yield each batch's indices and its Encoded, in order.
+    def stream(self, batches: Iterable[Sequence[int]]) -> Iterator[EncodedBatch]:
+        """Yield what could be read of each batch, one for each, in order.
 
         Raises:
-            AudioError: a clip cannot be read.
+            AudioError: more clips cannot be read than allowed.
         """
-        rate = self._encoder.sampling_rate
-        for indices, waves in stream_waves(self._samples, batches, sampling_rate=rate, workers=self._workers):
-            yield indices, self._encoder.encode(waves)
+        read = stream_waves(
+            self._samples,
+            batches,
+            sampling_rate=self._encoder.sampling_rate,
+            workers=self._workers,
+            unreadable=self._unreadable,
+        )
+        for indices, waves in read:
+            yield EncodedBatch(indices, self._encoder.encode(waves) if waves else None)
 
 
-class CachedEncoded:
-    """Every clip's encoder outputs in memory as float16; build one with `fill`.
+def build_source(
+    encoder: Encoder,
+    samples: Samples,
+    *,
+    cache: bool | Literal["disk"],
+    cache_dir: Path,
+    workers: int,
+    batch_size: int,
+    unreadable: UnreadableClips,
+    encoder_identity: str,
+) -> EncodedSource:
+    """Choose where a set's encoded clips come from.
 
     Args:
-        whisper: float16 [samples, T, Dw].
-        beats: for each sample float16 [its tokens, Db].
-        device: where batches are wanted.
+        encoder: the frozen half of the model.
+        samples: the set.
+        cache: False encodes every batch when it is needed, True keeps all clips in memory, "disk" under `cache_dir`.
+        cache_dir: the cache's folder.
+        workers: threads that read; 0 reads in the caller's.
+        batch_size: clips that are encoded at once to fill a cache.
+        unreadable: where clips that cannot be read are noted.
+        encoder_identity: a digest of the encoders' weights; clips encoded by others are not used.
+
+    Raises:
+        AudioError: more clips cannot be read than allowed (while a cache is filled).
+        DatasetError: the encoded clips do not fit on the disk.
     """
-
-    def __init__(self, whisper: Tensor, beats: Sequence[Tensor], *, device: torch.device) -> None:
-        self._whisper = whisper
-        self._beats = beats
-        self._device = device
-
-    @classmethod
-    def fill(cls, source: EncodedSource, *, num_samples: int, batch_size: int) -> "CachedEncoded":
-        """Encode every sample once.
-
-        Raises:
-            AudioError: a clip cannot be read.
-        """
-        whisper = torch.empty(0)
-        beats: list[Tensor] = []
-        device = torch.device("cpu")
-        for number, (indices, encoded) in enumerate(source.stream(in_order(num_samples, batch_size))):
-            if number == 0:
-                device = encoded.whisper.device
-                whisper = torch.empty((num_samples, *encoded.whisper.shape[1:]), dtype=torch.float16)
-                gigabytes = 1e-9 * whisper.numel() * whisper.element_size()
-                logger.info("keeping encoded audio in memory: %.2f GB for Whisper, less for BEATs", gigabytes)
-            whisper[indices[0] : indices[-1] + 1] = encoded.whisper
-            lengths = encoded.beats_tokens.tolist()
-            beats += [
-                tokens[:length].to("cpu", torch.float16, copy=True)
-                for tokens, length in zip(encoded.beats, lengths, strict=True)
-            ]
-            if number % 20 == 0:
-                logger.info("encoded %d of %d clips", len(beats), num_samples)
-        return cls(whisper, beats, device=device)
-
-    def stream(self, batches: Iterable[Sequence[int]]) -> Iterator[tuple[list[int], Encoded]]:
-        """Yield each batch's indices and its Encoded, in order."""
-        for indices in batches:
-            chosen = [self._beats[index] for index in indices]
-            yield (
-                list(indices),
-                Encoded(
-                    whisper=self._whisper[torch.as_tensor(indices)].to(self._device),
-                    beats=pad_sequence(chosen, batch_first=True).to(self._device),
-                    beats_tokens=torch.tensor([tokens.shape[0] for tokens in chosen]),
-                ),
-            )
+    live = LiveEncoded(encoder, samples, workers=workers, unreadable=unreadable)
+    if cache is False:
+        return live
+    if cache is True:
+        return fill_memory(live, samples, batch_size=batch_size)
+    # A cache that is already there does not tell where the encoders are.
+    silence = encoder.encode([np.zeros(encoder.sampling_rate, dtype=np.float32)])
+    return open_on_disk(
+        live,
+        samples,
+        folder=cache_dir / "features",
+        batch_size=batch_size,
+        unreadable=unreadable,
+        encoder_identity=encoder_identity,
+        device=silence.whisper.device,
+    )

@@ -1,0 +1,208 @@
+"""The rows of an annotation file, one after the other, without ever holding all of them.
+
+In goes a JSON file ({"annotation": [...]} or the bare list) or a JSON Lines file (one row a line); out come its rows
+as plain values and, at the end, a digest of the file's bytes.
+"""
+
+import codecs
+import hashlib
+import json
+from collections.abc import Iterator
+from json import JSONDecodeError
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from salmonn.errors import DatasetError
+
+CHUNK_BYTES = 1 << 20
+MAX_VALUE_CHARACTERS = 1 << 26
+"""No row is this long: what does not end within it is not JSON, and the rest of the file need not be read to know."""
+LINES_SUFFIX = ".jsonl"
+FIELD = "annotation"
+_BLANK = " \t\r\n"
+
+
+class AnnotationRows:
+    """Iterates over the rows of an annotation once.
+
+    Args:
+        path: a JSON file, or one that ends with .jsonl.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._digest = hashlib.sha256()
+
+    @property
+    def content(self) -> str:
+        """SHA-256 of the file's bytes, complete once the iteration has ended."""
+        return self._digest.hexdigest()
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the rows in the file's order.
+
+        Raises:
+            DatasetError: the file cannot be read, is not JSON or has not the form of an annotation.
+        """
+        try:
+            with self.path.open("rb") as file:
+                characters = _Characters(file, self._digest)
+                try:
+                    rows = _lines(characters) if self.path.suffix == LINES_SUFFIX else _document(characters)
+                    yield from rows
+                except (UnicodeDecodeError, JSONDecodeError) as error:
+                    raise DatasetError(f"annotation {self.path} is not JSON: {characters.locate(error)}") from error
+                except _WrongFormError as error:
+                    raise DatasetError(f"annotation {self.path} {error}") from error
+        except OSError as error:
+            raise DatasetError(f"annotation {self.path} cannot be read: {error.strerror}") from error
+
+
+class _WrongFormError(Exception):
+    """The file is JSON, but no annotation."""
+
+
+class _Characters:
+    """The characters of a file with a place in them; what lies before the place is forgotten."""
+
+    def __init__(self, file: BinaryIO, digest: "hashlib._Hash") -> None:
+        self._file = file
+        self._digest = digest
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._scan = json.JSONDecoder().raw_decode
+        self._text = ""
+        self._place = 0
+        self._lines_before = 0
+        self._ended = False
+
+    def peek(self) -> str:
+        """The next character that is not blank, "" at the end of the file."""
+        while True:
+            text, place = self._text, self._place
+            while place < len(text) and text[place] in _BLANK:
+                place += 1
+            self._place = place
+            if place < len(text):
+                return text[place]
+            if not self._more():
+                return ""
+
+    def take(self, wanted: str) -> None:
+        """Step over the next character, which must be this one."""
+        if self.peek() != wanted:
+            raise JSONDecodeError(f"Expecting {wanted!r}", self._text, self._place)
+        self._place += 1
+
+    def value(self) -> Any:
+        """Read the next value."""
+        self.peek()
+        while True:
+            try:
+                value, end = self._scan(self._text, self._place)
+            except JSONDecodeError:
+                if self._ended or len(self._text) - self._place > MAX_VALUE_CHARACTERS:
+                    raise
+                self._more()
+                continue
+            # A number may go on in the next chunk; everything else ends where it ends.
+            if end == len(self._text) and not self._ended:
+                self._more()
+                continue
+            self._place = end
+            return value
+
+    def line(self) -> str | None:
+        """Read to the end of the line, None at the end of the file."""
+        while (end := self._text.find("\n", self._place)) < 0:
+            if not self._more():
+                end = len(self._text)
+                break
+        if self._place == len(self._text):
+            return None
+        found = self._text[self._place : end + 1]
+        self._place += len(found)
+        return found
+
+    def locate(self, error: UnicodeDecodeError | JSONDecodeError) -> str:
+        """Describe an error with its line in the whole file."""
+        if isinstance(error, UnicodeDecodeError):
+            return f"it is not UTF-8 text ({error.reason})"
+        # A line of JSON Lines was stepped over before it was parsed.
+        start = 0 if error.doc is self._text else self._place - len(error.doc)
+        line = self._lines_before + self._text.count("\n", 0, start) + error.doc.count("\n", 0, error.pos) + 1
+        column = error.pos - error.doc.rfind("\n", 0, error.pos)
+        return f"{error.msg}: line {line} column {column}"
+
+    def _more(self) -> bool:
+        """Read further, twice as much each time that one value needs it; False at the end of the file."""
+        if self._ended:
+            return False
+        data = self._file.read(max(CHUNK_BYTES, len(self._text) - self._place))
+        self._digest.update(data)
+        self._ended = not data
+        self._lines_before += self._text.count("\n", 0, self._place)
+        self._text = self._text[self._place :] + self._decoder.decode(data, final=self._ended)
+        self._place = 0
+        return bool(data)
+
+
+def _document(characters: _Characters) -> Iterator[Any]:
+    """Yield the rows of one JSON value."""
+    found = False
+    first = characters.peek()
+    if first == "[":
+        found = True
+        yield from _elements(characters)
+    elif first == "{":
+        for key in _keys(characters):
+            if key != FIELD or characters.peek() != "[":
+                characters.value()
+                continue
+            if found:
+                raise _WrongFormError(f'holds "{FIELD}" twice')
+            found = True
+            yield from _elements(characters)
+    else:
+        characters.value()
+    if characters.peek():
+        raise JSONDecodeError("Extra data", characters._text, characters._place)
+    if not found:
+        raise _WrongFormError(f'must hold {{"{FIELD}": [...]}} or a list')
+
+
+def _elements(characters: _Characters) -> Iterator[Any]:
+    characters.take("[")
+    if characters.peek() == "]":
+        characters.take("]")
+        return
+    while True:
+        yield characters.value()
+        if characters.peek() == "]":
+            characters.take("]")
+            return
+        characters.take(",")
+
+
+def _keys(characters: _Characters) -> Iterator[str]:
+    """Yield the keys of an object; the caller reads each one's value before the next."""
+    characters.take("{")
+    if characters.peek() == "}":
+        characters.take("}")
+        return
+    while True:
+        if characters.peek() != '"':
+            characters.take('"')
+        key: str = characters.value()
+        characters.take(":")
+        yield key
+        if characters.peek() == "}":
+            characters.take("}")
+            return
+        characters.take(",")
+
+
+def _lines(characters: _Characters) -> Iterator[Any]:
+    """Yield the rows of JSON Lines; blank lines are none."""
+    while (line := characters.line()) is not None:
+        if line.strip():
+            yield json.loads(line)
