@@ -72,10 +72,10 @@ def build_page(model: "SalmonnLM", *, name: str, examples: Path, longest: float)
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as page:
         gr.Markdown(f"# {TITLE}\n{LEAD}", elem_id="heading")
         with gr.Row(equal_height=False):
-            with gr.Column(scale=2, min_width=300):
+            with gr.Column(scale=5, min_width=320):
                 session, clip, heard, shown = _lay_clip(examples)
                 settings = _lay_settings(Choices.from_settings(model.defaults))
-            with gr.Column(scale=3, min_width=320):
+            with gr.Column(scale=7, min_width=320):
                 parts = _lay_conversation(model, session, clip, heard, shown)
         gr.Markdown(ABOUT.format(name=name), elem_id="about")
         _connect_clip(parts, model, longest)
@@ -94,14 +94,21 @@ def _lay_clip(examples: Path) -> tuple[Any, Any, Any, dict[Path, Any]]:
     heard = gr.Markdown(visible=False, elem_id="heard")
     gr.Markdown("Or try an example:", elem_id="examples-label")
     with gr.Row(elem_id="examples"):
-        shown = {path: gr.Button(_example_title(path), size="sm") for path in sorted(examples.glob("*.flac"))}
+        shown = {
+            path: gr.Button(_example_title(path), size="sm") for path in sorted(examples.glob("*.flac"), reverse=True)
+        }
     return session, clip, heard, shown
 
 
 def _lay_settings(start: Choices) -> Settings:
     """Lay out how answers are decoded; what has no effect in a mode is disabled."""
     with gr.Accordion("Settings", open=False, elem_id="settings"):
-        mode = gr.Radio(list(MODES), value=start.mode, label="How the answer is chosen", elem_id="mode")
+        mode = gr.Radio(
+            [(mode.capitalize(), mode) for mode in MODES],
+            value=start.mode,
+            label="How the answer is chosen",
+            elem_id="mode",
+        )
         effect = gr.Markdown(effect_of(start.mode), elem_id="mode-effect")
         beams = gr.Slider(
             2, MOST_BEAMS, value=min(start.num_beams, MOST_BEAMS), step=1, label="Beams (beam search only)",
@@ -126,20 +133,21 @@ def _lay_settings(start: Choices) -> Settings:
 def _lay_conversation(model: "SalmonnLM", session: Any, clip: Any, heard: Any, examples: dict[Path, Any]) -> Parts:
     """Lay out the conversation, the next question below it."""
     tasks = in_reading_order(model.prompts.wordings)
-    choices = [*((title_of(task), task) for task in tasks), ("Your own words", FREE)]
+    choices = [("Your own words", FREE), *((title_of(task), task) for task in tasks)]
+    first = tasks[0] if tasks else FREE
     chat = gr.Chatbot(
-        label="Conversation", height=420, render_markdown=False, allow_tags=False, buttons=[], elem_id="chat",
+        label="Conversation", height=420, render_markdown=False, allow_tags=False, buttons=["copy"], elem_id="chat",
         placeholder="Choose a clip, then a task.", feedback_options=None, allow_file_downloads=False,
     )  # fmt: skip
     notice = gr.HTML(visible=False, elem_id="notice")
-    task = gr.Dropdown(choices, value=choices[0][1], label="Task", elem_id="task")
+    task = gr.Dropdown(choices, value=first, label="Task", elem_id="task")
     text = gr.Textbox(
-        visible=_needs_text(model, choices[0][1]), label=_text_label(choices[0][1]), lines=1, max_lines=4,
+        value="", visible=_needs_text(model, first), label=_text_label(first), lines=1, max_lines=4,
         max_length=LONGEST_TEXT, elem_id="text",
     )  # fmt: skip
     with gr.Row():
-        new = gr.Button("New clip", elem_id="new", scale=1)
-        ask = gr.Button("Ask", variant="primary", elem_id="ask", scale=3)
+        new = gr.Button("New clip", elem_id="new", scale=1, min_width=100)
+        ask = gr.Button("Ask", variant="primary", elem_id="ask", scale=3, min_width=100)
     return Parts(session, clip, heard, chat, task, text, ask, new, notice, examples)
 
 
@@ -157,6 +165,9 @@ def _connect_clip(parts: Parts, model: "SalmonnLM", longest: float) -> None:
 
     outputs = [parts.session, parts.heard, parts.chat, parts.notice]
     parts.clip.change(take, parts.clip, outputs, show_progress="hidden", api_visibility="private")
+    parts.chat.clear(
+        _start_anew, parts.session, [parts.chat, parts.notice], show_progress="hidden", api_visibility="private"
+    )
     parts.new.click(lambda: None, None, parts.clip, show_progress="hidden", api_visibility="private", queue=False)
     for path, button in parts.examples.items():
         button.click(_give(str(path)), None, parts.clip, show_progress="hidden", api_visibility="private")
@@ -183,12 +194,12 @@ def _connect_settings(settings: Settings) -> None:
 def _connect_ask(parts: Parts, settings: Settings, model: "SalmonnLM") -> None:
     """Ask by button or Enter; all visitors share one place at the model."""
 
-    def ask(session: DemoSession | None, task: str, text: str, *chosen: Any) -> Iterator[tuple[Any, ...]]:
+    def ask(session: DemoSession | None, task: str, text: str | None, *chosen: Any) -> Iterator[tuple[Any, ...]]:
         if session is None:
             yield gr.skip(), gr.skip(), _notice("There is no clip yet: upload or record one, or choose an example.")
             return
         try:
-            for messages in session.ask(task, text, Choices(*chosen).apply(model.defaults)):
+            for messages in session.ask(task, text or "", Choices(*chosen).apply(model.defaults)):
                 yield messages, gr.skip(), _notice("")
         except SalmonnError as error:
             yield list(session.messages), gr.skip(), _notice(str(error))
@@ -205,6 +216,13 @@ def _connect_ask(parts: Parts, settings: Settings, model: "SalmonnLM") -> None:
             concurrency_id="model",
             concurrency_limit=1,
         )
+
+
+def _start_anew(session: DemoSession | None) -> tuple[Any, Any]:
+    """Forget what was said; the clip stays."""
+    if session is not None:
+        session.forget()
+    return [], _notice("")
 
 
 def _notice(sentence: str) -> Any:

@@ -1,4 +1,4 @@
-"""How the web page is served: on this machine alone and without requests to others, unless a public link is asked for."""
+"""How the web page is served: on this machine alone and without requests to others, unless a link is asked for."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from salmonn.demo_style import CSS, theme
 from salmonn.errors import SalmonnError
 
-# What a browser may load and whom it may ask: this server. Gradio has scripts inside its pages and makes workers of blobs.
+# What a browser may load and whom it may ask: this server. Gradio has scripts in its pages and makes workers of blobs.
 POLICY = "; ".join(
     (
         "default-src 'self' data: blob:",

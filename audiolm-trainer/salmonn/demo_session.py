@@ -54,6 +54,11 @@ class DemoSession:
         text = self.conversation.clip.describe()
         return f"{text[:1].upper()}{text[1:]}."
 
+    def forget(self) -> None:
+        """Begin a new conversation about the same clip."""
+        self.conversation = Conversation(self.conversation.model, self.conversation.clip)
+        self.messages = []
+
     def ask(self, task: str, text: str, settings: "GenerationSettings") -> Iterator[list[Message]]:
         """Ask about the clip.
 

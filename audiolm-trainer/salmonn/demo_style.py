@@ -12,6 +12,7 @@ CSS = """
 #notice p { background: #fef3e7; color: #7a3e06; border-left: 3px solid #d97706; padding: .5rem .75rem; margin: 0;
   border-radius: 4px; }
 .dark #notice p { background: #3b2a16; color: #fcd9a8; }
+#heard, #examples-label { margin-bottom: -.5rem; }
 #examples { gap: .375rem; flex-wrap: wrap; }
 #examples button { flex: 0 0 auto; min-width: 0; font-weight: 400; }
 """
@@ -19,10 +20,18 @@ CSS = """
 
 def theme() -> Any:
     """Build the theme; its fonts are the system's own."""
-    return gr.themes.Default(
+    look = gr.themes.Default(
         primary_hue=gr.themes.colors.teal,
         neutral_hue=gr.themes.colors.slate,
         font=["system-ui", "-apple-system", "Segoe UI", "Noto Sans", "Noto Sans CJK KR", "sans-serif"],
         font_mono=["ui-monospace", "SFMono-Regular", "Menlo", "monospace"],
         radius_size=gr.themes.sizes.radius_md,
+    )
+    # Gradio's own subdued text and primary button are too pale to read well.
+    return look.set(
+        body_text_color_subdued="*neutral_500",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_600",
     )

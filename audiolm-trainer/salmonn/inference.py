@@ -23,7 +23,7 @@ from salmonn.config import Config, from_mapping
 from salmonn.decoding import GenerationSettings, generate_ids, stream_ids
 from salmonn.errors import PromptError, SalmonnError
 from salmonn.model import SALMONN
-from salmonn.prompts import PromptBook, free_prompt, test_prompts
+from salmonn.prompts import PromptBook, answer_prompts, free_prompt
 
 logger = logging.getLogger(__name__)
 
@@ -80,9 +80,7 @@ def load_language_model(config: Config, device: str) -> "SalmonnLM":
     target = components.choose_device(device)
     dtype = components.choose_dtype(config.model.dtype, target)
     model = SALMONN.from_config(config, device=target, dtype=dtype)
-    # Free questions need no prompt file.
-    named = bool(config.model.test_prompt_path)
-    book = test_prompts(config) if named else PromptBook({}, config.model.prompt_template)
+    book = answer_prompts(config)
     settings = GenerationSettings(**config.generate.model_dump(exclude={"end_sym"}))
     return SalmonnLM(
         model, prompts=book, settings=settings, end_sym=config.end_sym, batch_size=config.run.batch_size_eval

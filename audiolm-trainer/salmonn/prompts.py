@@ -86,7 +86,8 @@ class PromptBook:
         if entry is None:
             near = difflib.get_close_matches(task, self.wordings, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise PromptError(f"no prompt for task {task!r}{hint} (known: {', '.join(sorted(self.wordings))})")
+            known = f"known: {', '.join(sorted(self.wordings))}" if self.wordings else "model.test_prompt_path is empty"
+            raise PromptError(f"no prompt for task {task!r}{hint} ({known})")
         return entry
 
     def _fill(self, task: str, wording: str, question: str) -> str:
@@ -95,6 +96,12 @@ class PromptBook:
                 raise PromptError(f"task {task!r} needs a question (the annotation's field Q)")
             wording = wording.replace(QUESTION_SLOT, without_slot(question), 1)
         return wording
+
+
+def answer_prompts(config: Config) -> PromptBook:
+    """Read the book that questions are answered with; without a file it has no tasks, and free text needs none."""
+    named = bool(config.model.test_prompt_path)
+    return test_prompts(config) if named else PromptBook({}, config.model.prompt_template)
 
 
 def test_prompts(config: Config) -> PromptBook:

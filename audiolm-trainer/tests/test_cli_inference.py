@@ -1,6 +1,7 @@
 """The question command: the conversation, its end, one question by flags, and errors that are sentences."""
 
 import importlib.util
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ import soundfile
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
-from salmonn.errors import CheckpointError
+from salmonn.decoding import GenerationSettings
+from salmonn.errors import CheckpointError, PromptError
+from salmonn.inference import Answer
+from salmonn.prompts import PromptBook, split_at_audio
 
 TRAINER = Path(__file__).resolve().parents[1]
 
@@ -20,9 +24,20 @@ class FakeLM:
     """Answers with what it was asked and how long the clip is."""
 
     sampling_rate = 16_000
+    max_seconds = 30.0
+    prompts = PromptBook(
+        {"asr": ("<Speech><SpeechHere></Speech> Write.",), "QA": ("<Speech><SpeechHere></Speech> Say: {}",)}
+    )
 
-    def answer(self, audio: NDArray[np.float32], prompt_text: str) -> str:
-        return f"[{prompt_text} | {audio.size / self.sampling_rate:.1f} s]\x1b[31m"
+    def stream(
+        self, audio: NDArray[np.float32], prompt: str, settings: GenerationSettings | None = None
+    ) -> Generator[str, None, Answer]:
+        asked = split_at_audio(prompt)[1].removeprefix("</Speech> ").replace("\n", " / ")
+        if asked.endswith("Fail!"):
+            raise PromptError("the model reads no more")
+        text = f"[{asked} | {audio.size / self.sampling_rate:.1f} s]\x1b[31m"
+        yield text
+        return Answer(0, text, 1, "stop")
 
 
 @pytest.fixture
@@ -124,6 +139,56 @@ def test_configuration_and_loading_errors_are_sentences(config: Path, monkeypatc
     result = invoke(config)
     assert result.exit_code == 4
     assert result.output.endswith("error: weights file 'x.pth' is empty: download it again\n")
+
+
+def test_questions_about_one_clip_follow_each_other_until_another_is_asked_for(config: Path, loaded: list[str]) -> None:
+    wav = config.parent / "two.wav"
+    result = invoke(config, lines=(wav, "What?", "And then?", "/new", wav, "Who?", "", wav))
+    assert result.exit_code == 0, result.output
+    said = [line for line in result.stdout.splitlines() if "|" in line]
+    assert [line.count("|") for line in said] == [1, 2, 1]
+    assert "[What? [What? | 2.0 s]\\x1b[31m / And then? | 2.0 s]" in result.stdout
+    assert "[Who? | 2.0 s]" in result.stdout
+    assert result.output.count("heard: all 2.0 s") == 3
+
+
+def test_tasks_are_listed_and_asked_by_name(config: Path, loaded: list[str]) -> None:
+    wav = config.parent / "two.wav"
+    lines = (wav, "/tasks", "/task asr", "/new", wav, "/task QA is it?", "/new", wav, "/task QA", "which?")
+    result = invoke(config, lines=lines)
+    assert result.exit_code == 0, result.output
+    for part in ("Speech: write down the words", "(with a question)", "[Write. |", "[Say: is it? |", "[Say: which? |"):
+        assert part in result.stdout
+
+
+def test_what_cannot_be_asked_is_a_sentence_and_the_conversation_goes_on(config: Path, loaded: list[str]) -> None:
+    wav = config.parent / "two.wav"
+    result = invoke(config, lines=(wav, "/task ars", "/help", "/task", "Fail!", "Fine?"))
+    assert result.exit_code == 0, result.output
+    for part in ("did you mean asr?", "no command '/help'", "no command '/task'", "reads no more", "[Fine? | 2.0 s]"):
+        assert part in result.output
+
+
+def test_a_task_by_flags(config: Path, loaded: list[str], tmp_path: Path) -> None:
+    (tmp_path / "book.json").write_text(
+        '{"asr": "<SpeechHere> Write.", "QA": "<SpeechHere> Answer {}"}', encoding="utf-8"
+    )
+    book = ("--options", f"model.test_prompt_path={tmp_path / 'book.json'}")
+    wav = ("--wav-path", str(config.parent / "two.wav"))
+    assert "Write. | 2.0 s]" in invoke(config, *wav, "--task", "asr", *book).stdout
+    asked = invoke(config, *wav, "--task", "QA", "--question", "near?", *book)
+    assert "Answer near? | 2.0 s]" in asked.stdout
+    loaded.clear()
+    for arguments, code, part in (
+        (("--task", "QA"), 3, "task QA needs a question"),
+        (("--task", "ars"), 3, "did you mean asr?"),
+        (("--task", "asr", "--prompt", "What?"), 2, "exclude each other"),
+        (("--prompt", "What?", "--question", "x"), 2, "--question belongs to --task"),
+    ):
+        result = invoke(config, *wav, *arguments, *book)
+        assert (result.exit_code, loaded) == (code, [])
+        assert part in result.output
+    assert "test_prompt_path is empty" in invoke(config, *wav, "--task", "asr").output
 
 
 def test_the_reference_model_answers_by_flags(reference: Path, tmp_path: Path) -> None:
