@@ -99,9 +99,9 @@ def measure_sizes(config: Config, longest: Longest) -> Sizes | CheckpointError:
         target_tokens=longest.target_tokens,
         weights_dtype=weights,
         compute_dtype=compute,
-        on_gpu=device != "CPU",
+        on_gpu=device != "a CPU",
     )
-    return Sizes(counts, estimate_memory(model, counts, plan), f"{device}, {_name(weights)} weights")
+    return Sizes(counts, estimate_memory(model, counts, plan), f"{device} and {_name(weights)} weights")
 
 
 def plan_lines(config: Config, plan: RunPlan) -> list[str]:
@@ -128,7 +128,7 @@ def size_lines(sizes: Sizes | CheckpointError, config: Config, longest: Longest)
     return [
         f"{'parameters':<12}{_millions(counts.trainable)} trained, {_millions(counts.frozen)} frozen",
         f"{'memory':<12}{sizes.memory.line()}",
-        f"{'':<12}computed, not measured: {sizes.device}, {batch}",
+        f"{'':<12}computed for {sizes.device}, {batch}; not measured",
     ]
 
 
@@ -151,12 +151,12 @@ def _precision(config: Config) -> tuple[torch.dtype, torch.dtype, str]:
     """The dtypes of frozen weights and of products, and the device: a GPU with bfloat16 where none is here to ask."""
     run, named = config.run, config.model.dtype
     if run.device == "cpu":
-        weights, fast, where = choose_dtype(named, torch.device("cpu")), torch.float32, "CPU"
+        weights, fast, where = choose_dtype(named, torch.device("cpu")), torch.float32, "a CPU"
     elif torch.cuda.is_available():
         device = torch.device("cuda")
         weights, fast, where = choose_dtype(named, device), choose_dtype("auto", device), "this GPU"
     else:
-        fast, where = torch.bfloat16, "a GPU with bfloat16 (none is here)"
+        fast, where = torch.bfloat16, "a GPU (none is here)"
         weights = torch.bfloat16 if named == "auto" else choose_dtype(named, torch.device("cpu"))
     if not run.amp:
         return weights, weights, where

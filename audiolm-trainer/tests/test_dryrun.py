@@ -78,7 +78,7 @@ def test_the_page_holds_data_rehearsal_and_needs_and_saves_nothing(configure: Co
     trainable = sum(parameter.numel() for parameter in real.trainable_parameters().values())
     assert f"parameters  {trainable / 1e6:.2f} M trained" in page
     assert "memory      " in page
-    assert "computed, not measured: CPU, float32 weights, 2 clips of 5 s" in page
+    assert "computed for a CPU and float32 weights, 2 clips of 5 s" in page
     assert "computing is not in it" in page
     assert report.missing == ()
 
