@@ -73,6 +73,7 @@ class _Characters:
         self._text = ""
         self._place = 0
         self._lines_before = 0
+        self._column_before = 0
         self._ended = False
 
     def peek(self) -> str:
@@ -104,8 +105,8 @@ class _Characters:
                     raise
                 self._more()
                 continue
-            # A number may go on in the next chunk; everything else ends where it ends.
-            if end == len(self._text) and not self._ended:
+            # A number may go on in the next chunk ("12" of "12.5e+3"); everything else ends where it ends.
+            if not self._ended and len(self._text) - end < 3 and self._text[end : end + 1] in ".eE":
                 self._more()
                 continue
             self._place = end
@@ -131,6 +132,8 @@ class _Characters:
         start = 0 if error.doc is self._text else self._place - len(error.doc)
         line = self._lines_before + self._text.count("\n", 0, start) + error.doc.count("\n", 0, error.pos) + 1
         column = error.pos - error.doc.rfind("\n", 0, error.pos)
+        if error.doc is self._text and "\n" not in error.doc[: error.pos]:
+            column += self._column_before
         return f"{error.msg}: line {line} column {column}"
 
     def _more(self) -> bool:
@@ -140,6 +143,8 @@ class _Characters:
         data = self._file.read(max(CHUNK_BYTES, len(self._text) - self._place))
         self._digest.update(data)
         self._ended = not data
+        newline = self._text.rfind("\n", 0, self._place)
+        self._column_before = self._place - newline - 1 + (self._column_before if newline < 0 else 0)
         self._lines_before += self._text.count("\n", 0, self._place)
         self._text = self._text[self._place :] + self._decoder.decode(data, final=self._ended)
         self._place = 0

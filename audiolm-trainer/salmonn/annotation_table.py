@@ -154,13 +154,21 @@ class AnnotationTable:
     @cached_property
     def text_lengths(self) -> NDArray[np.int32]:
         """Characters of every text: int32 [rows]."""
-        lengths = [compute.utf8_length(columns[1]).to_numpy() for columns in self._columns]
-        return np.concatenate(lengths, dtype=np.int32)
+        return self._numbers((compute.utf8_length(columns[1]) for columns in self._columns), np.dtype(np.int32))
 
     @cached_property
     def task_ids(self) -> NDArray[np.int16]:
         """Each row's place among the tasks: int16 [rows]."""
-        return np.concatenate([columns[3].to_numpy() for columns in self._columns], dtype=np.int16)
+        return self._numbers((columns[3] for columns in self._columns), np.dtype(np.int16))
+
+    def _numbers(self, parts: Iterable[pa.Array], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Lay the parts of a column behind each other, one at a time: all at once would need twice the memory."""
+        numbers = np.empty(self._rows, dtype=dtype)
+        done = 0
+        for part in parts:
+            numbers[done : done + len(part)] = part.to_numpy()
+            done += len(part)
+        return numbers
 
 
 class TableBuilder:

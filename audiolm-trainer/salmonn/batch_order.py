@@ -16,6 +16,7 @@ from salmonn.dataset import Samples
 from salmonn.errors import DatasetError
 
 POOL_BATCHES = 64
+_ROWS_AT_ONCE = 1 << 18
 _ROTATION = 1
 """Keeps the seeds of rotations apart from those of shuffles; a 0 at the end of a seed would not."""
 
@@ -26,7 +27,7 @@ class Share:
 
     Attributes:
         task_id: the task's place among the set's tasks.
-        extra: rows taken once more in a pass, fewer than the task has.
+        extra: rows taken once more in a pass, no more than the task has.
     """
 
     task_id: int
@@ -98,16 +99,33 @@ class BatchOrder:
         return order
 
     def _drawn(self, cycle: int) -> NDArray[np.int32]:
-        rows = np.arange(self.num_samples, dtype=np.int32)
+        """The rows of a pass in the set's order, each as often as it is drawn: int32 [drawn_per_pass]."""
         if self.task_ids is None:
-            return rows
-        times = np.asarray(self.copies, dtype=np.int32)[self.task_ids]
+            return np.arange(self.num_samples, dtype=np.int32)
+        extra = self._extra(cycle)
+        copies = np.asarray(self.copies, dtype=np.int32)
+        drawn = np.empty(self.drawn_per_pass, dtype=np.int32)
+        done = 0
+        # Part by part: numpy.repeat needs eight bytes for every count.
+        for start in range(0, self.num_samples, _ROWS_AT_ONCE):
+            stop = min(start + _ROWS_AT_ONCE, self.num_samples)
+            times = copies[self.task_ids[start:stop]] + extra[start:stop]
+            part = np.repeat(np.arange(start, stop, dtype=np.int32), times)
+            drawn[done : done + part.size] = part
+            done += part.size
+        return drawn
+
+    def _extra(self, cycle: int) -> NDArray[np.bool_]:
+        """Which rows are drawn once more in a pass: bool [num_samples]."""
+        extra = np.zeros(self.num_samples, dtype=np.bool_)
         for share in self.shares:
+            # A fixed order of the task's rows, and a window that goes on from pass to pass: every row's turn comes.
             own = np.flatnonzero(self.task_ids == share.task_id).astype(np.int32)
             np.random.default_rng((self.seed, share.task_id, _ROTATION)).shuffle(own)
             first = cycle * share.extra % own.size
-            times[own[(first + np.arange(share.extra)) % own.size]] += 1
-        return np.repeat(rows, times)
+            extra[own[first : first + share.extra]] = True
+            extra[own[: max(0, first + share.extra - own.size)]] = True
+        return extra
 
 
 def build_batch_order(

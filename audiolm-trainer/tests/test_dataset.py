@@ -1,30 +1,19 @@
-"""Sets: one report for every wrong row, the seeded order of batches, pure collation, waveforms read ahead."""
+"""Sets: rows become samples whatever they come from, slices are sets, collation is pure, clips are read by index."""
 
-import json
 import random
-from collections.abc import Iterator
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
-from salmonn.dataset import (
-    BATCHES_AHEAD,
-    SHOWN_PROBLEMS,
-    Sample,
-    ShuffledBatches,
-    collate,
-    in_order,
-    read_annotation,
-    stream_waves,
-)
-from salmonn.errors import AudioError, DatasetError
+from salmonn.dataset import Sample, Samples, collate, in_order, open_samples
+from salmonn.errors import AudioError
 from salmonn.prompts import PromptBook
 
 SLOT = "<Speech><SpeechHere></Speech>"
-TASKS = {"asr": False, "QA": True}
 
 
 @pytest.fixture
@@ -46,93 +35,75 @@ def book() -> PromptBook:
     return PromptBook({"asr": wordings, "v2": (f"{SLOT} v2 a", f"{SLOT} v2 b"), "QA": (f"{SLOT} {{}}",)})
 
 
-def write(folder: Path, data: object) -> Path:
-    path = folder / "ann.json"
-    path.write_text(data if isinstance(data, str) else json.dumps(data), encoding="utf-8")
-    return path
+def test_a_set_is_a_sequence_of_its_samples(samples: list[Sample]) -> None:
+    own = Samples.of(samples)
+    assert list(own) == samples
+    assert (len(own), own[-1], own[2]) == (6, samples[5], samples[2])
+    for index in (6, -7):
+        with pytest.raises(IndexError, match=f"sample {index} of 6"):
+            own[index]
 
 
-def test_rows_become_samples_with_the_originals_defaults(wavs: Path) -> None:
-    rows = [
-        {"path": "0.wav", "text": "one"},
-        {"path": str(wavs / "1.wav"), "text": "two", "task": "QA", "Q": "What?", "expand_wav": []},
+def test_a_slice_is_a_set(samples: list[Sample]) -> None:
+    part = Samples.of(samples)[1:4]
+    assert isinstance(part, Samples)
+    assert list(part) == samples[1:4]
+    assert round(float(part.load_audio(0, 16_000)[0]), 3) == 0.2
+    assert list(part[3:]) == []
+
+
+def test_tasks_and_lengths_are_columns(wavs: Path) -> None:
+    rows = [("zwei", "v2"), ("ä", "asr"), ("", "v2")]
+    own = Samples.of([Sample(wavs / "0.wav", text, task, "") for text, task in rows])
+    assert own.tasks() == ("v2", "asr")
+    assert own.task_ids().tolist() == [0, 1, 0]
+    assert own.text_lengths().tolist() == [4, 1, 0]
+    assert own.text_lengths().dtype == np.int32
+
+
+def test_the_fingerprint_tells_contents_and_order_apart(samples: list[Sample]) -> None:
+    first = Samples.of(samples).fingerprint
+    assert Samples.of(samples).fingerprint == first
+    moved = [*samples[1:], samples[0]]
+    changes = [
+        Sample(samples[0].path, "text 0x", "asr", ""),
+        Sample(samples[0].path, "text 0", "v2", ""),
+        Sample(samples[0].path, "text 0", "asr", "q"),
+        Sample(samples[1].path, "text 0", "asr", ""),
     ]
-    expected = [Sample(wavs / "0.wav", "one", "asr", ""), Sample(wavs / "1.wav", "two", "QA", "What?")]
-    for data in ({"annotation": rows}, rows):
-        assert read_annotation(write(wavs, data), prefix=str(wavs), tasks=TASKS) == expected
+    others = [Samples.of(moved), *(Samples.of([changed, *samples[1:]]) for changed in changes)]
+    assert len({first, *(other.fingerprint for other in others)}) == 6
 
 
-def test_every_wrong_row_is_in_one_report(wavs: Path) -> None:
-    rows: list[Any] = [
-        {"path": "0.wav", "text": "fine"},
-        {"path": "none.wav", "text": "a"},
-        {"path": "0.wav"},
-        {"path": 3, "text": ""},
-        {"path": "0.wav", "text": "a", "task": "asrr"},
-        {"path": "0.wav", "text": "a", "task": "QA"},
-        {"path": "../0.wav", "text": "a"},
-        {"path": ".", "text": "a"},
-        "row",
-    ]
-    with pytest.raises(DatasetError) as caught:
-        read_annotation(write(wavs, {"annotation": rows}), prefix=str(wavs), tasks=TASKS)
-    report = str(caught.value)
-    for part in (
-        "has 9 problems",
-        "row 1: path: ",
-        "none.wav' does not exist",
-        "row 2: text: must be a text (found None)",
-        "row 3: path: must be a text (found 3)",
-        "row 3: text: must be a text (found '')",
-        "row 4: task: 'asrr' has no training prompt (known: QA, asr)",
-        "row 5: Q: task 'QA' needs a question",
-        "row 6: path: '../0.wav' leaves the prefix",
-        "row 7: path: ",
-        "is not a file",
-        "row 8: must be an object",
-    ):
-        assert part in report
-    assert "row 0" not in report
+def test_a_clip_that_cannot_be_read_is_named(samples: list[Sample]) -> None:
+    samples[2].path.write_bytes(b"not audio")
+    own = Samples.of(samples)
+    assert own.load_audio(1, 8_000).shape == (8_000,)
+    with pytest.raises(AudioError, match=r"2\.wav"):
+        own.load_audio(2, 16_000)
 
 
-def test_a_long_report_is_cut_and_counted(wavs: Path) -> None:
-    rows = [{"path": f"none{number}.wav", "text": "a"} for number in range(SHOWN_PROBLEMS + 7)]
-    with pytest.raises(DatasetError, match="and 7 more"):
-        read_annotation(write(wavs, rows), prefix=str(wavs), tasks=TASKS)
+def test_sets_are_opened_without_pytorch(wavs: Path) -> None:
+    (wavs / "a.json").write_text('[{"path": "0.wav", "text": "a"}]', encoding="utf-8")
+    code = (
+        "import sys; from pathlib import Path; from salmonn.dataset import open_samples\n"
+        f"open_samples({str(wavs / 'a.json')!r}, prefix={str(wavs)!r}, tasks={{'asr': False}}, "
+        f"cache_dir=Path({str(wavs)!r}))\nassert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [("{", "is not JSON"), ("{}", "must hold"), ('{"annotation": []}', "has no rows"), ("3", "must hold")],
-)
-def test_files_that_are_no_annotation_are_refused(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(DatasetError, match=message):
-        read_annotation(write(tmp_path, text), prefix="", tasks=TASKS)
-    with pytest.raises(DatasetError, match="cannot be read"):
-        read_annotation(tmp_path / "none.json", prefix="", tasks=TASKS)
-
-
-def test_a_pass_holds_every_sample_once_and_the_next_is_shuffled_anew() -> None:
-    batches = ShuffledBatches(num_samples=10, batch_size=5, seed=1)
-    drawn = list(batches.indices(0, 4))
-    passes = [drawn[0] + drawn[1], drawn[2] + drawn[3]]
-    assert [sorted(one) for one in passes] == [list(range(10))] * 2
-    assert passes[0] != passes[1]
-    assert list(ShuffledBatches(10, 5, seed=2).indices(0, 2)) != drawn[:2]
-
-
-def test_an_incomplete_batch_is_dropped_and_any_batch_can_be_the_first() -> None:
-    batches = ShuffledBatches(num_samples=7, batch_size=3, seed=1)
-    assert batches.batches_per_pass == 2
-    drawn = list(batches.indices(0, 9))
-    assert [len(batch) for batch in drawn] == [3] * 9
-    for start in range(9):
-        assert list(batches.indices(start, 9)) == drawn[start:]
-
-
-def test_a_set_smaller_than_a_batch_is_refused() -> None:
-    with pytest.raises(DatasetError, match="3 training samples do not fill one batch of 4: lower"):
-        ShuffledBatches(num_samples=3, batch_size=4, seed=1)
+def test_the_kind_of_source_follows_from_its_name(wavs: Path) -> None:
+    rows = '{"path": "0.wav", "text": "a"}\n{"path": "1.wav", "text": "b"}\n'
+    (wavs / "a.jsonl").write_text(rows, encoding="utf-8")
+    (wavs / "a.json").write_text(f"[{','.join(rows.split(chr(10))[:2])}]", encoding="utf-8")
+    one, two = (
+        open_samples(str(wavs / name), prefix=str(wavs), tasks={"asr": False}, cache_dir=wavs / "cache")
+        for name in ("a.json", "a.jsonl")
+    )
+    assert list(one) == list(two) == [Sample(wavs / "0.wav", "a", "asr", ""), Sample(wavs / "1.wav", "b", "asr", "")]
+    assert one.fingerprint == two.fingerprint
+    assert one.location == str(wavs)
 
 
 def test_validation_covers_every_sample_exactly_once() -> None:
@@ -161,35 +132,3 @@ def test_many_wordings_are_drawn_for_every_sample_or_once_for_a_task(wavs: Path,
 def test_questions_are_filled_in(wavs: Path, book: PromptBook) -> None:
     asked = [Sample(wavs / "0.wav", "a", "QA", "Who {speaks}?")]
     assert collate(asked, [0], book, rng=random.Random(1), multi_prompt=True).prompts == (f"{SLOT} Who {{speaks}}?",)
-
-
-@pytest.mark.parametrize("workers", [0, 1, 3])
-def test_waveforms_come_in_order_under_their_own_index(samples: list[Sample], workers: int) -> None:
-    asked = [[5, 0], [3], [1, 2, 4], [0], [5]]
-    got = list(stream_waves(samples, asked, sampling_rate=16_000, workers=workers))
-    assert [indices for indices, _ in got] == asked
-    for indices, waves in got:
-        assert [round(float(wave[0]), 3) for wave in waves] == [round(0.1 * (i + 1), 3) for i in indices]
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_broken_clip_stops_and_is_named_never_replaced(samples: list[Sample], workers: int) -> None:
-    samples[2].path.write_bytes(b"not audio")
-    stream = stream_waves(samples, [[0, 1], [2, 3]], sampling_rate=16_000, workers=workers)
-    assert next(stream)[0] == [0, 1]
-    with pytest.raises(AudioError, match=r"2\.wav"):
-        next(stream)
-
-
-def test_only_a_few_batches_are_pulled_ahead(samples: list[Sample]) -> None:
-    pulled: list[int] = []
-
-    def batches() -> Iterator[list[int]]:
-        for number in range(100):
-            pulled.append(number)
-            yield [0]
-
-    stream = stream_waves(samples, batches(), sampling_rate=16_000, workers=2)
-    next(stream)
-    assert len(pulled) == BATCHES_AHEAD + 1
-    stream.close()  # type: ignore[attr-defined]
