@@ -6,8 +6,6 @@ and the tokenizer, prompts and tasks, a checkpoint's shapes and the sizes of the
 """
 
 import difflib
-import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +13,7 @@ from typing import NamedTuple
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from salmonn.checkpoint import IGNORED, our_name, read_weights, released_name
+from salmonn.checkpoint import our_name, read_checkpoint, read_weights, released_name, trained_part
 from salmonn.components import choose_device, load_tokenizer
 from salmonn.config import Config
 from salmonn.errors import CheckpointError, ConfigError, PromptError
@@ -182,7 +180,7 @@ def _sentence(error: Exception) -> str:
 def _checkpoint_problems(key: str, path: str, needed: Mapping[str, Shape], *, whole: bool) -> Iterator[Problem]:
     """Compare one file; `whole` means that it must hold the keys of `needed` and no other."""
     try:
-        held = _held_shapes(Path(path), entry_needed=whole)
+        held = _held_shapes(Path(path), whole=whole)
     except CheckpointError as error:
         yield Problem(key, _sentence(error))
         return
@@ -195,18 +193,17 @@ def _checkpoint_problems(key: str, path: str, needed: Mapping[str, Shape], *, wh
         yield Problem(key, f"{path} does not fit the configured parts: {_listing(found, held, needed)}")
 
 
-def _held_shapes(path: Path, *, entry_needed: bool) -> dict[str, Shape]:
-    """Read the shapes of a file's tensors under their released names; the file is mapped, not read."""
-    data = read_weights(path)
-    entry = data.get("model")
-    if not isinstance(entry, dict):
-        if entry_needed:
-            raise CheckpointError(f"{os.fspath(path)!r} has no entry 'model': it is no checkpoint of a SALMONN")
-        entry = data
+def _held_shapes(path: Path, *, whole: bool) -> dict[str, Shape]:
+    """Read the shapes of a file's tensors under their released names; a `.pth` is mapped, not read."""
+    if whole:
+        entry = trained_part(read_checkpoint(path)["model"])
+    else:
+        data = read_weights(path)
+        entry = data["model"] if isinstance(data.get("model"), dict) else data
     return {
         released_name(our_name(name)): tuple(value.shape)
         for name, value in entry.items()
-        if isinstance(value, torch.Tensor) and not any(re.fullmatch(pattern, name) for pattern, _ in IGNORED)
+        if isinstance(value, torch.Tensor)
     }
 
 

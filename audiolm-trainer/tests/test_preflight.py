@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from salmonn.config import Config, from_mapping
 from salmonn.errors import ConfigError
@@ -144,9 +145,18 @@ def test_a_checkpoint_with_other_modules_names_at_most_twelve_keys(configure: Co
 
 def test_a_file_that_is_no_checkpoint_is_a_sentence(configure: Configure, tmp_path: Path) -> None:
     torch.save({"weights": {}}, tmp_path / "other.pth")
-    assert "no entry 'model'" in problems(configure(model={"ckpt": str(tmp_path / "other.pth")}))["model.ckpt"]
+    assert "has no 'model' entry" in problems(configure(model={"ckpt": str(tmp_path / "other.pth")}))["model.ckpt"]
     (tmp_path / "empty.pth").write_bytes(b"")
     assert "is empty" in problems(configure(model={"ckpt": str(tmp_path / "empty.pth")}))["model.ckpt"]
+
+
+def test_every_form_of_a_checkpoint_is_compared(configure: Configure, tmp_path: Path) -> None:
+    tensors = torch.load(NANO / "salmonn.pth", weights_only=True)["model"]
+    path = tmp_path / "exported.safetensors"
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    check_before_training(configure(model={"ckpt": str(path)}))
+    text = problems(configure(model={"ckpt": str(path), "lora_rank": 4}))["model.ckpt"]
+    assert "42 of another shape" in text
 
 
 def test_a_projection_file_may_hold_more_but_not_less(configure: Configure, tmp_path: Path) -> None:
