@@ -10,8 +10,9 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface, PreTrainedConfig
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
 NAME = "salmonn_shared_prefix"
 
@@ -70,3 +71,5 @@ def shared_attention(config: PreTrainedConfig) -> Iterator[None]:
 
 
 AttentionInterface.register(NAME, grouped_attention)
+# Without it a forward pass of another thread that meets the name would be given no mask at all.
+AttentionMaskInterface.register(NAME, sdpa_mask)

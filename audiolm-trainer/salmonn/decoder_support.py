@@ -39,6 +39,8 @@ def check_supported(llm: PreTrainedModel) -> None:
         raise ConfigError(f"the decoder cannot run layers of {name} that do not attend to all ({found}): {_INSTEAD}")
     try:
         difference = tried_difference(llm)
+    except torch.OutOfMemoryError:
+        raise
     except (TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
         raise ConfigError(f"the decoder cannot run {name} ({error}): {_INSTEAD}") from error
     if not difference <= _TOLERANCE.get(llm.dtype, 0.1):
