@@ -41,6 +41,10 @@ class Annotation:
         """Tells this file, prefix and set of tasks from all others."""
         return table_key(self.name, prefix=self._prefix, tasks=self._tasks)
 
+    def table_bytes(self) -> int:
+        """About as many as the file has."""
+        return self.files[0].stat().st_size
+
     def content(self) -> str:
         """SHA-256 of the file; of the very bytes that were parsed, once `parts` has ended."""
         if not self._content:

@@ -18,6 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import compute, ipc
 
+from salmonn.errors import DatasetError
 from salmonn.whole_file import whole_file
 
 ROWS_PER_BATCH = 1 << 16
@@ -105,10 +106,10 @@ class Manifest:
 
     @classmethod
     def load(cls, path: Path) -> "Manifest | None":
-        """Read a manifest; None where there is none of this version."""
+        """Read a manifest; None where there is no whole one of this version."""
         try:
             data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
             return None
         if data.get("version") != VERSION:
             return None
@@ -208,12 +209,13 @@ def table_in_memory(rows: Sequence[Row]) -> AnnotationTable:
     return AnnotationTable(batches, tasks=list(builder.tasks), fingerprint=builder.fingerprint)
 
 
-def write_table(path: Path, parts: Iterable[Sequence[Row]]) -> TableBuilder:
+def write_table(path: Path, parts: Iterable[Sequence[Row]], *, size: int) -> TableBuilder:
     """Write rows to a table file, all or nothing.
 
     Args:
         path: the file.
         parts: ROWS_PER_BATCH rows each, the last fewer.
+        size: about how many bytes it will have, for messages.
 
     Returns:
         What was counted on the way.
@@ -223,7 +225,7 @@ def write_table(path: Path, parts: Iterable[Sequence[Row]]) -> TableBuilder:
         CheckpointError: there is too little room, or writing is not allowed.
     """
     builder = TableBuilder()
-    with whole_file(path, size=0) as unfinished, ipc.new_file(unfinished, SCHEMA) as writer:
+    with whole_file(path, size=size) as unfinished, ipc.new_file(unfinished, SCHEMA) as writer:
         for rows in parts:
             writer.write_batch(builder.batch(rows))
     return builder
@@ -234,9 +236,14 @@ def map_table(path: Path, manifest: Manifest) -> AnnotationTable:
 
     Raises:
         FileNotFoundError: it was replaced by a newer one since the manifest was read.
+        DatasetError: it is damaged.
     """
-    reader = ipc.open_file(pa.memory_map(str(path)))
-    batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
+    file = pa.memory_map(str(path))
+    try:
+        reader = ipc.open_file(file)
+        batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
+    except pa.ArrowInvalid as error:
+        raise DatasetError(f"the kept table {path} is damaged: delete it, and it is made anew") from error
     return AnnotationTable(batches, tasks=manifest.tasks, fingerprint=manifest.fingerprint)
 
 

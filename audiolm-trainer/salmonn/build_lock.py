@@ -2,8 +2,10 @@
 
 import fcntl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+from salmonn.errors import DatasetError
 
 
 @contextmanager
@@ -14,8 +16,17 @@ def build_lock(path: Path) -> Iterator[None]:
 
     Args:
         path: what is built; the lock is a hidden empty file beside it, which stays.
+
+    Raises:
+        DatasetError: the lock cannot be had in that folder.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f".{path.name}.lock").open("wb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(path.with_name(f".{path.name}.lock").open("wb"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            raise DatasetError(
+                f"nothing can be kept in {path.parent}: {error.strerror}; set datasets.cache_dir to another folder"
+            ) from error
         yield

@@ -37,6 +37,10 @@ class TableSource(Protocol):
         """Tells this source, prefix and set of tasks from all others."""
         ...
 
+    def table_bytes(self) -> int:
+        """About how large the table will be."""
+        ...
+
     def content(self) -> str:
         """Digest of the files' bytes; "" where there are too many."""
         ...
@@ -116,7 +120,7 @@ def _build(source: TableSource, path: Path, stamps: tuple[Stamp, ...]) -> Manife
     logger.info("reading %s for the first time; later starts map its table", source.name)
     read_at = time.time_ns()
     table = path.with_name(f"{path.stem}-{read_at:x}.arrow")
-    built = write_table(table, source.parts())
+    built = write_table(table, source.parts(), size=source.table_bytes())
     content = source.content()
     if _stamps(source) != stamps:
         table.unlink()

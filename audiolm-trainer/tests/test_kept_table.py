@@ -150,6 +150,23 @@ def test_a_lost_table_is_made_again(wavs: Path) -> None:
     assert texts(opened(wavs)) == "ab"
 
 
+def test_a_damaged_table_is_an_error_and_a_damaged_manifest_none(wavs: Path) -> None:
+    opened(wavs)
+    [manifest] = (wavs / "cache/annotations").glob("*.json")
+    manifest.write_text("{", encoding="utf-8")
+    assert texts(opened(wavs)) == "ab"
+    [table] = (wavs / "cache/annotations").glob("*.arrow")
+    table.write_bytes(table.read_bytes()[:100])
+    with pytest.raises(DatasetError, match="is damaged: delete it"):
+        opened(wavs)
+
+
+def test_a_folder_where_nothing_can_be_kept_is_an_error(wavs: Path) -> None:
+    (wavs / "cache").touch()
+    with pytest.raises(DatasetError, match=r"nothing can be kept in .*cache.*set datasets\.cache_dir"):
+        opened(wavs)
+
+
 def test_a_missing_annotation_is_named(wavs: Path) -> None:
     with pytest.raises(DatasetError, match=r"none\.json cannot be read: No such file"):
         open_table(Annotation(wavs / "none.json", prefix="", tasks=TASKS), wavs / "cache")
