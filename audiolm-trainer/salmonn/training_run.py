@@ -23,7 +23,7 @@ from salmonn.engine import Engine
 from salmonn.errors import CheckpointError, ConfigError
 from salmonn.inference import SalmonnLM
 from salmonn.model import SALMONN
-from salmonn.prompts import PromptBook, train_prompts
+from salmonn.prompts import PromptBook, test_prompts, train_prompts
 from salmonn.random_state import seed_everything
 from salmonn.run_folder import RESUMABLE, RunFolder, newest_checkpoint
 from salmonn.split import Split
@@ -234,7 +234,7 @@ def build_split(
         workers=config.run.num_workers,
         batch_size=config.run.batch_size_eval,
         unreadable=unreadable,
-        encoder_identity=encoder_identity(model),
+        encoder_identity=encoder_identity(model) if config.run.cache_features == "disk" else "",
     )
     return Split(samples, book, source)
 
@@ -246,7 +246,8 @@ def encoder_identity(model: SALMONN) -> str:
         for name, tensor in module.state_dict().items():
             total = float(tensor.double().sum())
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} {total!r}\n".encode())
-    digest.update(repr(model.speech_encoder.front_end).encode())
+    front_end = model.speech_encoder.front_end
+    digest.update(f"{front_end.extractor.to_json_string()} {front_end.patch_frames}".encode())
     return digest.hexdigest()
 
 
@@ -264,7 +265,7 @@ def build_scorer(
         settings = GenerationSettings(**config.generate.model_dump(exclude={"end_sym"}))
         lm = SalmonnLM(
             model,
-            prompts=valid.book,
+            prompts=answer_prompts(config, valid.book),
             settings=settings,
             end_sym=config.end_sym,
             batch_size=config.run.batch_size_eval,
@@ -276,3 +277,10 @@ def build_scorer(
         text = f"{metric} needs run.valid_generate above 0 and a validation set with {what}"
         raise ConfigError("the best checkpoint cannot be chosen", [("run.best_metric", text)])
     return scorer
+
+
+def answer_prompts(config: Config, book: PromptBook) -> PromptBook:
+    """The wordings that answers are asked for with: those of evaluation; of training for tasks that it does not have."""
+    if not config.model.test_prompt_path:
+        return book
+    return PromptBook({**book.wordings, **test_prompts(config).wordings}, book.template)

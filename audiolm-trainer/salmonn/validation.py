@@ -107,8 +107,8 @@ class AnswerScorer:
     def __init__(self, lm: SalmonnLM, split: Split, *, count: int, unreadable: UnreadableClips) -> None:
         self._lm = lm
         self._samples = split.samples
-        total = len(split.samples)
-        self._chosen = sorted({round(place * (total - 1) / max(count - 1, 1)) for place in range(min(count, total))})
+        asked, last = min(count, len(split.samples)), len(split.samples) - 1
+        self._chosen = [round(place * last / max(asked - 1, 1)) for place in range(asked)]
         self._unreadable = unreadable
 
     def has_speech(self) -> bool:

@@ -7,6 +7,7 @@ numbers of processes are compared.
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -26,12 +27,13 @@ from salmonn.run_folder import newest_checkpoint
 TRAINER = Path(__file__).resolve().parents[1]
 NANO = TRAINER / "nano"
 ONE: tuple[str, ...] = (sys.executable,)
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0")
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 ACCELERATE = (
     *(sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"),
-    *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"),
+    *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port"),
 )
 TEXTS = ("one", "two three four", "rain", "turn on the light", "a", "five six", "a bell rings", "nine", "open the door")
+PATIENCE = 300
 MOVES = ("seconds", "clips_per_second", "memory_gb")
 
 pytestmark = pytest.mark.slow
@@ -113,9 +115,15 @@ def start(launcher: Sequence[str], path: Path, *arguments: str) -> "subprocess.P
 
 def run(launcher: Sequence[str], path: Path, *arguments: str) -> str:
     process = start(launcher, path, *arguments)
-    output, _ = process.communicate()
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, output
     return output
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def figures(folder: Path) -> list[dict[str, float]]:
@@ -133,7 +141,7 @@ def test_one_and_two_processes_give_the_same_losses_and_weights(config: Callable
     ways = {
         "one": (ONE, ()),
         "torchrun": (TORCHRUN, ("run.parallel=ddp",)),
-        "accelerate": (ACCELERATE, ("run.parallel=ddp",)),
+        "accelerate": ((*ACCELERATE, str(free_port())), ("run.parallel=ddp",)),
         "fsdp2": (TORCHRUN, ("run.parallel=fsdp2",)),
     }
     results = {}
@@ -168,7 +176,7 @@ def test_a_killed_run_resumed_ends_bit_equal(config: Callable[..., Path], tmp_pa
         time.sleep(0.02)
     time.sleep(wait)
     process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.communicate(timeout=PATIENCE)
     killed = only_run(tmp_path / "killed")
     assert not (killed / "checkpoint_3.pth").exists(), "the run ended before it was killed"
     output = run(ONE, path, "--resume", "auto", *options)
@@ -202,7 +210,7 @@ def test_a_terminated_run_saves_and_says_so(config: Callable[..., Path], tmp_pat
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate()
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + signal.SIGTERM, output
     assert "saved; go on with --resume auto" in output
     found = newest_checkpoint(tmp_path / "output")
@@ -214,7 +222,7 @@ def test_another_configuration_is_not_resumed(config: Callable[..., Path], tmp_p
     path = config(optims={"max_epoch": 1})
     run(ONE, path)
     process = start(ONE, path, "--resume", "auto", "--options", "run.seed=7", "run.batch_size_train=1")
-    output, _ = process.communicate()
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2, output
     assert "run.seed: was 42 in the run to resume, is 7" in output
     assert "run.batch_size_train: was 2" in output

@@ -17,7 +17,7 @@ from torch.nn import functional
 from salmonn.checkpoint import read_weights
 from salmonn.config import RunConfig, from_mapping
 from salmonn.batch_order import build_batch_order
-from salmonn.dataset import Sample
+from salmonn.dataset import Sample, Samples
 from salmonn.encoded_source import EncodedBatch
 from salmonn.engine import Engine
 from salmonn.errors import AudioError, CheckpointError, SalmonnError
@@ -91,14 +91,9 @@ class Source:
             yield EncodedBatch(good, encoded if good else None)
 
 
-class Texts(list[Sample]):
-    """Samples that need no file."""
-
-    fingerprint = "texts"
-
-
 def split_of(texts: Sequence[str], source: Source | None = None) -> Split:
-    return Split(Texts(Sample(Path("x"), text, "asr", "") for text in texts), BOOK, source or Source())  # type: ignore[arg-type]
+    samples = Samples.of(Sample(Path(f"{number}.wav"), text, "asr", "") for number, text in enumerate(texts))
+    return Split(samples, BOOK, source or Source())
 
 
 def settings(**changes: Any) -> RunConfig:
