@@ -142,15 +142,12 @@ def write_training_files(folder: Path) -> None:
     """Turn the last stages' corpora into WAV files and annotation files for train.py.
 
     Args:
-        folder: nano/build/data; gets wav/, train.json, valid.json and train_stage2.json (all speech of train.json and
-            every third scene).
+        folder: nano/build/data; gets wav/, train.json and valid.json.
     """
     for split in ("train", "valid"):
         speech = _write_clips(folder, f"speech_{split}", ASR_TASK)
         scenes = _write_clips(folder, f"sounds_{split}", AAC_TASK)
         _write(folder / f"{split}.json", {"annotation": speech + scenes})
-        if split == "train":
-            _write(folder / "train_stage2.json", {"annotation": speech + scenes[::3]})
 
 
 def _write_clips(folder: Path, name: str, task: str) -> list[dict[str, str]]:
