@@ -51,6 +51,8 @@ class Decoder:
         slots: clips at a time; None for as many as make `ROWS` rows.
         prefill: prompts in one forward pass. With 1 a prompt is computed without padding, which costs nothing on a CPU
             and makes it independent of its neighbours to the last bit; a GPU wants more.
+        look_every: steps between two looks at which clips are finished. A look waits for the device; without it a clip
+            that has ended runs on for nothing, which changes no answer.
         score_rule: changes the scores of each step after the settings' own rules.
 
     Raises:
@@ -64,6 +66,7 @@ class Decoder:
         *,
         slots: int | None = None,
         prefill: int = 1,
+        look_every: int = 1,
         score_rule: ScoreRule | None = None,
     ) -> None:
         wrapped: Any = llm
@@ -71,6 +74,7 @@ class Decoder:
         self.settings = settings
         self.slots = slots or max(ROWS // settings.num_beams, 1)
         self.prefill = prefill
+        self.look_every = look_every
         self.score_rule = score_rule
         check_supported(self.llm)
 
@@ -96,6 +100,7 @@ class _Stream:
         self.prompts = prompts
         self.device: torch.device = decoder.llm.get_input_embeddings().weight.device
         self.clips: list[_Clip] = []
+        self.unseen_steps = 0
         self.search: BeamSearch | TokenChoice = (BeamSearch if settings.num_beams > 1 else TokenChoice)(
             settings, slots=decoder.slots, device=self.device
         )
@@ -193,6 +198,11 @@ class _Stream:
 
     def _give_out(self) -> Iterator[tuple[int, list[int]]]:
         """Yield the answers of finished clips; the last clips at work move into their slots."""
+        self.unseen_steps += 1
+        at_limit = any(clip.steps == self.decoder.settings.max_new_tokens for clip in self.clips)
+        if self.unseen_steps < self.decoder.look_every and not at_limit:
+            return
+        self.unseen_steps = 0
         done = self.search.done[: len(self.clips)].tolist()
         for slot in reversed([slot for slot, is_done in enumerate(done) if is_done]):
             answer = self.clips[slot].index, self.search.result(slot)

@@ -74,7 +74,7 @@ class DecoderSettings:
         if self.early_stopping not in (False, True, "never"):
             problems.append(("early_stopping", f'must be false, true or "never", not {self.early_stopping!r}'))
         for name in ("max_new_tokens", "num_beams", "temperature", "repetition_penalty"):
-            if not getattr(self, name) > 0:
+            if not (getattr(self, name) or 0) > 0:
                 problems.append((name, f"must be above 0, not {getattr(self, name)}"))
         if problems:
             raise ConfigError("the decoder's settings are wrong:", problems)
@@ -95,10 +95,10 @@ class DecoderSettings:
         for source in (llm.generation_config, config):
             merged |= {key: value for key, value in source.to_dict().items() if value is not None}
         refuse_unsupported(merged)
-        eos = merged["eos_token_id"]
+        eos = merged.get("eos_token_id", ())
         return cls(
             eos_ids=(eos,) if isinstance(eos, int) else tuple(eos),
-            max_new_tokens=merged["max_new_tokens"],
+            max_new_tokens=merged.get("max_new_tokens", 0),
             num_beams=merged["num_beams"],
             do_sample=merged["do_sample"],
             min_length=merged["min_length"],

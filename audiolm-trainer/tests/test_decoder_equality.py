@@ -56,6 +56,7 @@ class Case(NamedTuple):
     slots: int
     prefill: int
     lengths: list[int] | None
+    look_every: int
 
 
 class ForcedLengths(LogitsProcessor):  # type: ignore[misc]
@@ -147,7 +148,8 @@ def build_case(seed: int) -> Case:
     forced = pick.random() < 0.2 and config.min_new_tokens is None and config.min_length < 2
     lengths = [pick.randint(1, config.max_new_tokens) for _ in range(clips)] if forced else None
     name = f"seed {seed}: {family}, ties {ties}, {clips} clips, lengths {lengths}, {config.to_diff_dict()}"
-    return Case(name, llm, prompts, config, pick.choice([1, 2, 3, 8]), pick.choice([1, 1, 3]), lengths)
+    slots, prefill, look_every = pick.choice([1, 2, 3, 8]), pick.choice([1, 1, 3]), pick.choice([1, 1, 4])
+    return Case(name, llm, prompts, config, slots, prefill, lengths, look_every)
 
 
 def by_transformers(case: Case) -> list[list[int]]:
@@ -171,7 +173,9 @@ def by_transformers(case: Case) -> list[list[int]]:
 def by_decoder(case: Case) -> list[list[int]]:
     settings = DecoderSettings.from_transformers(case.config, case.llm)
     rule = forced_rule(case.lengths, list(settings.eos_ids)) if case.lengths else None
-    decoder = Decoder(case.llm, settings, slots=case.slots, prefill=case.prefill, score_rule=rule)
+    decoder = Decoder(
+        case.llm, settings, slots=case.slots, prefill=case.prefill, look_every=case.look_every, score_rule=rule
+    )
     answers = dict(decoder.decode(enumerate(case.prompts)))
     assert sorted(answers) == list(range(len(case.prompts)))
     return [answers[index] for index in range(len(case.prompts))]
