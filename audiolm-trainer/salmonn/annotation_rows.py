@@ -91,7 +91,7 @@ class _Characters:
     def take(self, wanted: str) -> None:
         """Step over the next character, which must be this one."""
         if self.peek() != wanted:
-            raise JSONDecodeError(f"Expecting {wanted!r}", self._text, self._place)
+            raise self.error(f"Expecting {wanted!r}")
         self._place += 1
 
     def value(self) -> Any:
@@ -123,6 +123,10 @@ class _Characters:
         found = self._text[self._place : end + 1]
         self._place += len(found)
         return found
+
+    def error(self, message: str) -> JSONDecodeError:
+        """What is to be raised when the next character is wrong."""
+        return JSONDecodeError(message, self._text, self._place)
 
     def locate(self, error: UnicodeDecodeError | JSONDecodeError) -> str:
         """Describe an error with its line in the whole file."""
@@ -170,7 +174,7 @@ def _document(characters: _Characters) -> Iterator[Any]:
     else:
         characters.value()
     if characters.peek():
-        raise JSONDecodeError("Extra data", characters._text, characters._place)
+        raise characters.error("Extra data")
     if not found:
         raise _WrongFormError(f'must hold {{"{FIELD}": [...]}} or a list')
 
