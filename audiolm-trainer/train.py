@@ -79,7 +79,6 @@ def train(cfg_path: Path, options: tuple[str, ...], resume: str) -> None:
     """Train for real and say where the results are."""
     config = load_config(cfg_path, options, purpose="train")
     from salmonn.preflight import check_before_training
-
     from salmonn.training_run import train
 
     check_before_training(config)

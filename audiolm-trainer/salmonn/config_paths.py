@@ -29,7 +29,7 @@ PATHS: Mapping[str, _PathRule] = {
     "model.whisper_path": _PathRule("folder", hub=True, needed_for=("evaluate", "train", "answer")),
     "model.beats_path": _PathRule("file"),
     "model.qformer_path": _PathRule("either"),
-    "model.ckpt": _PathRule("file"),
+    "model.ckpt": _PathRule("either"),
     "model.speech_llama_proj_model": _PathRule("file"),
     "model.prompt_path": _PathRule("file", needed_for=("train", "dryrun")),
     "model.test_prompt_path": _PathRule("file", needed_for=("evaluate",)),

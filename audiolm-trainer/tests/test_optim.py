@@ -123,7 +123,7 @@ def test_sixteen_steps_follow_the_original(build: Any, reference: Any, expected:
         torch.autograd.backward(output.loss)
         optimizer.step()
         losses.append(float(output.loss.detach()))
-        correct.append(output.correct)
+        correct.append(int(output.correct))
     assert losses == pytest.approx(wanted["losses"], abs=1e-3)
     assert max(abs(a - b) for a, b in zip(correct, wanted["correct"], strict=True)) <= 1
     for name, norm in wanted["norms_after"].items():
