@@ -3,6 +3,7 @@
 Nothing here needs espeak-ng or trains; that a run of the whole recipe works is what MODEL_CARD.md records.
 """
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ import click
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 TRAINER = Path(__file__).resolve().parents[1]
 NANO = TRAINER / "nano"
@@ -285,6 +287,25 @@ def test_two_pretraining_runs_write_the_same_bytes(part: str, tmp_path: Path) ->
     assert files
     for file in files:
         assert file.read_bytes() == (second / file.name if first.is_dir() else second).read_bytes(), file.name
+
+
+def test_train_command_pretrains_a_part_and_tells_a_wrong_setting(tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("train_command", TRAINER / "train.py")
+    assert spec is not None
+    assert spec.loader is not None
+    command = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(command)
+    _tiny_corpus(tmp_path / "data")
+    options = [f"pretrain.data={tmp_path / 'data'}", f"pretrain.check={tmp_path / 'data'}", "pretrain.batch_size=1"]
+    arguments = ["--cfg-path", str(_yaml("whisper")), "--options", *options, f"pretrain.output={tmp_path / 'whisper'}"]
+    threads = torch.get_num_threads()
+    wrong = CliRunner().invoke(command.main, [*arguments, "pretrain.steps=0"])
+    assert wrong.exit_code == ConfigError.exit_code
+    assert "--options: pretrain.steps" in wrong.output
+    right = CliRunner().invoke(command.main, [*arguments, "pretrain.steps=1"])
+    torch.set_num_threads(threads)
+    assert right.exit_code == 0, right.output
+    assert (tmp_path / "whisper" / "model.safetensors").is_file()
 
 
 def test_the_part_that_pretraining_writes_is_what_the_model_loads(tmp_path: Path) -> None:
