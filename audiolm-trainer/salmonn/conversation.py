@@ -190,6 +190,8 @@ def read_clip(path: Path, model: LanguageModel, *, name: str = "", longest: floa
         AudioError: the file cannot be used; the sentence calls it by `name`.
     """
     name = name or str(path)
+    if path.is_file() and not path.stat().st_size:
+        raise AudioError(f"audio file {name!r} is empty")
     try:
         audio = load_audio(path, model.sampling_rate)
     except AudioError as error:

@@ -5,9 +5,10 @@ work, each at its own place in its own answer. The model is transformers' own, p
 and the attention mask are ours (`kv_cache.py`). A clip's answer is what transformers' `generate` gives for it alone.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, TypeAlias
 
 import torch
@@ -20,8 +21,11 @@ from salmonn.beam_search import BeamSearch
 from salmonn.decoder_settings import DecoderSettings
 from salmonn.decoder_support import check_supported
 from salmonn.kv_cache import SlotCache, next_positions
+from salmonn.out_of_memory import is_out_of_memory
 from salmonn.score_rules import ScoreRules
 from salmonn.token_choice import TokenChoice
+
+logger = logging.getLogger(__name__)
 
 # Changes scores, float32 [n, K, V], given the clips' n indices and how many tokens each has; must not mix clips.
 ScoreRule: TypeAlias = Callable[[Tensor, Sequence[int], Sequence[int]], Tensor]
@@ -35,7 +39,7 @@ ROWS = 64
 class _Clip:
     """What the host knows of a clip at work without asking the device."""
 
-    index: int
+    prompt: Prompt
     prompt_length: int
     eos_from: int
     steps: int = 0
@@ -44,6 +48,8 @@ class _Clip:
 
 class Decoder:
     """Answers a stream of prompts with a decoder-only language model.
+
+    Slots that do not fit into memory are halved; what was at work starts again, with the same answers.
 
     Args:
         llm: a causal language model of transformers, or one wrapped by peft; in evaluation mode.
@@ -88,7 +94,23 @@ class Decoder:
         Yields:
             (index, new token ids up to and including the first end id), in the order in which the answers are finished.
         """
-        yield from _Stream(self, iter(prompts)).run()
+        rest = iter(prompts)
+        while True:
+            stream = _Stream(self, rest)
+            try:
+                yield from stream.run()
+                return
+            except RuntimeError as error:
+                # A source of prompts that has failed cannot be asked again.
+                if not is_out_of_memory(error) or self.slots == 1 or stream.is_pulling:
+                    raise
+            # Outside the except block, so that the traceback no longer holds the step's tensors.
+            rest = chain(stream.unanswered, rest)
+            del stream
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            logger.warning("%d clips at a time do not fit into memory: trying %d", self.slots, (self.slots + 1) // 2)
+            self.slots = (self.slots + 1) // 2
 
 
 class _Stream:
@@ -100,6 +122,8 @@ class _Stream:
         self.prompts = prompts
         self.device: torch.device = decoder.llm.get_input_embeddings().weight.device
         self.clips: list[_Clip] = []
+        self.unanswered: list[Prompt] = []
+        self.is_pulling = False
         self.unseen_steps = 0
         self.search: BeamSearch | TokenChoice = (BeamSearch if settings.num_beams > 1 else TokenChoice)(
             settings, slots=decoder.slots, device=self.device
@@ -126,18 +150,22 @@ class _Stream:
 
     def _take(self) -> list[Prompt]:
         free = self.decoder.slots - len(self.clips)
-        return list(islice(self.prompts, min(free, self.decoder.prefill)))
+        self.is_pulling = True
+        taken = list(islice(self.prompts, min(free, self.decoder.prefill)))
+        self.is_pulling = False
+        self.unanswered += taken
+        return taken
 
     def _admit(self, prompts: Sequence[Prompt]) -> None:
         """Compute prompts and choose their first tokens."""
         first = len(self.clips)
         lengths = [embeds.shape[0] for _, embeds in prompts]
         logits, states = self._read([embeds for _, embeds in prompts], lengths)
-        for row, (index, _) in enumerate(prompts):
+        for row, prompt in enumerate(prompts):
             slot = first + row
             self.search.start(slot)
             self.cache.admit(slot, states, row, lengths[row])
-            self.clips.append(self._clip(index, lengths[row]))
+            self.clips.append(self._clip(prompt))
         beams = self.decoder.settings.num_beams
         self._choose(slice(first, len(self.clips)), logits[:, -1:].expand(-1, beams, -1))
 
@@ -188,7 +216,7 @@ class _Stream:
             self.search.to_scores(logits), self.search.tokens[slots], steps=steps, eos_from=self._eos_from(clips)
         )
         if self.decoder.score_rule:
-            scores = self.decoder.score_rule(scores, [clip.index for clip in clips], [clip.steps for clip in clips])
+            scores = self.decoder.score_rule(scores, [clip.prompt[0] for clip in clips], [clip.steps for clip in clips])
         generators = [clip.generator for clip in clips if clip.generator] or None
         parents = self.search.advance(slots, scores, steps=steps, generators=generators)
         if parents is not None:
@@ -205,7 +233,9 @@ class _Stream:
         self.unseen_steps = 0
         done = self.search.done[: len(self.clips)].tolist()
         for slot in reversed([slot for slot, is_done in enumerate(done) if is_done]):
-            answer = self.clips[slot].index, self.search.result(slot)
+            prompt = self.clips[slot].prompt
+            answer = prompt[0], self.search.result(slot)
+            self.unanswered = [other for other in self.unanswered if other is not prompt]
             last = len(self.clips) - 1
             if slot != last:
                 self.search.move(last, slot)
@@ -214,9 +244,9 @@ class _Stream:
             self.clips.pop()
             yield answer
 
-    def _clip(self, index: int, prompt_length: int) -> _Clip:
-        settings = self.decoder.settings
-        clip = _Clip(index, prompt_length, settings.eos_from(prompt_length))
+    def _clip(self, prompt: Prompt) -> _Clip:
+        settings, (index, embeds) = self.decoder.settings, prompt
+        clip = _Clip(prompt, embeds.shape[0], settings.eos_from(embeds.shape[0]))
         if settings.do_sample:
             clip.generator = torch.Generator(self.device).manual_seed(clip_seed(settings.seed, index))
         return clip

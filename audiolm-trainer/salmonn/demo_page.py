@@ -42,19 +42,25 @@ class Settings(NamedTuple):
     max_new_tokens: Any
 
 
-class Parts(NamedTuple):
-    """The parts of the page that events read and change."""
+class ClipParts(NamedTuple):
+    """The left side: the visitor's session, the clip, how much of it is heard, what is wrong with it, the examples."""
 
     session: Any
     clip: Any
     heard: Any
+    notice: Any
+    examples: dict[Path, Any]
+
+
+class TalkParts(NamedTuple):
+    """The right side: the conversation, what is wrong with the last question, and the next one."""
+
     chat: Any
+    notice: Any
     task: Any
     text: Any
     ask: Any
     new: Any
-    notice: Any
-    examples: dict[Path, Any]
 
 
 def build_page(model: "SalmonnLM", *, name: str, examples: Path, longest: float) -> Any:
@@ -73,31 +79,32 @@ def build_page(model: "SalmonnLM", *, name: str, examples: Path, longest: float)
         gr.Markdown(f"# {TITLE}\n{LEAD}", elem_id="heading")
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320):
-                session, clip, heard, shown = _lay_clip(examples)
+                clip = _lay_clip(examples)
                 settings = _lay_settings(Choices.from_settings(model.defaults))
             with gr.Column(scale=7, min_width=320):
-                parts = _lay_conversation(model, session, clip, heard, shown)
+                talk = _lay_talk(model)
         gr.Markdown(ABOUT.format(name=name), elem_id="about")
-        _connect_clip(parts, model, longest)
-        _connect_task(parts, model)
+        _connect_clip(clip, talk, model, longest)
+        _connect_task(talk, model)
         _connect_settings(settings)
-        _connect_ask(parts, settings, model)
+        _connect_ask(clip, talk, settings, model)
     return page.queue(max_size=WAITING_VISITORS, default_concurrency_limit=1, api_open=False)
 
 
-def _lay_clip(examples: Path) -> tuple[Any, Any, Any, dict[Path, Any]]:
-    """Lay out the clip: upload or microphone, how much of it is heard, and the examples."""
+def _lay_clip(examples: Path) -> ClipParts:
+    """Lay out the clip: upload or microphone, how much of it is heard, what is wrong with it, and the examples."""
     session = gr.State(None, time_to_live=KEPT_SECONDS)
     clip = gr.Audio(
         sources=["upload", "microphone"], type="filepath", label="Clip", elem_id="clip", editable=False, buttons=[]
     )
     heard = gr.Markdown(visible=False, elem_id="heard")
+    notice = gr.HTML(visible=False, elem_id="clip-notice", elem_classes="notice", padding=False)
     gr.Markdown("Or try an example:", elem_id="examples-label")
     with gr.Row(elem_id="examples"):
         shown = {
             path: gr.Button(_example_title(path), size="sm") for path in sorted(examples.glob("*.flac"), reverse=True)
         }
-    return session, clip, heard, shown
+    return ClipParts(session, clip, heard, notice, shown)
 
 
 def _lay_settings(start: Choices) -> Settings:
@@ -111,15 +118,15 @@ def _lay_settings(start: Choices) -> Settings:
         )
         effect = gr.Markdown(effect_of(start.mode), elem_id="mode-effect")
         beams = gr.Slider(
-            2, MOST_BEAMS, value=min(start.num_beams, MOST_BEAMS), step=1, label="Beams (beam search only)",
+            2, max(MOST_BEAMS, start.num_beams), value=start.num_beams, step=1, label="Beams (beam search only)",
             interactive=start.mode == "beam search", elem_id="beams",
         )  # fmt: skip
         temperature = gr.Slider(
-            0.1, 2.0, value=start.temperature, step=0.05, label="Temperature (sampling only)",
-            interactive=start.mode == "sampling", elem_id="temperature",
+            min(0.1, start.temperature), max(2.0, start.temperature), value=start.temperature, step=0.05,
+            label="Temperature (sampling only)", interactive=start.mode == "sampling", elem_id="temperature",
         )  # fmt: skip
         top_p = gr.Slider(
-            0.05, 1.0, value=start.top_p, step=0.05, label="Top-p (sampling only)",
+            min(0.05, start.top_p), 1.0, value=start.top_p, step=0.05, label="Top-p (sampling only)",
             interactive=start.mode == "sampling", elem_id="top-p",
         )  # fmt: skip
         length = gr.Slider(
@@ -130,7 +137,7 @@ def _lay_settings(start: Choices) -> Settings:
     return Settings(mode, beams, temperature, top_p, length)
 
 
-def _lay_conversation(model: "SalmonnLM", session: Any, clip: Any, heard: Any, examples: dict[Path, Any]) -> Parts:
+def _lay_talk(model: "SalmonnLM") -> TalkParts:
     """Lay out the conversation, the next question below it."""
     tasks = in_reading_order(model.prompts.wordings)
     choices = [("Your own words", FREE), *((title_of(task), task) for task in tasks)]
@@ -139,7 +146,7 @@ def _lay_conversation(model: "SalmonnLM", session: Any, clip: Any, heard: Any, e
         label="Conversation", height=420, render_markdown=False, allow_tags=False, buttons=["copy"], elem_id="chat",
         placeholder="Choose a clip, then a task.", feedback_options=None, allow_file_downloads=False,
     )  # fmt: skip
-    notice = gr.HTML(visible=False, elem_id="notice")
+    notice = gr.HTML(visible=False, elem_id="notice", elem_classes="notice", padding=False)
     task = gr.Dropdown(choices, value=first, label="Task", elem_id="task")
     text = gr.Textbox(
         value="", visible=_needs_text(model, first), label=_text_label(first), lines=1, max_lines=4,
@@ -148,38 +155,39 @@ def _lay_conversation(model: "SalmonnLM", session: Any, clip: Any, heard: Any, e
     with gr.Row():
         new = gr.Button("New clip", elem_id="new", scale=1, min_width=100)
         ask = gr.Button("Ask", variant="primary", elem_id="ask", scale=3, min_width=100)
-    return Parts(session, clip, heard, chat, task, text, ask, new, notice, examples)
+    return TalkParts(chat, notice, task, text, ask, new)
 
 
-def _connect_clip(parts: Parts, model: "SalmonnLM", longest: float) -> None:
+def _connect_clip(clip: ClipParts, talk: TalkParts, model: "SalmonnLM", longest: float) -> None:
     """A clip begins a conversation; no clip ends it."""
 
     def take(path: str | None) -> tuple[Any, ...]:
         if path is None:
-            return None, gr.update(visible=False), [], _notice("")
+            return None, gr.skip(), gr.update(visible=False), gr.skip(), [], _notice("")
         try:
             session = DemoSession(model, Path(path), longest=longest)
         except SalmonnError as error:
-            return None, gr.update(visible=False), [], _notice(str(error))
-        return session, gr.update(value=session.heard, visible=True), [], _notice("")
+            return None, None, gr.update(visible=False), _notice(str(error)), [], _notice("")
+        return session, gr.skip(), gr.update(value=session.heard, visible=True), _notice(""), [], _notice("")
 
-    outputs = [parts.session, parts.heard, parts.chat, parts.notice]
-    parts.clip.change(take, parts.clip, outputs, show_progress="hidden", api_visibility="private")
-    parts.chat.clear(
-        _start_anew, parts.session, [parts.chat, parts.notice], show_progress="hidden", api_visibility="private"
-    )
-    parts.new.click(lambda: None, None, parts.clip, show_progress="hidden", api_visibility="private", queue=False)
-    for path, button in parts.examples.items():
-        button.click(_give(str(path)), None, parts.clip, show_progress="hidden", api_visibility="private")
+    quietly = {"show_progress": "hidden", "api_visibility": "private"}
+    outputs = [clip.session, clip.clip, clip.heard, clip.notice, talk.chat, talk.notice]
+    clip.clip.change(take, clip.clip, outputs, **quietly)
+    # A clip that cannot be used is taken away, and the sentence about it stays until the visitor acts.
+    clip.clip.clear(lambda: _notice(""), None, clip.notice, queue=False, **quietly)
+    talk.new.click(lambda: (None, _notice("")), None, [clip.clip, clip.notice], queue=False, **quietly)
+    talk.chat.clear(_start_anew, clip.session, [talk.chat, talk.notice], **quietly)
+    for path, button in clip.examples.items():
+        button.click(_give(str(path)), None, clip.clip, **quietly)
 
 
-def _connect_task(parts: Parts, model: "SalmonnLM") -> None:
+def _connect_task(talk: TalkParts, model: "SalmonnLM") -> None:
     """The text field is there for the tasks that need it, under the name that they need it by."""
 
     def show(task: str) -> Any:
         return gr.update(visible=_needs_text(model, task), label=_text_label(task))
 
-    parts.task.change(show, parts.task, parts.text, show_progress="hidden", api_visibility="private", queue=False)
+    talk.task.change(show, talk.task, talk.text, show_progress="hidden", api_visibility="private", queue=False)
 
 
 def _connect_settings(settings: Settings) -> None:
@@ -191,7 +199,7 @@ def _connect_settings(settings: Settings) -> None:
     settings.mode.change(enable, settings.mode, outputs, show_progress="hidden", api_visibility="private", queue=False)
 
 
-def _connect_ask(parts: Parts, settings: Settings, model: "SalmonnLM") -> None:
+def _connect_ask(clip: ClipParts, talk: TalkParts, settings: Settings, model: "SalmonnLM") -> None:
     """Ask by button or Enter; all visitors share one place at the model."""
 
     def ask(session: DemoSession | None, task: str, text: str | None, *chosen: Any) -> Iterator[tuple[Any, ...]]:
@@ -206,11 +214,11 @@ def _connect_ask(parts: Parts, settings: Settings, model: "SalmonnLM") -> None:
             return
         yield gr.skip(), "", gr.skip()
 
-    for event in (parts.ask.click, parts.text.submit):
+    for event in (talk.ask.click, talk.text.submit):
         event(
             ask,
-            [parts.session, parts.task, parts.text, *settings],
-            [parts.chat, parts.text, parts.notice],
+            [clip.session, talk.task, talk.text, *settings],
+            [talk.chat, talk.text, talk.notice],
             show_progress="hidden",
             api_visibility="private",
             concurrency_id="model",

@@ -15,7 +15,7 @@ from salmonn.task_titles import title_of
 if TYPE_CHECKING:
     from salmonn.decoding import GenerationSettings
 
-READABLE = "the page takes WAV, FLAC, OGG, Opus and MP3"
+READABLE = "The page takes WAV, FLAC, OGG, Opus and MP3."
 WAITING = "…"
 NO_WORDS = "(the model answered with no words)"
 CUT = "(cut at the length that is set)"
@@ -44,7 +44,7 @@ class DemoSession:
         try:
             clip = read_clip(path, model, name=path.name, longest=longest)
         except AudioError as error:
-            raise AudioError(f"{error} ({READABLE})" if "cannot be read" in str(error) else str(error)) from error
+            raise AudioError(f"{str(error).rstrip('.')}. {READABLE}") from error
         self.conversation = Conversation(model, clip)
         self.messages: list[Message] = []
 

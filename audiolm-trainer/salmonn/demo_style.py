@@ -9,9 +9,9 @@ CSS = """
 #heading h1 { font-size: 1.5rem; font-weight: 600; margin: 0; }
 #heading p { color: var(--body-text-color-subdued); margin: .25rem 0 0; }
 #examples-label p, #heard p, #mode-effect p, #about p { color: var(--body-text-color-subdued); font-size: .875rem; }
-#notice p { background: #fef3e7; color: #7a3e06; border-left: 3px solid #d97706; padding: .5rem .75rem; margin: 0;
+.notice p { background: #fef3e7; color: #7a3e06; border-left: 3px solid #d97706; padding: .5rem .75rem; margin: 0;
   border-radius: 4px; }
-.dark #notice p { background: #3b2a16; color: #fcd9a8; }
+.dark .notice p { background: #3b2a16; color: #fcd9a8; }
 #heard, #examples-label { margin-bottom: -.5rem; }
 #examples { gap: .375rem; flex-wrap: wrap; }
 #examples button { flex: 0 0 auto; min-width: 0; font-weight: 400; }

@@ -15,12 +15,13 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
 from typing import Any, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list, gather_object
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, broadcast_object_list, gather_object
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -34,6 +35,8 @@ Parallel = Literal["ddp", "fsdp2"]
 _MIXED_PRECISION = {torch.float32: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}
 # Losses are summed over tokens; divided by this power of two (exact) their gradients stay in float16's range.
 LOSS_DIVISOR = 1024
+PATIENCE = timedelta(hours=6)
+"""How long processes wait for one another: the first one may be reading an annotation or filling a cache meanwhile."""
 
 
 class Engine:
@@ -68,7 +71,10 @@ class Engine:
         accelerator = Accelerator(
             cpu=device.type == "cpu",
             mixed_precision=_MIXED_PRECISION[precision],
-            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)],
+            kwargs_handlers=[
+                DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
+                InitProcessGroupKwargs(timeout=PATIENCE),
+            ],
         )
         return cls(accelerator, parallel=parallel)
 
@@ -251,7 +257,5 @@ def _frozen_encoders(model: nn.Module) -> list[nn.Module]:
 def _decoder_layers(model: nn.Module) -> list[nn.Module]:
     """The layers of the language model: the longest list of modules in it."""
     llm = getattr(model, "llm", None)
-    if llm is None:
-        return []
-    stacks = [module for module in llm.modules() if isinstance(module, nn.ModuleList)]
-    return list(max(stacks, key=lambda stack: len(stack), default=nn.ModuleList()))
+    stacks = [] if llm is None else [list(m) for m in llm.modules() if isinstance(m, nn.ModuleList)]
+    return max(stacks, key=len, default=[])

@@ -280,7 +280,7 @@ def build_scorer(
 
 
 def answer_prompts(config: Config, book: PromptBook) -> PromptBook:
-    """The wordings that answers are asked for with: those of evaluation; of training for tasks that it does not have."""
+    """The wordings that answers are asked for with: evaluation's, or for tasks it does not have those of training."""
     if not config.model.test_prompt_path:
         return book
     return PromptBook({**book.wordings, **test_prompts(config).wordings}, book.template)
