@@ -5,6 +5,7 @@ layout, written atomically. Paths and the hub token never reach this room: confi
 `Config.shareable()`.
 """
 
+import itertools
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from salmonn.checkpoint import read_weights, save_checkpoint
+from salmonn.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
 
@@ -36,17 +38,22 @@ class RunFolder:
 
     @classmethod
     def create(cls, output_dir: Path, now: datetime) -> "RunFolder":
-        """Make `output_dir/YYYYmmddHHMM`, with "-2", "-3", ... behind it where that is taken."""
-        output_dir.mkdir(parents=True, exist_ok=True)
+        """Make `output_dir/YYYYmmddHHMM`, with "-2", "-3", ... behind it where that is taken.
+
+        Raises:
+            CheckpointError: the folder cannot be made.
+        """
         stem = now.strftime("%Y%m%d%H%M")
-        for number in range(1, 10_000):
-            path = output_dir / (stem if number == 1 else f"{stem}-{number}")
-            try:
-                path.mkdir()
-            except FileExistsError:
-                continue
-            return cls(path)
-        raise FileExistsError(f"{output_dir} has no free name for a run of {stem}")
+        try:
+            output_dir.mkdir(parents=True, exist_ok=True)
+            for number in itertools.count(1):
+                path = output_dir / (stem if number == 1 else f"{stem}-{number}")
+                if not path.exists():
+                    path.mkdir()
+                    break
+        except OSError as error:
+            raise CheckpointError(f"run.output_dir {output_dir} cannot be written: {error.strerror}") from error
+        return cls(path)
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append one record to log.txt as a JSON line."""
@@ -97,8 +104,12 @@ class RunFolder:
             path.unlink()
 
     def _append(self, name: str, record: Mapping[str, Any]) -> None:
-        with (self.path / name).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        path = self.path / name
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be written: {error.strerror}; what was saved is unchanged") from error
 
     def _by_age(self) -> list[Path]:
         """The checkpoints but the best, oldest first."""

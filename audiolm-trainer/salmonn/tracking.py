@@ -67,8 +67,8 @@ class Tracking:
         """
         if self._quiet:
             return
-        shown = " ".join(f"{k} {v:.5g}" if isinstance(v, float) else f"{k} {v}" for k, v in values.items())
-        logger.info("%s: step %d %s", event, step, shown)
+        shown = ", ".join(f"{k} {v:.5g}" if isinstance(v, float) else f"{k} {v}" for k, v in values.items())
+        logger.info("%s step %d: %s", "at" if event == "step" else f"{event}, after", step, shown)
         if self._folder is None:
             return
         self._folder.log({"event": event, "step": step, **values})

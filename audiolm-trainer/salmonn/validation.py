@@ -130,7 +130,8 @@ class AnswerScorer:
             "wer" (0 is perfect; above 1 is possible) where there is speech, "chrf" (0 to 100) for everything else.
         """
         mine = self._chosen if engine.sharded else engine.share(self._chosen)
-        with engine.whole(model), engine.autocast():
+        # Without autocast: an answer is computed as it will be outside training.
+        with engine.whole(model):
             answers = [(answer.index, answer.text) for answer in self._lm.generate(self._questions(mine))]
         return score_texts(
             {index: self._samples[index] for index in self._chosen},

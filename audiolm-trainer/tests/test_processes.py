@@ -219,7 +219,7 @@ def test_a_terminated_run_saves_and_says_so(config: Callable[..., Path], tmp_pat
 
 
 def test_another_configuration_is_not_resumed(config: Callable[..., Path], tmp_path: Path) -> None:
-    path = config(optims={"max_epoch": 1})
+    path = config(optims={"max_epoch": 1}, precision="bfloat16")
     run(ONE, path)
     process = start(ONE, path, "--resume", "auto", "--options", "run.seed=7", "run.batch_size_train=1")
     output, _ = process.communicate(timeout=PATIENCE)

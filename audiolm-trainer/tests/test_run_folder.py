@@ -2,6 +2,7 @@
 
 import json
 import os
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,12 @@ def test_figures_after_the_resumed_step_are_dropped_and_an_unfinished_line(tmp_p
     folder.forget_metrics_after(3)
     lines = (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line) for line in lines] == [{"step": i, "step/loss": 1 / i} for i in (1, 2, 3)]
+
+
+def test_a_folder_or_log_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match=r"run\.output_dir .*file/out cannot be written"):
+        RunFolder.create(tmp_path / "file" / "out", datetime(2026, 1, 2))
+    (tmp_path / "log.txt").mkdir()
+    with pytest.raises(CheckpointError, match=r"log\.txt cannot be written"):
+        RunFolder(tmp_path).log({"event": "x"})
