@@ -18,6 +18,8 @@ from salmonn.errors import ConfigError
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
 OPTIONS = "--options"
+TABLES = ("task_weights",)
+"""Keys whose value is a table of the user's own names, not a section: a null in it is a slip ({asr:2} for {asr: 2})."""
 
 
 class _CoreLoader(yaml.SafeLoader):
@@ -100,7 +102,9 @@ def drop_nulls(tree: dict[str, Any]) -> dict[str, Any]:
         {'b': {'d': 1}}
     """
     return {
-        key: drop_nulls(value) if isinstance(value, dict) else value for key, value in tree.items() if value is not None
+        key: drop_nulls(value) if isinstance(value, dict) and key not in TABLES else value
+        for key, value in tree.items()
+        if value is not None
     }
 
 

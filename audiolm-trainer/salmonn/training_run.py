@@ -6,13 +6,14 @@ In goes a checked configuration and what `--resume` says; out comes a trained mo
 import hashlib
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from salmonn.batch_order import build_batch_order
+from salmonn.batch_order import BatchOrder, build_batch_order
 from salmonn.checkpoint import load_checkpoint, read_weights
 from salmonn.components import choose_device, choose_dtype
 from salmonn.config import Config, flatten
@@ -63,6 +64,7 @@ def train(config: Config, *, resume: str = "") -> tuple[TrainingResult, Path]:
     engine = Engine.start(device, precision=choose_precision(config, device), parallel=config.run.parallel)
     checkpoint = find_checkpoint(resume, Path(config.run.output_dir))
     data = read_resumable(checkpoint, config) if checkpoint else None
+    sets = open_sets(config, engine)
     model = build_model(config, engine, checkpoint)
     folder = open_folder(config, engine, checkpoint)
     step = int(data["step"]) if data else 0
@@ -70,7 +72,7 @@ def train(config: Config, *, resume: str = "") -> tuple[TrainingResult, Path]:
     run_name = config.run.exp_name or folder.path.name
     trackers = start_trackers(names, folder, run_name=run_name, step=step)
     tracking = Tracking(folder, trackers, quiet=not engine.is_main)
-    trainer = build_trainer(config, model, engine=engine, folder=folder, tracking=tracking)
+    trainer = build_trainer(config, model, sets, engine=engine, folder=folder, tracking=tracking)
     if data is not None:
         trainer.restore(data)
         logger.info("resumed from %s, %d steps done", checkpoint, step)
@@ -165,42 +167,60 @@ def open_folder(config: Config, engine: Engine, checkpoint: Path | None) -> RunF
     return RunFolder(engine.agree(path))
 
 
-def build_trainer(
-    config: Config, model: SALMONN, *, engine: Engine, folder: RunFolder | None, tracking: Tracking
-) -> Trainer:
-    """Read the sets that a configuration names and build its trainer around a model.
+@dataclass(frozen=True, slots=True)
+class Sets:
+    """The data of a run: the training set with the order of its batches, the validation set if there is one."""
 
-    With `run.cache_features` every clip is encoded here.
+    train: Samples
+    order: BatchOrder
+    valid: Samples | None
+    book: PromptBook
+
+
+def open_sets(config: Config, engine: Engine) -> Sets:
+    """Open the sets that a configuration names; what is wrong with them is found out before the model is loaded.
 
     Raises:
         PromptError: the prompt file is wrong.
         DatasetError: an annotation is wrong, or too small.
+    """
+    run, book = config.run, train_prompts(config)
+    with engine.main_first():
+        train = open_set(config, config.datasets.train_ann_path, book)
+        path = config.datasets.valid_ann_path
+        valid = open_set(config, path, book) if path else None
+    order = build_batch_order(
+        train,
+        batch_size=run.batch_size_train * run.world_size,
+        seed=run.seed,
+        drop_last=run.drop_last,
+        bucket_by_length=run.bucket_by_length,
+        task_weights=config.datasets.task_weights,
+    )
+    return Sets(train, order, valid, book)
+
+
+def build_trainer(
+    config: Config, model: SALMONN, sets: Sets, *, engine: Engine, folder: RunFolder | None, tracking: Tracking
+) -> Trainer:
+    """Build the trainer of a configuration around a model and its sets.
+
+    With `run.cache_features` every clip is encoded here.
+
+    Raises:
         ConfigError: `run.best_metric` cannot be measured.
         AudioError: too many clips cannot be read.
     """
     run = config.run
-    book = train_prompts(config)
     unreadable = UnreadableClips(run.max_unreadable)
     with engine.main_first():
-        samples = open_set(config, config.datasets.train_ann_path, book)
-        order = build_batch_order(
-            samples,
-            batch_size=run.batch_size_train * run.world_size,
-            seed=run.seed,
-            drop_last=run.drop_last,
-            bucket_by_length=run.bucket_by_length,
-            task_weights=config.datasets.task_weights,
-        )
-        path = config.datasets.valid_ann_path
-        valid_samples = open_set(config, path, book) if path else None
-    with engine.main_first():
-        train = build_split(config, samples, book, model, unreadable)
-        valid = build_split(config, valid_samples, book, model, unreadable) if valid_samples else None
+        train = build_split(config, sets.train, sets.book, model, unreadable)
+        valid = None if sets.valid is None else build_split(config, sets.valid, sets.book, model, unreadable)
     return Trainer(
         model,
         engine=engine,
         train=train,
-        order=order,
+        order=sets.order,
         valid=valid,
         scorer=build_scorer(config, model, valid, unreadable),
         run=run,

@@ -298,3 +298,9 @@ def test_what_may_be_shared_has_no_folder_and_no_token(folder: Path) -> None:
     assert shared["run"]["output_dir"] == "out"
     assert "hf_secret" not in str(shared)
     assert str(folder) not in str(shared)
+
+
+def test_a_table_without_a_space_behind_its_colon_is_not_taken_for_empty(folder: Path) -> None:
+    path = write(folder, rest="datasets:\n  task_weights: {asr:2.0}\n")
+    with pytest.raises(ConfigError, match=r"datasets\.task_weights\.asr:2\.0: input should be a valid number"):
+        load_config(path, purpose="dryrun")

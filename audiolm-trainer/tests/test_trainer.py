@@ -29,7 +29,7 @@ from salmonn.split import Split
 from salmonn.stop_request import StopRequest
 from salmonn.tracking import Tracking
 from salmonn.trainer import Trainer, TrainingResult
-from salmonn.training_run import build_trainer
+from salmonn.training_run import build_trainer, open_sets
 from salmonn.unreadable import UnreadableClips
 from salmonn.validation import is_better
 
@@ -466,7 +466,8 @@ def reference_trainer(
         mapping = {"model": reference_sections["model"], "datasets": datasets, "run": section}
         config = from_mapping(mapping, reference, purpose="train")
         model: SALMONN = build(train=True)
-        return build_trainer(config, model, engine=engine, folder=None, tracking=Tracking(None)), model
+        sets = open_sets(config, engine)
+        return build_trainer(config, model, sets, engine=engine, folder=None, tracking=Tracking(None)), model
 
     return builder
 
