@@ -157,8 +157,10 @@ def test_hub_names_pass_and_paths_of_another_kind_do_not(folder: Path, monkeypat
     monkeypatch.chdir(folder)
     (folder / "models").mkdir()
     assert not find_problems(sections(test_prompt_path="test.json"))
-    keyed = dict(find_problems(sections(test_prompt_path="test.json", ckpt="llama", beats_path="owner/beats")))
-    assert keyed["model.ckpt"].endswith("a file is expected")
+    keyed = dict(
+        find_problems(sections(test_prompt_path="test.json", speech_llama_proj_model="llama", beats_path="owner/beats"))
+    )
+    assert keyed["model.speech_llama_proj_model"].endswith("a file is expected")
     assert "does not exist" in keyed["model.beats_path"]
     typo = {**sections(), "model": {"llama_path": "models/lama", "whisper_path": "test.json"}}
     keyed = dict(find_problems(typo))
