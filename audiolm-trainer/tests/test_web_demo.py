@@ -1,0 +1,397 @@
+"""The web page: its flags, one visitor's session, and the whole of it in a browser on real clips with the nano model.
+
+The browser test drives Debian's Chromium by Playwright, whose own browsers are not needed. It is left out where either
+is missing.
+"""
+
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import click
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner, Result
+
+from salmonn.demo_session import CUT, NO_WORDS, WAITING, DemoSession
+from salmonn.errors import AudioError, PromptError, SalmonnError
+from salmonn.inference import SalmonnLM
+
+TRAINER = Path(__file__).resolve().parents[1]
+CONFIG = TRAINER / "configs" / "decode_config.yaml"
+EXAMPLES = TRAINER / "examples"
+CANARY = "hf_" + "canary0" * 4
+PASSWORD = "kim:swordfish-7741"
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+
+
+def load_command() -> Any:
+    spec = importlib.util.spec_from_file_location("web_demo_command", TRAINER / "web_demo.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def invoke(*arguments: str, **environment: str) -> Result:
+    command: click.Command = load_command().main
+    return CliRunner().invoke(command, ["--cfg-path", str(CONFIG), *arguments], env=environment)
+
+
+def test_help_loads_neither_torch_nor_gradio() -> None:
+    code = (
+        "import sys, runpy; sys.argv = ['web_demo.py', '--help']\n"
+        "try: runpy.run_path('web_demo.py', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "print([name for name in ('torch', 'gradio', 'transformers') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=TRAINER)
+    assert done.stdout.endswith("[]\n")
+    assert "--max-upload-mb" in done.stdout
+
+
+def test_a_public_link_needs_a_password_and_a_password_a_form() -> None:
+    result = invoke("--share")
+    assert result.exit_code == 2
+    assert "--share lets anybody in" in result.output
+    for wrong in ("swordfish", "kim:", ":swordfish"):
+        for result in (invoke("--password", wrong), invoke(AUDIOLM_DEMO_PASSWORD=wrong)):
+            assert result.exit_code == 2
+            assert "must have the form USER:PASSWORD" in result.output
+            assert "swordfish" not in result.output
+
+
+def test_configuration_errors_are_sentences() -> None:
+    result = invoke("--options", "generate.num_beam=1")
+    assert result.exit_code == 2
+    assert "did you mean num_beams?" in result.output
+
+
+def test_a_used_port_is_a_sentence() -> None:
+    from salmonn.demo_server import launch
+
+    class Page:
+        def launch(self, **settings: Any) -> None:
+            assert settings["server_name"] == "127.0.0.1"
+            assert settings["share"] is False
+            raise OSError("Cannot find empty port")
+
+    with pytest.raises(SalmonnError, match=r"port 9527 of 127\.0\.0\.1 cannot be used"):
+        launch(
+            Page(), host="127.0.0.1", port=9527, share=False, auth=None, max_upload_mb=50, allowed=EXAMPLES
+        )  # fmt: skip
+
+
+def test_a_session_shows_the_question_then_the_growing_answer(nano: SalmonnLM) -> None:
+    session = DemoSession(nano, EXAMPLES / "speech_call_my_dentist.flac", longest=60)
+    assert session.heard == "Heard: all 3.0 s."
+    seen = list(session.ask("asr", "", nano.defaults))
+    assert [message["content"] for message in seen[0]] == ["Speech: write down the words", WAITING]
+    assert [message["content"] for message in seen[-1]] == [
+        "Speech: write down the words",
+        "call my dentist on wednesday morning",
+    ]
+    again = list(session.ask("QA", "Who <b>is</b> it?", nano.defaults))
+    assert len(again[-1]) == 4
+    assert again[-1][2]["content"] == "Question: answer about the clip: Who <b>is</b> it?"
+    with pytest.raises(PromptError, match="needs a question"):
+        list(session.ask("QA", "", nano.defaults))
+    assert len(session.messages) == 4
+    session.forget()
+    assert session.messages == []
+
+
+def test_an_answer_says_when_it_is_cut_or_has_no_words(nano: SalmonnLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    from salmonn.inference import Answer
+
+    session = DemoSession(nano, EXAMPLES / "sound_dog.flac", longest=60)
+    for answer, said in ((Answer(0, "a dog", 2, "length"), f"a dog {CUT}"), (Answer(0, "", 1, "stop"), NO_WORDS)):
+
+        def stream(*_: object, answer: Answer = answer) -> Iterator[str]:
+            yield answer.text
+            return answer
+
+        monkeypatch.setattr(nano, "stream", stream)
+        assert list(session.ask("", "What?", nano.defaults))[-1][-1]["content"] == said
+
+
+def test_a_file_that_is_no_audio_is_called_by_its_name_alone(nano: SalmonnLM, tmp_path: Path) -> None:
+    (tmp_path / "song.wav").write_text("words", encoding="utf-8")
+    with pytest.raises(AudioError, match=r"^audio file 'song\.wav' cannot be read: .*\. The page takes WAV, "):
+        DemoSession(nano, tmp_path / "song.wav", longest=60)
+
+
+class Server(NamedTuple):
+    """A running web_demo.py."""
+
+    url: str
+    log: Path
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Start the command as a user would; greedy, so that answers grow."""
+    folder = tmp_path_factory.mktemp("demo")
+    options = ("--options", "generate.num_beams=1", "run.device=cpu")
+    with running(folder, "--max-upload-mb", "2", *options) as found:
+        yield found
+
+
+class running:  # noqa: N801 - reads as a word in `with`
+    """Runs web_demo.py on a free port until the block ends."""
+
+    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.server = Server(f"http://127.0.0.1:{port}", folder / "log.txt")
+        variables = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
+        variables |= {"HF_TOKEN": CANARY, "HF_HUB_OFFLINE": "1", "TMPDIR": str(folder), "OMP_NUM_THREADS": "1"}
+        self.temporary = folder
+        with self.server.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, str(TRAINER / "web_demo.py"), "--cfg-path", str(CONFIG), "--port", str(port),
+                 *arguments],
+                env=variables | environment, stdout=log, stderr=subprocess.STDOUT, cwd=folder,
+            )  # fmt: skip
+
+    def __enter__(self) -> Server:
+        deadline = time.monotonic() + 180
+        while "open http" not in self.server.log.read_text(encoding="utf-8"):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.process.kill()
+                pytest.fail(f"web_demo.py did not start: {self.server.log.read_text(encoding='utf-8')}")
+            time.sleep(0.1)
+        return self.server
+
+    def __exit__(self, *_: object) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(timeout=30) == 143
+        # What visitors sent is gone with the server.
+        assert [path.name for path in self.temporary.iterdir() if path.name.startswith("audiolm-demo-")] == []
+
+
+def fetch(url: str, data: bytes | None = None, **headers: str) -> tuple[int, bytes]:
+    """Ask over HTTP: -> status, body."""
+    request = urllib.request.Request(url, data=data, headers=headers)
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30) as response:
+            return response.status, response.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read()
+
+
+@pytest.mark.slow
+def test_the_server_tells_nothing_of_its_machine(server: Server) -> None:
+    for page in ("/", "/config", "/gradio_api/info", "/theme.css"):
+        status, body = fetch(server.url + page)
+        assert status == 200
+        for secret in (CANARY, str(TRAINER), str(server.log.parent), sys.prefix):
+            assert secret.encode() not in body
+    for path in ("/etc/passwd", str(CONFIG), str(TRAINER / "web_demo.py"), str(EXAMPLES / ".." / "web_demo.py")):
+        status, body = fetch(f"{server.url}/gradio_api/file={path}")
+        assert status in (403, 404)
+        assert b"root:" not in body
+        assert b"import" not in body
+    assert CANARY not in server.log.read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_a_file_that_is_too_large_is_refused(server: Server) -> None:
+    body = (
+        b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.wav"\r\n\r\n' + bytes(3 << 20) + b"\r\n--x--"
+    )
+    status, _ = fetch(f"{server.url}/gradio_api/upload", body, **{"Content-Type": "multipart/form-data; boundary=x"})
+    assert status == 413
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Iterator[Any]:
+    """A new browser with an empty profile; the page keeps the hosts that it asks in `hosts`."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    if browser is None:
+        pytest.skip("no Chromium is installed (apt-get install chromium)")
+    api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (pip install playwright)")
+    with api.sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            str(tmp_path / "profile"),
+            executable_path=browser,
+            args=list(FLAGS),
+            viewport={"width": 1280, "height": 900},
+        )
+        opened = context.new_page()
+        opened.set_default_timeout(30_000)
+        opened.hosts = set()
+        context.on(
+            "request", lambda asked: opened.hosts.add(urlsplit(asked.url).hostname or urlsplit(asked.url).scheme)
+        )
+        opened.on("websocket", lambda socket: opened.hosts.add(urlsplit(socket.url).hostname))
+        yield opened
+        context.close()
+
+
+# Keeps every text that the last answer has had.
+WATCH = """() => {
+    window.texts = [];
+    const look = () => {
+        const all = document.querySelectorAll('#chat .bot.message');
+        const text = all.length ? all[all.length - 1].innerText.trim() : '';
+        if (text && text !== window.texts.at(-1)) window.texts.push(text);
+    };
+    const everything = {subtree: true, childList: true, characterData: true};
+    new MutationObserver(look).observe(document.querySelector('#chat'), everything);
+}"""
+
+
+class Visitor:
+    """What a person does on the page."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+
+    def upload(self, path: Path) -> None:
+        self.page.set_input_files("#clip input[type=file]", str(path))
+
+    def choose_task(self, title: str) -> None:
+        self.page.click("#task input")
+        self.page.get_by_role("option", name=title, exact=True).click()
+
+    def ask(self, *, turns: int) -> list[str]:
+        """Press the button and wait until the conversation has so many turns: -> the texts that the answer has had."""
+        self.page.evaluate(WATCH)
+        self.page.click("#ask")
+        self.page.wait_for_function(
+            "([turns, waiting]) => {const all = [...document.querySelectorAll('#chat .bot.message')];"
+            " return all.length === turns && all.at(-1).innerText.trim() !== waiting}",
+            arg=[turns, WAITING],
+        )
+        self.settle()
+        return [text for text in self.page.evaluate("window.texts") if text != WAITING]
+
+    def settle(self) -> None:
+        """Wait until the server has answered everything: the text stays the same for a while."""
+        last, same = "", 0
+        while same < 4:
+            self.page.wait_for_timeout(150)
+            now = self.page.inner_text("#chat")
+            same, last = (same + 1, now) if now == last else (0, now)
+
+    def notice(self, place: str) -> str:
+        self.page.wait_for_selector(f"{place} p:visible")
+        return str(self.page.inner_text(f"{place} p")).strip()
+
+    def slider(self, name: str) -> Any:
+        return self.page.locator(f"#{name} input[type=range]")
+
+
+@pytest.mark.slow
+def test_a_visit(server: Server, page: Any, tmp_path: Path) -> None:
+    """A whole visit: nothing to ask about, garbage, a clip, a growing answer, a second turn, settings, a long clip."""
+    visitor = Visitor(page)
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.goto(server.url)
+    page.wait_for_selector("#ask")
+
+    page.click("#ask")
+    assert visitor.notice("#notice").startswith("There is no clip yet")
+
+    (tmp_path / "song.wav").write_text("<b>words</b>", encoding="utf-8")
+    visitor.upload(tmp_path / "song.wav")
+    sentence = visitor.notice("#clip-notice")
+    assert sentence.startswith("Audio file 'song.wav' cannot be read")
+    assert str(server.log.parent) not in sentence
+
+    visitor.upload(EXAMPLES / "mixture_bell_over_rain.flac")
+    page.wait_for_selector("#heard p:visible")
+    assert page.inner_text("#heard").strip() == "Heard: all 5.0 s."
+    assert not page.is_visible("#clip-notice")
+
+    visitor.choose_task("Sound: describe what is heard")
+    seen = visitor.ask(turns=1)
+    assert seen[-1].startswith("a bell is ringing while rain is falling")
+    assert len(seen) > 2
+    assert all(seen[-1].startswith(text) for text in seen)
+
+    visitor.choose_task("Question: answer about the clip")
+    page.wait_for_selector("#text textarea:visible, #text input:visible")
+    page.click("#ask")
+    assert visitor.notice("#notice") == "Task QA needs a question: type one."
+    page.locator("#text textarea, #text input").first.fill("What is <i>it</i>?")
+    visitor.ask(turns=2)
+    chat = page.inner_text("#chat")
+    assert chat.index("a bell is ringing") < chat.index("Question: answer about the clip: What is <i>it</i>?")
+
+    check_settings(visitor)
+    check_narrow(page)
+    soundfile.write(tmp_path / "long.wav", np.full(16_000 * 42, 0.1, np.float32), 16_000)
+    page.click("#new")
+    page.wait_for_selector("#heard p", state="hidden")
+    visitor.upload(tmp_path / "long.wav")
+    page.wait_for_selector("#heard p:visible")
+    assert page.inner_text("#heard").strip() == "Heard: the first 10 s of 42 s."
+    assert page.locator("#chat .bot.message").count() == 0
+
+    assert page.hosts <= {"127.0.0.1", "data", "blob"}
+    assert problems == []
+    assert "Traceback" not in server.log.read_text(encoding="utf-8")
+
+
+def check_settings(visitor: Visitor) -> None:
+    """Only the sliders that count can be moved, and the length is kept to."""
+    page = visitor.page
+    page.click("#settings > button")
+    page.wait_for_selector("#mode:visible")
+    expected = {
+        "Greedy": {"beams": False, "temperature": False, "top-p": False, "length": True},
+        "Sampling": {"beams": False, "temperature": True, "top-p": True, "length": True},
+        "Beam search": {"beams": True, "temperature": False, "top-p": False, "length": True},
+    }
+    for mode, sliders in expected.items():
+        page.get_by_role("radio", name=mode).check()
+        for name, enabled in sliders.items():
+            page.wait_for_selector(f"#{name} input[type=range]:{'enabled' if enabled else 'disabled'}")
+    assert "at once" in page.inner_text("#mode-effect")
+    visitor.choose_task("Sound: describe what is heard")
+    visitor.slider("length").fill("2")
+    seen = visitor.ask(turns=3)
+    assert len(seen) == 1
+    assert seen[0].endswith(CUT)
+    assert len(seen[0]) < 30 + len(CUT)
+
+
+def check_narrow(page: Any) -> None:
+    """On a telephone nothing is wider than the screen."""
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.wait_for_timeout(300)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.set_viewport_size({"width": 1280, "height": 900})
+
+
+@pytest.mark.slow
+def test_a_password_is_asked_for_and_never_logged(tmp_path: Path) -> None:
+    with running(tmp_path, "--options", "run.device=cpu", AUDIOLM_DEMO_PASSWORD=PASSWORD) as found:
+        assert fetch(f"{found.url}/config")[0] == 401
+        assert fetch(f"{found.url}/gradio_api/upload", b"")[0] == 401
+        body = "username=kim&password={}".format
+        kind = {"Content-Type": "application/x-www-form-urlencoded"}
+        assert fetch(f"{found.url}/login", body("guess").encode(), **kind)[0] == 400
+        assert fetch(f"{found.url}/login", body("swordfish-7741").encode(), **kind)[0] == 200
+        assert "swordfish" not in found.log.read_text(encoding="utf-8")
