@@ -24,7 +24,7 @@ TITLE = "Ask about a recording"
 LEAD = "Upload or record a clip of speech, sound or music, choose a task, and the model answers in text."
 ABOUT = (
     "Answers come from {name}. They can be wrong and in any language that it has learned; a small model knows only the "
-    "tasks that it was trained with. Clips stay on the machine that runs this page and are deleted after an hour."
+    "tasks that it was trained with. Clips stay on the machine that runs this page and are deleted within two hours."
 )
 LONGEST_TEXT = 2000
 KEPT_SECONDS = 3600
