@@ -125,6 +125,9 @@ class BeamSearch:
         scores = scores + (~ends).float() * NEVER
         merged = torch.cat([self._ended_scores[slots], scores], dim=1)
         order = torch.topk(merged, self.width)[1]
+        # The answers of a clip that is done stay as they are: choosing anew could change the order of equal ones.
+        kept = torch.arange(self.width, device=order.device)
+        order = torch.where(self.done[slots, None], kept, order)
         lengths = torch.cat([self._ended_lengths[slots], (steps + 1)[:, None].expand_as(ends)], dim=1)
         self._ended_tokens[slots] = _rows(torch.cat([self._ended_tokens[slots], tokens], dim=1), order)
         self._ended_scores[slots] = merged.gather(1, order)
@@ -142,7 +145,6 @@ class BeamSearch:
         open_ = ~hits.all(dim=1)
         if settings.early_stopping is True:
             open_ &= ~has_ended.all(dim=1)
-        # A clip that is done takes nothing in any more, however long its slot is left running.
         self._improvable[slots] &= better & open_
         self.done[slots] = ~self._improvable[slots]
 

@@ -111,6 +111,54 @@ def test_a_run_given_up_leaves_nothing_behind(llm: LlamaForCausalLM, prompts: li
     assert torch.is_grad_enabled()
 
 
+def test_slots_that_do_not_fit_are_halved(
+    llm: LlamaForCausalLM, prompts: list[Tensor], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Rows of a step are limited to three; every clip is answered once, whether at work or still to come."""
+    expected = answers(Decoder(llm, settings()), prompts)
+    forward = llm.forward
+
+    def limited(*args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("input_ids") is not None and len(kwargs["input_ids"]) > 3:
+            raise torch.OutOfMemoryError("out of memory")
+        return forward(*args, **kwargs)
+
+    decoder = Decoder(llm, settings(), slots=8)
+    monkeypatch.setattr(llm, "forward", limited)
+    found = list(decoder.decode(enumerate(prompts)))
+    assert len(found) == len(prompts)
+    assert dict(found) == expected
+    assert decoder.slots == 2
+    assert "8 clips at a time do not fit into memory: trying 4" in caplog.text
+
+
+def test_errors_that_halving_does_not_mend(
+    llm: LlamaForCausalLM, prompts: list[Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One slot that does not fit, another error, and a source of prompts that fails: none is hidden or tried again."""
+
+    def failing() -> Iterator[tuple[int, Tensor]]:
+        yield 0, prompts[0]
+        raise torch.OutOfMemoryError("out of memory in the source")
+
+    with pytest.raises(torch.OutOfMemoryError, match="in the source"):
+        list(Decoder(llm, settings(), slots=4).decode(failing()))
+    one, four = Decoder(llm, settings(), slots=1), Decoder(llm, settings(), slots=4)
+
+    def broken(message: str) -> Any:
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            raise RuntimeError(message)
+
+        return forward
+
+    monkeypatch.setattr(llm, "forward", broken("DefaultCPUAllocator: can't allocate memory"))
+    with pytest.raises(RuntimeError, match="allocate"):
+        list(one.decode(enumerate(prompts)))
+    monkeypatch.setattr(llm, "forward", broken("shapes differ"))
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        list(four.decode(enumerate(prompts)))
+
+
 def test_sampling_depends_on_seed_and_index_alone(llm: LlamaForCausalLM, prompts: list[Tensor]) -> None:
     def texts(seed: int) -> dict[int, list[int]]:
         decoder = Decoder(llm, settings(num_beams=1, do_sample=True, seed=seed))
