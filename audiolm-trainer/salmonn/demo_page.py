@@ -13,7 +13,7 @@ import gradio as gr
 
 from salmonn.conversation import FREE
 from salmonn.decoding_modes import MODES, Choices, Mode, effect_of
-from salmonn.demo_session import DemoSession
+from salmonn.demo_session import DemoSession, Message
 from salmonn.errors import SalmonnError
 from salmonn.task_titles import in_reading_order, title_of
 
@@ -208,9 +208,9 @@ def _connect_ask(clip: ClipParts, talk: TalkParts, settings: Settings, model: "S
             return
         try:
             for messages in session.ask(task, text or "", Choices(*chosen).apply(model.defaults)):
-                yield messages, gr.skip(), _notice("")
+                yield _literal(messages), gr.skip(), _notice("")
         except SalmonnError as error:
-            yield list(session.messages), gr.skip(), _notice(str(error))
+            yield _literal(session.messages), gr.skip(), _notice(str(error))
             return
         yield gr.skip(), "", gr.skip()
 
@@ -231,6 +231,11 @@ def _start_anew(session: DemoSession | None) -> tuple[Any, Any]:
     if session is not None:
         session.forget()
     return [], _notice("")
+
+
+def _literal(messages: list[Message]) -> list[dict[str, str]]:
+    """Escape messages: Gradio's chat reads tags even without Markdown."""
+    return [{"role": said["role"], "content": escape(said["content"], quote=False)} for said in messages]
 
 
 def _notice(sentence: str) -> Any:
