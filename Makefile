@@ -16,8 +16,9 @@ test: $(VENV)/.ready-dev  ## Run every test of the evaluator and the trainer.
 check: $(VENV)/.ready-dev  ## Check format, lint and types.
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/mypy evaluate_salmonn.py submission_validator.py
 
-bench: $(READY)  ## Measure the memory of loading (Linux).
+bench: $(READY)  ## Measure the memory of loading and the speed of training (Linux).
 	$(BIN)/python benchmarks/load_memory.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_training.py
 
 train-nano: $(READY)  ## Make the nano model anew (needs espeak-ng).
 	cd audiolm-trainer && $(abspath $(BIN))/python -m nano.make_nano

@@ -66,13 +66,14 @@ def main() -> None:
         raise SystemExit("no GPU is here that PyTorch can use: nothing was measured")
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     shape = choose_shape(options)
-    clips, repeats = (8, 1) if options.quick else (options.clips, options.repeats)
-    batch_size = 4 if options.quick else options.batch_size
+    clips, repeats = (4, 1) if options.quick else (options.clips, options.repeats)
+    batch_size = 2 if options.quick else options.batch_size
     data = draw_training_set(clips)
     model = build_random_model(shape, device=device, dtype=dtype)
     describe(model, data, shape, batch_size)
     compare_losses(model, data, device)
-    report(measure(build_arms(model, data, batch_size, device), repeats, device), clips)
+    arms = build_arms(model, data, batch_size, device)
+    report(measure({name: arms[name] for name in options.arms.split(",")}, repeats, device), clips)
     if device.type == "cuda":
         for name in ("original", "new"):
             find_best_batch(name, model, device, clips)
@@ -82,11 +83,12 @@ def main() -> None:
 def parse_options() -> argparse.Namespace:
     """Read the command line; every width and depth is an option."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="a tiny model, 8 clips, one repeat")
+    parser.add_argument("--quick", action="store_true", help="a tiny model, 4 clips, one repeat")
     parser.add_argument("--device", default="cpu", help="cuda: full size, bfloat16")
     parser.add_argument("--clips", type=int, default=32)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--arms", default="original,new,kept")
     for field in fields(Shape):
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=int, help=f"default {field.default}")
     return parser.parse_args()
@@ -183,9 +185,12 @@ def autocast(device: torch.device) -> torch.autocast:
 
 
 def measure(arms: dict[str, Arm], repeats: int, device: torch.device) -> dict[str, list[Run]]:
-    """Run every arm once to warm up, then in turn, forwards and backwards."""
-    for arm in arms.values():
-        run_pass(arm, device)
+    """Run every arm in turn, forwards and backwards, after a step of each to warm up.
+
+    What `kept` keeps is all there before its first measured pass.
+    """
+    for name, arm in arms.items():
+        run_pass(arm if name == "kept" else arm._replace(batches=arm.batches[:1]), device)
     runs: dict[str, list[Run]] = {name: [] for name in arms}
     for _ in range(repeats):
         for name in [*arms, *reversed(arms)]:

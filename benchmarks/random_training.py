@@ -39,19 +39,23 @@ WORDS = [f"w{number}" for number in range(1000)]
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Widths and depths; feed-forward parts of the encoders are four times as wide."""
+    """Widths and depths; feed-forward parts of the encoders are four times as wide.
 
-    whisper_width: int = 384
+    The defaults give Whisper, BEATs and the language model's layers about the shares of the work that they have in a
+    full-size model. The vocabulary is Llama 3's own; beside so narrow a model its share is too large.
+    """
+
+    whisper_width: int = 256
     whisper_layers: int = 4
-    beats_width: int = 256
-    beats_layers: int = 4
+    beats_width: int = 192
+    beats_layers: int = 2
     qformer_width: int = 256
     llm_width: int = 512
     llm_layers: int = 8
     llm_inner: int = 1408
     heads: int = 8
     kv_heads: int = 4
-    vocabulary: int = 32000
+    vocabulary: int = 128256
 
 
 QUICK = Shape(64, 1, 64, 1, 64, 64, 1, 128, 4, 2, 2000)
