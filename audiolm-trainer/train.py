@@ -9,6 +9,7 @@ model, says what the real run will need, and saves nothing.
 import logging
 import os
 import sys
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -93,6 +94,8 @@ def say(result: "TrainingResult", folder: Path) -> None:
     """Print how a run ended."""
     if result.stopped_by is not None:
         click.echo(f"stopped after step {result.steps} and saved; go on with --resume auto")
+    elif isnan(result.train_loss):
+        click.echo(f"nothing left to do: all {result.steps} steps are done")
     else:
         click.echo(f"trained {result.steps} steps, last epoch's loss {result.train_loss:.4f}")
     if result.best is not None:

@@ -62,7 +62,8 @@ def train(config: Config, *, resume: str = "") -> tuple[TrainingResult, Path]:
     check_trackers(config.run.trackers)
     device = choose_device(config.run.device)
     engine = Engine.start(device, precision=choose_precision(config, device), parallel=config.run.parallel)
-    checkpoint = find_checkpoint(resume, Path(config.run.output_dir))
+    # The first process looks: the others might already see what it writes.
+    checkpoint = engine.agree(find_checkpoint(resume, Path(config.run.output_dir)) if engine.is_main else None)
     data = read_resumable(checkpoint, config) if checkpoint else None
     sets = open_sets(config, engine)
     model = build_model(config, engine, checkpoint)
@@ -77,9 +78,11 @@ def train(config: Config, *, resume: str = "") -> tuple[TrainingResult, Path]:
         trainer.restore(data)
         logger.info("resumed from %s, %d steps done", checkpoint, step)
     request = StopRequest()
-    with request.listening():
-        result = trainer.run(request)
-    tracking.finish()
+    try:
+        with request.listening():
+            result = trainer.run(request)
+    finally:
+        tracking.finish()
     engine.close()
     return result, folder.path
 

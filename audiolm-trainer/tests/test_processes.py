@@ -184,6 +184,7 @@ def test_a_run_killed_at_a_random_step_and_resumed_ends_bit_equal(config: Callab
     states = [read_weights(folder / "checkpoint_3.pth") for folder in (whole, killed)]
     assert all(torch.equal(states[0]["model"][key], states[1]["model"][key]) for key in states[0]["model"])
     assert figures(whole) == figures(killed)
+    assert "nothing left to do: all 12 steps are done" in run(ONE, path, "--resume", str(killed))
 
 
 def test_a_run_of_one_process_goes_on_with_two(config: Callable[..., Path], tmp_path: Path) -> None:
