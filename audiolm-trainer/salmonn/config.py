@@ -77,7 +77,13 @@ class ModelConfig(_Section):
 
 
 class GenerateConfig(_Section):
-    """Section `generate`: how answers are decoded. An empty `end_sym` means the one of section `model`."""
+    """Section `generate`: how answers are decoded. An empty `end_sym` means the one of section `model`.
+
+    `engine` "own" is the decoder of this package, token-equal to transformers' and faster; "transformers" is its
+    `generate`, for language models that the own one refuses.
+    """
+
+    engine: Literal["own", "transformers"] = "own"
 
     max_new_tokens: Positive = 200
     num_beams: Positive = 4

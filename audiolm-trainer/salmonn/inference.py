@@ -81,7 +81,7 @@ def load_language_model(config: Config, device: str) -> "SalmonnLM":
     dtype = components.choose_dtype(config.model.dtype, target)
     model = SALMONN.from_config(config, device=target, dtype=dtype)
     book = answer_prompts(config)
-    settings = GenerationSettings(**config.generate.model_dump(exclude={"end_sym"}))
+    settings = GenerationSettings(**config.generate.model_dump(exclude={"end_sym", "engine"}))
     return SalmonnLM(
         model, prompts=book, settings=settings, end_sym=config.end_sym, batch_size=config.run.batch_size_eval
     )

@@ -285,7 +285,7 @@ def build_scorer(
     count, metric = config.run.valid_generate, config.run.best_metric
     scorer = None
     if valid is not None and count:
-        settings = GenerationSettings(**config.generate.model_dump(exclude={"end_sym"}))
+        settings = GenerationSettings(**config.generate.model_dump(exclude={"end_sym", "engine"}))
         lm = SalmonnLM(
             model,
             prompts=answer_prompts(config, valid.book),
