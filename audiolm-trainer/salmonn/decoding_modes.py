@@ -49,7 +49,8 @@ class Choices:
         )
         if self.mode != "sampling":
             return changed
-        return replace(changed, temperature=self.temperature, top_p=self.top_p)
+        # A slider gives a whole number as an integer, which transformers does not take for a temperature.
+        return replace(changed, temperature=float(self.temperature), top_p=float(self.top_p))
 
 
 def effect_of(mode: Mode) -> str:

@@ -159,6 +159,8 @@ def test_choices_count_only_in_their_mode() -> None:
     assert beams == replace(settings, num_beams=3, max_new_tokens=9)
     assert greedy == replace(settings, num_beams=1, max_new_tokens=9)
     assert sampled == replace(greedy, do_sample=True, temperature=0.5, top_p=0.4)
+    whole = replace(chosen, mode="sampling", temperature=2, top_p=1).apply(settings)
+    assert (type(whole.temperature), type(whole.top_p)) == (float, float)
     assert Choices.from_settings(sampled).mode == "sampling"
     assert Choices.from_settings(greedy).mode == "greedy"
 
