@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from salmonn.model import IGNORED_LABEL, SALMONN
+from salmonn.model import SALMONN
 from salmonn.prompts import split_at_audio
 from salmonn.speech_encoder import Encoded
+
+# What the language model leaves out of its loss.
+IGNORED_LABEL = -100
 
 
 def original_loss(

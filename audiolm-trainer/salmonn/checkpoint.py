@@ -181,8 +181,8 @@ def trained_part(model: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {released_name(our_name(key)): value for key, value in model.items() if not _matches(key, IGNORED)}
 
 
-def load_checkpoint(path: Path, trained: Mapping[str, Tensor]) -> None:
-    """Copy the trained part of a SALMONN from a file into the model.
+def load_checkpoint(path: Path, trained: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Copy the trained part of a SALMONN from a file into the model, and return the file's further entries.
 
     Args:
         path: what `read_checkpoint` reads.
@@ -191,9 +191,11 @@ def load_checkpoint(path: Path, trained: Mapping[str, Tensor]) -> None:
     Raises:
         CheckpointError: naming every key that is missing, unexpected or of another shape.
     """
-    state = {our_name(key): value for key, value in trained_part(read_checkpoint(path)["model"]).items()}
+    data = read_checkpoint(path)
+    state = {our_name(key): value for key, value in trained_part(data.pop("model")).items()}
     copy_strictly(state, trained, source=str(path), rename=released_name)
     report("SALMONN (trained part)", str(path), trained.values())
+    return data
 
 
 def copy_strictly(

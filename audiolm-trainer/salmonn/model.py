@@ -21,10 +21,13 @@ from salmonn.audio import SAMPLING_RATE
 from salmonn.checkpoint import copy_strictly, load_checkpoint, read_weights, released_name, report
 from salmonn.config import Config, ModelConfig
 from salmonn.features import FrontEnd
+from salmonn.errors import CheckpointError
 from salmonn.prompts import split_at_audio
+from salmonn.recorded_config import disagreements, recorded_config
 from salmonn.speech_encoder import Encoded, SpeechEncoder, Windows
 
-IGNORED_LABEL = -100
+SCALED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
+"""Settings of language models (Gemma 2, Cohere, Granite, Falcon-H1) whose logits are not the head's output as it is."""
 
 
 class LossOutput(NamedTuple):
@@ -111,7 +114,10 @@ class SALMONN(nn.Module):
         if parts.speech_llama_proj_model:
             model._load_projection(Path(parts.speech_llama_proj_model))
         if parts.ckpt:
-            load_checkpoint(Path(parts.ckpt), model.checkpoint_parameters())
+            entries = load_checkpoint(Path(parts.ckpt), model.checkpoint_parameters())
+            different = disagreements(recorded_config(entries.get("config")), config.public())
+            if different:
+                raise CheckpointError("\n".join([f"{parts.ckpt} was trained with other settings:", *different]))
         model._freeze(parts, train=train)
         return model.train(train)
 
@@ -167,26 +173,41 @@ class SALMONN(nn.Module):
         rows = [self.wrap(audio, prompt) for audio, prompt in zip(speech, prompts, strict=True)]
         tokens = [self._target_ids(text) for text in targets]
         embeds = [torch.cat([row, self._embed_ids(ids)]) for row, (ids, _) in zip(rows, tokens, strict=True)]
-        labels = [
-            torch.tensor([IGNORED_LABEL] * row.shape[0] + ids, device=speech.device)
-            for row, (ids, _) in zip(rows, tokens, strict=True)
-        ]
         lengths = torch.tensor([row.shape[0] for row in embeds], device=speech.device)
         inputs = pad_sequence(embeds, batch_first=True)
         mask = torch.arange(inputs.shape[1], device=speech.device)[None, :] < lengths[:, None]
-        # The logits that predict a target start one place before the first target of the batch.
-        first = min(row.shape[0] for row in rows) - 1
-        wanted = pad_sequence(labels, batch_first=True, padding_value=IGNORED_LABEL)[:, first + 1 :]
-        kept = torch.arange(first, inputs.shape[1] - 1, device=speech.device)
-        logits = self.llm(
-            inputs_embeds=inputs, attention_mask=mask.long(), logits_to_keep=kept, use_cache=False
-        ).logits.float()
-        loss_sum = functional.cross_entropy(
-            logits.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED_LABEL, reduction="sum"
-        )
-        # An ignored label equals no prediction. The counts stay on the device: reading them would wait for it.
+        # The place before a target predicts it.
+        predicting = [
+            (clip, rows[clip].shape[0] - 1 + place) for clip, (ids, _) in enumerate(tokens) for place in range(len(ids))
+        ]
+        clips, places = torch.tensor(predicting, device=speech.device).T
+        wanted = torch.tensor([token for ids, _ in tokens for token in ids], device=speech.device)
+        logits = self._logits(inputs, mask, clips, places).float()
+        loss_sum = functional.cross_entropy(logits, wanted, reduction="sum")
+        # The count stays on the device: reading it would wait for it.
         correct = (logits.detach().argmax(dim=-1) == wanted).sum()
         return LossOutput(loss_sum, correct, sum(len(ids) for ids, _ in tokens), sum(cut for _, cut in tokens))
+
+    def _logits(self, inputs: Tensor, mask: Tensor, clips: Tensor, places: Tensor) -> Tensor:
+        """Compute logits [total, V] of chosen places only: over a large vocabulary they cost more than anything else.
+
+        Args:
+            inputs: [B, S, H].
+            mask: bool [B, S], True = no padding.
+            clips: int64 [total], in 0..B - 1.
+            places: int64 [total], in 0..S - 1.
+        """
+        llm: Any = self.llm
+        causal = llm.get_base_model() if hasattr(llm, "get_base_model") else llm
+        head = causal.get_output_embeddings()
+        if head is None or any(getattr(causal.config, name, None) for name in SCALED_LOGITS):
+            # Such models change logits after the head, in their own forward pass.
+            output = causal(inputs_embeds=inputs, attention_mask=mask.long(), use_cache=False)
+            scaled: Tensor = output.logits[clips, places]
+            return scaled
+        hidden = causal.get_decoder()(inputs_embeds=inputs, attention_mask=mask.long(), use_cache=False)
+        logits: Tensor = head(hidden.last_hidden_state[clips, places])
+        return logits
 
     def token_ids(self, text: str) -> list[int]:
         """Tokenise without special tokens of the tokenizer's own adding."""

@@ -19,6 +19,8 @@ from salmonn.beats import BEATs
 from salmonn.features import FrontEnd
 
 FRAMES_PER_30_SECONDS = 1500
+SIMILAR = 0.75
+"""Clips shorter than this part of a group's longest are run in another group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +106,34 @@ class SpeechEncoder(nn.Module):
         whisper = self.whisper(features.mel.to(parameter.dtype)).last_hidden_state
         if self.beats is None:
             return Encoded(whisper, whisper.new_zeros(len(waves), 0, 0), torch.zeros(len(waves), dtype=torch.int64))
-        tokens, padding_mask = self.beats(features.fbank.to(parameter.dtype), features.fbank_frames)
-        return Encoded(whisper, tokens, (~padding_mask).sum(dim=1))
+        tokens, counts = self._hear_sounds(self.beats, features.fbank.to(parameter.dtype), features.fbank_frames)
+        return Encoded(whisper, tokens, counts)
+
+    @staticmethod
+    def _hear_sounds(beats: BEATs, fbank: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Run BEATs on clips of similar length together: padding would cost it as much as sound, attention squared.
+
+        Args:
+            beats: the encoder.
+            fbank: [B, F, M], padded.
+            frames: int64 [B].
+
+        Returns:
+            [B, T, Db] with zeros behind a clip's group, and int64 [B], the valid tokens of each clip.
+        """
+        heard: list[tuple[list[int], Tensor]] = []
+        counts = torch.zeros(len(frames), dtype=torch.int64, device=fbank.device)
+        lengths = frames.tolist()
+        for group in similar_lengths(lengths):
+            longest = max(lengths[clip] for clip in group)
+            tokens, padding_mask = beats(fbank[group, :longest], frames[group])
+            heard.append((group, tokens))
+            counts[group] = (~padding_mask).sum(dim=1)
+        size = max(tokens.shape[1] for _, tokens in heard)
+        joined = heard[0][1].new_zeros(len(lengths), size, heard[0][1].shape[2])
+        for group, tokens in heard:
+            joined[group, : tokens.shape[1]] = tokens
+        return joined, counts
 
     def bridge(self, encoded: Encoded) -> Tensor:
         """Fuse, window, query and project: -> [B, W x Q, H] in the bridge's dtype."""
@@ -139,3 +167,20 @@ class SpeechEncoder(nn.Module):
         # unfold: [B, T, D] -> [B, W, D, length]
         cut = frames.unfold(1, windows.length, windows.stride)
         return cut.transpose(2, 3).flatten(0, 1)
+
+
+def similar_lengths(lengths: Sequence[int]) -> list[list[int]]:
+    """Group places so that none of a group is much shorter than its longest.
+
+    Example:
+        >>> similar_lengths([100, 10, 90, 9])
+        [[0, 2], [1, 3]]
+    """
+    groups: list[list[int]] = []
+    longest = 0
+    for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
+        if not groups or lengths[place] < SIMILAR * longest:
+            groups.append([])
+            longest = lengths[place]
+        groups[-1].append(place)
+    return groups

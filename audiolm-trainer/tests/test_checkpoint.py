@@ -149,3 +149,13 @@ def test_copying_changes_nothing_when_keys_differ() -> None:
     with pytest.raises(CheckpointError, match="missing"):
         copy_strictly({"a": torch.ones(2)}, target, source="file")
     assert float(target["a"].sum()) == 0
+
+
+def test_a_checkpoint_of_other_settings_that_fit_its_shapes_is_refused(
+    reference: Path, build: Any, tmp_path: Path
+) -> None:
+    """Another LoRA alpha computes other numbers from the same tensors."""
+    data = read_weights(reference / "ckpt.pth")
+    save_checkpoint(tmp_path / "x.pth", data["model"], config={"model": {"lora_alpha": 16}})
+    with pytest.raises(CheckpointError, match=r"model\.lora_alpha: 16 in the file, 32 in the configuration"):
+        build(ckpt=str(tmp_path / "x.pth"))
