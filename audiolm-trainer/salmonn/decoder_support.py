@@ -1,5 +1,7 @@
 """Which language models the decoder can run: those whose layers all attend to everything that a mask lets them see."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -38,7 +40,8 @@ def check_supported(llm: PreTrainedModel) -> None:
         found = ", ".join(sorted(kinds)) or f"a sliding window of {config.sliding_window}"
         raise ConfigError(f"the decoder cannot run layers of {name} that do not attend to all ({found}): {_INSTEAD}")
     try:
-        difference = tried_difference(llm)
+        with _without_dropout(llm):
+            difference = tried_difference(llm)
     except torch.OutOfMemoryError:
         raise
     except (TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
@@ -47,6 +50,18 @@ def check_supported(llm: PreTrainedModel) -> None:
         raise ConfigError(
             f"the decoder's logits for {name} differ from its own by {difference:.1e} of the largest: {_INSTEAD}"
         )
+
+
+@contextmanager
+def _without_dropout(llm: PreTrainedModel) -> Iterator[None]:
+    """Put a model that may be in training into evaluation mode, and every part of it back into its own."""
+    training = [module for module in llm.modules() if module.training]
+    llm.train(False)
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 @torch.no_grad()

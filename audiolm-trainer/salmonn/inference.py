@@ -1,15 +1,16 @@
 """A loaded SALMONN that answers requests: the object that meets the evaluator's contract by shape.
 
 `load_model` takes a configuration and a device; `generate` pulls requests lazily, sorts a look-ahead of them by length,
-answers them in batches and yields the answers as they are finished. A batch that does not fit into memory is halved.
-`answer` and `stream` are for one clip and a person who waits.
+encodes them in batches and yields the answers as they are finished. What does not fit into memory is halved.
+`generate.engine` says who decodes: our own decoder (`decoder.py`), clip by clip as they come, or transformers, batch by
+batch. `answer` and `stream` are for one clip and a person who waits; transformers decodes there in either case.
 """
 
 import logging
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import islice
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -20,12 +21,19 @@ from transformers import GenerationConfig
 from salmonn import components
 from salmonn.audio import MAX_SECONDS
 from salmonn.config import Config, from_mapping
+from salmonn.decoder import Decoder
+from salmonn.decoder_settings import DecoderSettings
 from salmonn.decoding import GenerationSettings, generate_ids, stream_ids
 from salmonn.errors import PromptError, SalmonnError
 from salmonn.model import SALMONN
+from salmonn.out_of_memory import is_out_of_memory
+from salmonn.probe import Probe
 from salmonn.prompts import PromptBook, answer_prompts, free_prompt
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+DecodingEngine = Literal["own", "transformers"]
 
 # How many batches are looked ahead to sort clips of similar length together.
 LOOK_AHEAD_BATCHES = 8
@@ -68,7 +76,8 @@ def load_model(config: Mapping[str, Any], device: str) -> "SalmonnLM":
         device: "cpu", "cuda", "cuda:1", or "auto" for a GPU where there is one.
 
     Raises:
-        ConfigError: the configuration is wrong; every problem is listed.
+        ConfigError: the configuration is wrong, every problem is listed; or `generate.engine` is "own" and it cannot
+            run the language model.
         CheckpointError: a part cannot be loaded or does not fit.
         PromptError: the prompt file is wrong.
     """
@@ -80,22 +89,26 @@ def load_language_model(config: Config, device: str) -> "SalmonnLM":
     target = components.choose_device(device)
     dtype = components.choose_dtype(config.model.dtype, target)
     model = SALMONN.from_config(config, device=target, dtype=dtype)
-    book = answer_prompts(config)
-    settings = GenerationSettings(**config.generate.model_dump(exclude={"end_sym", "engine"}))
-    return SalmonnLM(
-        model, prompts=book, settings=settings, end_sym=config.end_sym, batch_size=config.run.batch_size_eval
-    )
+    return SalmonnLM.from_config(model, config, prompts=answer_prompts(config))
 
 
 class SalmonnLM:
     """A SALMONN ready to answer.
 
     Args:
-        model: the model, frozen.
+        model: the model; in evaluation mode when it answers. Nothing is kept of its weights.
         prompts: task -> prompt.
         settings: how answers are decoded.
         end_sym: text that ends an answer besides the model's own end-of-sequence ids.
-        batch_size: clips in a batch.
+        batch_size: clips that are encoded together, and clips that are decoded at a time: the decoder's slots, or the
+            batches of transformers. The decoder goes on while the next batch is encoded, so with it both are in
+            memory at once: the encoders' activations and the slots' keys and values. Each is halved for itself where
+            it does not fit.
+        engine: who decodes in `generate`.
+        seed: of sampling by our own decoder; transformers draws from PyTorch's global generator.
+
+    Raises:
+        ConfigError: `engine` is "own" and it cannot run the language model, or leaves out one of its settings.
     """
 
     def __init__(
@@ -106,6 +119,8 @@ class SalmonnLM:
         settings: GenerationSettings,
         end_sym: str,
         batch_size: int,
+        engine: DecodingEngine = "own",
+        seed: int = 0,
     ) -> None:
         self.model = model
         self.prompts = prompts
@@ -114,6 +129,7 @@ class SalmonnLM:
         self.eos_ids = _eos_ids(model)
         self.defaults = settings
         self.settings: GenerationConfig = self._for_transformers(settings)
+        self.decoder = self._build_decoder(seed) if engine == "own" else None
         end_ids = model.token_ids(end_sym) if end_sym else []
         self.special_ids = _special_ids(model)
         single = len(end_ids) == 1 and end_ids[0] in self.special_ids | set(self.eos_ids)
@@ -128,26 +144,40 @@ class SalmonnLM:
                 len(end_ids),
             )
 
+    @classmethod
+    def from_config(cls, model: SALMONN, config: Config, *, prompts: PromptBook) -> "SalmonnLM":
+        """Let a model answer as the sections `generate` and `run` say."""
+        return cls(
+            model,
+            prompts=prompts,
+            settings=GenerationSettings(**config.generate.model_dump(exclude={"end_sym", "engine"})),
+            end_sym=config.end_sym,
+            batch_size=config.run.batch_size_eval,
+            engine=config.generate.engine,
+            seed=config.run.seed,
+        )
+
     def generate(self, requests: Iterable[Request]) -> Iterator[Answer]:
         """Answer every request once.
 
         Args:
-            requests: pulled lazily, `LOOK_AHEAD_BATCHES` batches ahead at most.
+            requests: pulled lazily, `LOOK_AHEAD_BATCHES` batches at a time, and only when all earlier ones are
+                answered or being decoded.
 
         Yields:
-            Answers, longest clips of each look-ahead first; a clip's text does not depend on the others.
+            Answers as they are finished, longest clips of each look-ahead first as far as they end alike; a clip's
+            text does not depend on the others.
 
         Raises:
             PromptError: a request's task has no prompt, or needs a question and has none.
         """
-        stream = iter(requests)
-        while ahead := list(islice(stream, self.batch_size * LOOK_AHEAD_BATCHES)):
-            clips = [_Clip(r.index, r.audio, self.prompts.prompt(r.task, r.question)) for r in ahead]
-            clips.sort(key=lambda clip: clip.audio.shape[0], reverse=True)
-            while clips:
-                # Taken anew each time: a batch that did not fit has made the next ones smaller.
-                batch, clips = clips[: self.batch_size], clips[self.batch_size :]
-                yield from self._answer_fitting(batch)
+        batches = self._batches(requests)
+        if self.decoder is None:
+            for clips in batches:
+                yield from self._fitting(clips, lambda some: self._answer_batch(some, self.settings))
+            return
+        for index, ids in self.decoder.decode(self._prompts(batches)):
+            yield self._to_answer(index, ids)
 
     @property
     def max_seconds(self) -> float:
@@ -241,10 +271,33 @@ class SalmonnLM:
         device = self.model.speech_encoder.query_tokens.device
         return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
 
-    def _answer_fitting(self, clips: Sequence[_Clip]) -> list[Answer]:
-        """Answer a batch; one that does not fit into memory is halved and tried again, down to single clips."""
+    def _build_decoder(self, seed: int) -> Decoder:
+        llm = self.model.llm
+        settings = DecoderSettings.from_transformers(self.settings, llm, seed=seed)
+        # Prompts that wait together: a GPU computes them at once, a CPU gains nothing by it.
+        prefill = 1 if llm.device.type == "cpu" else self.batch_size
+        return Decoder(llm, settings, slots=self.batch_size, prefill=prefill)
+
+    def _batches(self, requests: Iterable[Request]) -> Iterator[list[_Clip]]:
+        """Cut look-aheads of requests, sorted by length, into batches."""
+        stream = iter(requests)
+        while ahead := list(islice(stream, self.batch_size * LOOK_AHEAD_BATCHES)):
+            clips = [_Clip(r.index, r.audio, self.prompts.prompt(r.task, r.question)) for r in ahead]
+            clips.sort(key=lambda clip: clip.audio.shape[0], reverse=True)
+            while clips:
+                # Taken anew each time: a batch that did not fit has made the next ones smaller.
+                batch, clips = clips[: self.batch_size], clips[self.batch_size :]
+                yield batch
+
+    def _prompts(self, batches: Iterable[list[_Clip]]) -> Iterator[tuple[int, Tensor]]:
+        """Encode batch by batch, when the decoder asks for the first clip of one."""
+        for clips in batches:
+            yield from zip((clip.index for clip in clips), self._fitting(clips, self._embed), strict=True)
+
+    def _fitting(self, clips: Sequence[_Clip], work: Callable[[Sequence[_Clip]], list[T]]) -> list[T]:
+        """Do something with a batch; one that does not fit into memory is halved and tried again, down to one clip."""
         try:
-            return self._answer_batch(clips, self.settings)
+            return work(clips)
         except RuntimeError as error:
             if not is_out_of_memory(error) or len(clips) == 1:
                 raise
@@ -254,7 +307,7 @@ class SalmonnLM:
         half = (len(clips) + 1) // 2
         logger.warning("a batch of %d clips does not fit into memory: trying %d", len(clips), half)
         self.batch_size = min(self.batch_size, half)
-        return self._answer_fitting(clips[:half]) + self._answer_fitting(clips[half:])
+        return self._fitting(clips[:half], work) + self._fitting(clips[half:], work)
 
     def _answer_batch(self, clips: Sequence[_Clip], settings: GenerationConfig) -> list[Answer]:
         outputs = generate_ids(self.model.llm, self._embed(clips), settings)
@@ -276,11 +329,9 @@ class SalmonnLM:
             text = text.partition(self.end_text)[0]
         return Answer(index, text, len(ids), "stop" if cut or stop is not None else "length")
 
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error means too little memory; PyTorch raises a plain RuntimeError for it on the CPU."""
-    text = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in text or "out of memory" in text
+    def probe(self) -> Probe:
+        """What whoever measures this model may ask of it."""
+        return Probe(self)
 
 
 def _eos_ids(model: SALMONN) -> list[int]:

@@ -18,7 +18,6 @@ from salmonn.checkpoint import load_checkpoint, read_weights
 from salmonn.components import choose_device, choose_dtype
 from salmonn.config import Config, flatten
 from salmonn.dataset import Samples, open_samples
-from salmonn.decoding import GenerationSettings
 from salmonn.encoded_source import build_source
 from salmonn.engine import Engine
 from salmonn.errors import CheckpointError, ConfigError
@@ -285,14 +284,7 @@ def build_scorer(
     count, metric = config.run.valid_generate, config.run.best_metric
     scorer = None
     if valid is not None and count:
-        settings = GenerationSettings(**config.generate.model_dump(exclude={"end_sym", "engine"}))
-        lm = SalmonnLM(
-            model,
-            prompts=answer_prompts(config, valid.book),
-            settings=settings,
-            end_sym=config.end_sym,
-            batch_size=config.run.batch_size_eval,
-        )
+        lm = SalmonnLM.from_config(model, config, prompts=validation_prompts(config, valid.book))
         scorer = AnswerScorer(lm, valid, count=count, unreadable=unreadable)
     measured = {"wer": scorer is not None and scorer.has_speech(), "chrf": scorer is not None and scorer.has_other()}
     if valid is not None and not measured.get(metric, True):
@@ -302,7 +294,7 @@ def build_scorer(
     return scorer
 
 
-def answer_prompts(config: Config, book: PromptBook) -> PromptBook:
+def validation_prompts(config: Config, book: PromptBook) -> PromptBook:
     """The wordings that answers are asked for with: evaluation's, or for tasks it does not have those of training."""
     if not config.model.test_prompt_path:
         return book

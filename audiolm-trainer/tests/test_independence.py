@@ -112,6 +112,8 @@ def test_the_nano_model_says_the_same_in_any_batch(nano: SalmonnLM, waves: list[
     requests = [Request(i, wave, ("asr", "audiocaption_v2")[i % 2], "") for i, wave in enumerate(waves)]
     answers = {}
     for size, rows in ((1, requests), (3, requests[::-1]), (8, requests)):
-        nano.batch_size = size
-        answers[size] = sorted(nano.generate(iter(rows)))
+        lm = SalmonnLM(
+            nano.model, prompts=nano.prompts, settings=nano.defaults, end_sym=nano.model.end_sym, batch_size=size
+        )
+        answers[size] = sorted(lm.generate(iter(rows)))
     assert answers[1] == answers[3] == answers[8]

@@ -1,6 +1,8 @@
 """A loaded model: stop rules, special tokens, memory that runs out, laziness, and the package's three functions."""
 
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,12 +12,17 @@ import torch
 from numpy.typing import NDArray
 
 import salmonn
+from salmonn.audio import load_audio
+from salmonn.config import from_mapping
 from salmonn.decoding import GenerationSettings, until_stop
-from salmonn.errors import ConfigError, PromptError
-from salmonn.inference import LOOK_AHEAD_BATCHES, SalmonnLM, is_out_of_memory
+from salmonn.errors import AudioError, ConfigError, PromptError
+from salmonn.inference import LOOK_AHEAD_BATCHES, DecodingEngine, SalmonnLM, load_language_model
 from salmonn.model import SALMONN
+from salmonn.out_of_memory import is_out_of_memory
 from salmonn.prompts import PromptBook
 
+ROOT = Path(__file__).resolve().parents[2]
+ENGINES: tuple[DecodingEngine, ...] = ("own", "transformers")
 CPU_EXHAUSTED = "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory"
 
 
@@ -33,13 +40,21 @@ def make_requests(count: int) -> list[Request]:
     ]
 
 
-def make_lm(model: SALMONN, *, batch_size: int = 4, end_sym: str = "<|end_of_text|>", **settings: Any) -> SalmonnLM:
+def make_lm(
+    model: SALMONN,
+    *,
+    batch_size: int = 4,
+    end_sym: str = "<|end_of_text|>",
+    engine: DecodingEngine = "own",
+    **settings: Any,
+) -> SalmonnLM:
     return SalmonnLM(
         model,
         prompts=PromptBook({"asr": ("<Speech><SpeechHere></Speech> Write.",)}, "USER: {}\nASSISTANT:"),
         settings=GenerationSettings(**{"max_new_tokens": 6, "num_beams": 1} | settings),
         end_sym=end_sym,
         batch_size=batch_size,
+        engine=engine,
     )
 
 
@@ -89,13 +104,18 @@ def test_until_stop() -> None:
     assert until_stop([5, 6], {2}) == [5, 6]
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError(CPU_EXHAUSTED)])
 def test_a_batch_that_does_not_fit_is_halved(
-    tiny: SALMONN, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: RuntimeError
+    tiny: SALMONN,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: RuntimeError,
+    engine: DecodingEngine,
 ) -> None:
     requests = make_requests(7)
-    expected = sorted(make_lm(tiny).generate(requests))
-    lm, sizes = make_lm(tiny, batch_size=7), []
+    expected = sorted(make_lm(tiny, engine=engine).generate(requests))
+    lm, sizes = make_lm(tiny, batch_size=7, engine=engine), []
     encode = tiny.encode
 
     def encode_little(waves: Any) -> Any:
@@ -110,7 +130,10 @@ def test_a_batch_that_does_not_fit_is_halved(
     assert "does not fit into memory" in caplog.text
 
 
-def test_no_clip_is_lost_when_a_batch_in_the_middle_is_halved(tiny: SALMONN, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_no_clip_is_lost_when_a_batch_in_the_middle_is_halved(
+    tiny: SALMONN, monkeypatch: pytest.MonkeyPatch, engine: DecodingEngine
+) -> None:
     """Several batches of one look-ahead: those after the halved one are smaller, and still cover every clip."""
     requests = make_requests(17)
     expected = sorted(make_lm(tiny).generate(requests))
@@ -122,30 +145,150 @@ def test_no_clip_is_lost_when_a_batch_in_the_middle_is_halved(tiny: SALMONN, mon
         return encode(waves)
 
     monkeypatch.setattr(tiny, "encode", encode_little)
-    assert sorted(make_lm(tiny, batch_size=5).generate(requests)) == expected
+    assert sorted(make_lm(tiny, batch_size=5, engine=engine).generate(requests)) == expected
 
 
-def test_one_clip_that_does_not_fit_and_other_errors_are_raised(tiny: SALMONN, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_encoding_and_decoding_are_halved_for_themselves(
+    tiny: SALMONN, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two clips can be encoded at a time and one can be decoded: every clip is answered once, with the same text."""
+    requests = make_requests(9)
+    expected = sorted(make_lm(tiny, num_beams=2).generate(requests))
+    lm = make_lm(tiny, num_beams=2)
+    assert lm.decoder is not None
+    encode, forward = tiny.encode, lm.decoder.llm.forward
+
+    def encode_little(waves: Any) -> Any:
+        if len(waves) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return encode(waves)
+
+    def step_little(*args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("input_ids") is not None and len(kwargs["input_ids"]) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(tiny, "encode", encode_little)
+    monkeypatch.setattr(lm.decoder.llm, "forward", step_little)
+    assert sorted(lm.generate(requests)) == expected
+    assert (lm.batch_size, lm.decoder.slots) == (2, 1)
+    assert "a batch of 4 clips" in caplog.text
+    assert "4 clips at a time" in caplog.text
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_one_clip_that_does_not_fit_and_other_errors_are_raised(
+    tiny: SALMONN, monkeypatch: pytest.MonkeyPatch, engine: DecodingEngine
+) -> None:
     def fail(waves: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(tiny, "encode", fail)
     with pytest.raises(torch.OutOfMemoryError):
-        list(make_lm(tiny).generate(make_requests(3)))
+        list(make_lm(tiny, engine=engine).generate(make_requests(3)))
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
-def test_requests_are_pulled_lazily(tiny: SALMONN) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_requests_are_pulled_lazily(tiny: SALMONN, engine: DecodingEngine) -> None:
+    """No look-ahead is pulled before all clips of the earlier ones are answered or being decoded."""
     pulled = 0
 
     def stream() -> Iterator[Request]:
         nonlocal pulled
-        for request in make_requests(1) * 100:
+        for request in make_requests(1) * 36:
             pulled += 1
             yield request
 
-    next(make_lm(tiny, batch_size=2).generate(stream()))
-    assert pulled == 2 * LOOK_AHEAD_BATCHES
+    answers = make_lm(tiny, batch_size=2, engine=engine).generate(stream())
+    assert pulled == 0
+    for given, _ in enumerate(answers, start=1):
+        assert pulled <= 2 * LOOK_AHEAD_BATCHES * (1 + (given + 1) // (2 * LOOK_AHEAD_BATCHES))
+    assert (given, pulled) == (36, 36)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_source_that_fails_says_why(tiny: SALMONN, engine: DecodingEngine) -> None:
+    def stream() -> Iterator[Request]:
+        yield from make_requests(20)
+        raise AudioError("clip 20 is broken")
+
+    with pytest.raises(AudioError, match="clip 20 is broken"):
+        list(make_lm(tiny, batch_size=2, engine=engine).generate(stream()))
+
+
+@pytest.mark.parametrize("changes", [{"num_beams": 1}, {"num_beams": 4, "length_penalty": 2.0}])
+def test_both_engines_give_the_same_answers(nano: SalmonnLM, changes: dict[str, Any]) -> None:
+    """Real clips of both kinds in mixed batches, short and long answers, some cut at the limit."""
+    sample = ROOT / "data/sample"
+    requests = []
+    for listing in ("asr", "aac"):
+        rows = json.loads((sample / f"{listing}.json").read_text(encoding="utf-8"))["annotation"][::9]
+        requests += [Request(0, load_audio(sample / row["path"]), row["task"], "") for row in rows]
+    requests = [request._replace(index=index) for index, request in enumerate(requests)]
+    settings = replace(nano.defaults, max_new_tokens=9, **changes)
+    ours, theirs = (
+        sorted(
+            SalmonnLM(
+                nano.model, prompts=nano.prompts, settings=settings, end_sym="</s>", batch_size=5, engine=engine
+            ).generate(requests[::2] + requests[1::2])
+        )
+        for engine in ENGINES
+    )
+    assert ours == theirs
+    assert len(ours) == len(requests) == 20
+    assert {answer.finish_reason for answer in ours} == {"stop", "length"}
+
+
+def test_sampling_follows_the_runs_seed(reference: Path, reference_sections: dict[str, Any]) -> None:
+    def texts(seed: int, order: int) -> list[str]:
+        sections = {
+            **reference_sections,
+            "generate": {"do_sample": True, "num_beams": 1, "max_new_tokens": 8, "temperature": 3.0, "top_p": 1.0},
+            "run": {"seed": seed, "batch_size_eval": 3},
+        }
+        lm = load_language_model(from_mapping(sections, reference), "cpu")
+        return [answer.text for answer in sorted(lm.generate(make_requests(5)[::order]))]
+
+    assert texts(1, 1) == texts(1, -1) != texts(2, 1)
+
+
+def test_a_model_that_the_decoder_refuses_is_named_with_the_way_out(
+    build: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before any clip; transformers answers with the same model."""
+    model = build()
+    monkeypatch.setattr(model.llm.get_base_model().config, "sliding_window", 8, raising=False)
+    with pytest.raises(ConfigError) as caught:
+        make_lm(model)
+    assert "set generate.engine: transformers" in str(caught.value)
+    assert "LlamaForCausalLM" in str(caught.value)
+    assert len(list(make_lm(model, engine="transformers").generate(make_requests(2)))) == 2
+
+
+def test_a_model_in_training_is_tried_without_dropout(build: Any) -> None:
+    model = build(train=True, lora_dropout=0.5)
+    before = {name: module.training for name, module in model.named_modules()}
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=10.0)
+    assert make_lm(model).decoder is not None
+    assert {name: module.training for name, module in model.named_modules()} == before
+    assert any(before.values())
+
+
+def test_the_decoder_keeps_nothing_of_the_weights(build: Any) -> None:
+    """A model goes on learning between two validations."""
+    model = build(train=True).eval()
+    lm = make_lm(model)
+    first = sorted(lm.generate(make_requests(3)))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=2.0)
+    second = sorted(lm.generate(make_requests(3)))
+    assert second != first
+    assert second == sorted(make_lm(model, engine="transformers").generate(make_requests(3)))
 
 
 def test_nothing_in_inference_requires_a_gradient(tiny: SALMONN) -> None:
@@ -153,9 +296,10 @@ def test_nothing_in_inference_requires_a_gradient(tiny: SALMONN) -> None:
     assert not tiny.training
 
 
-def test_a_task_without_a_prompt_is_named(tiny: SALMONN) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_task_without_a_prompt_is_named(tiny: SALMONN, engine: DecodingEngine) -> None:
     with pytest.raises(PromptError, match="music"):
-        list(make_lm(tiny).generate([make_requests(1)[0]._replace(task="music")]))
+        list(make_lm(tiny, engine=engine).generate([make_requests(1)[0]._replace(task="music")]))
 
 
 def test_sampling_settings_reach_transformers() -> None:
@@ -194,15 +338,16 @@ def test_importing_the_package_is_light() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("beams", [1, 4])
 def test_the_configuration_wins_over_the_language_models_own_settings(
-    tiny: SALMONN, monkeypatch: pytest.MonkeyPatch, beams: int
+    tiny: SALMONN, monkeypatch: pytest.MonkeyPatch, beams: int, engine: DecodingEngine
 ) -> None:
     """Llama-3.2-Instruct's folder asks for sampling; the section `generate` decides."""
-    expected = sorted(make_lm(tiny, num_beams=beams).generate(make_requests(4)))
+    expected = sorted(make_lm(tiny, num_beams=beams, engine=engine).generate(make_requests(4)))
     for name, value in {
         "do_sample": True, "temperature": 0.6, "top_p": 0.5, "repetition_penalty": 5.0, "length_penalty": -3.0,
         "max_length": 3, "num_beams": 2, "bos_token_id": 7, "pad_token_id": 9,
     }.items():  # fmt: skip
         monkeypatch.setattr(tiny.llm.generation_config, name, value)
-    assert sorted(make_lm(tiny, num_beams=beams).generate(make_requests(4))) == expected
+    assert sorted(make_lm(tiny, num_beams=beams, engine=engine).generate(make_requests(4))) == expected
