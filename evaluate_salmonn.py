@@ -9,8 +9,18 @@ from pathlib import Path
 import salmonn
 from evaluator.cli import build_evaluate_command
 
+
+def num_gpus() -> int:
+    """Count the GPUs that PyTorch sees; launched in several processes, each gets one."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
 main = build_evaluate_command(
-    salmonn, default_config=Path(__file__).resolve().parent / "configs" / "salmonn_eval_config.yaml"
+    salmonn,
+    default_config=Path(__file__).resolve().parent / "configs" / "salmonn_eval_config.yaml",
+    num_gpus=num_gpus,
 )
 
 if __name__ == "__main__":

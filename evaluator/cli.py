@@ -5,13 +5,16 @@ codes 0 (ok), 1 (a failed check, failed rows, failed scoring), 2 (usage or confi
 and 143 (signals).
 """
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import click
 
+from evaluator.errors import ConfigError
+from evaluator.launch import Launch, device_of, launch_of
 from evaluator.session import session
 from evaluator.setup_cli import setup_metrics_command
 from evaluator.tasks import MODES, TASKS, Mode
@@ -35,6 +38,8 @@ Examples:
     python {program} --mode submission_aac --options run.batch_size_eval=4 generate.num_beams=1
   the contract    check that a model of your own keeps it
     python {program} --check
+  several GPUs    the same results from several processes; go on where an interrupted run ended
+    torchrun --nproc_per_node 2 {program} --mode valid_asr --resume auto
 """
 
 
@@ -47,6 +52,7 @@ class _Arguments:
     options: tuple[str, ...]
     device: str | None
     output_dir: str | None
+    resume: str | None
     check: bool
     notices: tuple[str, ...]
 
@@ -103,7 +109,11 @@ def chosen_mode(mode: str | None, task: str | None, *, skip_scoring: bool) -> tu
 
 
 def build_evaluate_command(
-    provider: "ModelProvider", *, default_config: Path, program: str = "evaluate_salmonn.py"
+    provider: "ModelProvider",
+    *,
+    default_config: Path,
+    program: str = "evaluate_salmonn.py",
+    num_gpus: Callable[[], int] | None = None,
 ) -> click.Command:
     """Make the evaluate command of a model package.
 
@@ -111,6 +121,7 @@ def build_evaluate_command(
         provider: the model package; only `load_model` is a must (see evaluator/model.py).
         default_config: default of --cfg-path.
         program: the script's name, for the examples of --help.
+        num_gpus: counts the GPUs of this machine, for launches of several processes; None: nobody can.
 
     Returns:
         click.Command: to be called as the script's main.
@@ -134,6 +145,11 @@ def build_evaluate_command(
     )
     @click.option("--device", help="auto, cpu, cuda or cuda:1; overrides run.device.")
     @click.option("--output-dir", "--output_dir", help="Where results go; overrides run.output_dir.", metavar="FOLDER")
+    @click.option(
+        "--resume",
+        metavar="FOLDER|auto",
+        help="Go on with an interrupted run: its folder, or auto for the latest that fits, if there is one.",
+    )
     @click.option("--check", is_flag=True, help="Check the model's contract on made-up audio, and end.")
     @click.option("--task", type=click.Choice([task.name for task in TASKS]), help="Deprecated: use --mode.")
     @click.option("--skip_scoring", "--skip-scoring", is_flag=True, help="Deprecated: use --mode.")
@@ -143,6 +159,7 @@ def build_evaluate_command(
         options: tuple[str, ...],
         device: str | None,
         output_dir: str | None,
+        resume: str | None,
         check: bool,
         task: str | None,
         skip_scoring: bool,
@@ -151,19 +168,23 @@ def build_evaluate_command(
         chosen, notices = chosen_mode(mode, task, skip_scoring=skip_scoring)
         if chosen is None and not check:
             raise click.UsageError(f"--mode is required: one of {', '.join(MODES)}.")
-        arguments = _Arguments(chosen, cfg_path, options, device, output_dir, check, notices)
-        raise SystemExit(_run(provider, arguments))
+        arguments = _Arguments(chosen, cfg_path, options, device, output_dir, resume, check, notices)
+        raise SystemExit(_run(provider, arguments, num_gpus))
 
     return evaluate_command
 
 
-def _run(provider: "ModelProvider", arguments: _Arguments) -> int:
+def _run(provider: "ModelProvider", arguments: _Arguments, num_gpus: Callable[[], int] | None) -> int:
     """Load the config, then check or evaluate; returns the exit code."""
-    with session(provider) as current:
+    try:
+        launch = launch_of(os.environ)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
+    with session(provider, rank=launch.rank) as current:
         # Below this line imports cost seconds; --help and usage errors never get here.
         from evaluator.config import load_config
 
-        for notice in arguments.notices:
+        for notice in arguments.notices if launch.rank == 0 else ():
             current.say(f"Note: {notice}")
         config = load_config(
             arguments.cfg_path,
@@ -173,18 +194,24 @@ def _run(provider: "ModelProvider", arguments: _Arguments) -> int:
             check_extra=getattr(provider, "check_config", None),
         )
         current.redact.add_from(config)
+        config = config.on_device(device_of(config.run.device, launch, num_gpus))
         if arguments.check:
-            return _check(provider, config, arguments.mode)
-        return _evaluate(provider, config, cast("Mode", arguments.mode))
+            # One process is enough to check a model.
+            return _check(provider, config, arguments.mode) if launch.rank == 0 else 0
+        resume = arguments.resume or ("auto" if launch.restarted else None)
+        return _evaluate(provider, config, cast("Mode", arguments.mode), resume=resume, launch=launch)
 
 
-def _evaluate(provider: "ModelProvider", config: "Config", mode: Mode) -> int:
-    from evaluator.evaluate import evaluate
+def _evaluate(provider: "ModelProvider", config: "Config", mode: Mode, *, resume: str | None, launch: Launch) -> int:
+    from evaluator.evaluate import evaluate, take_part
     from evaluator.report import summarize
     from evaluator.session import ProgressBar
 
+    if launch.rank > 0:
+        take_part(provider, config, mode, launch=launch)
+        return 0
     with ProgressBar() as progress:
-        result = evaluate(provider, config, mode, progress=progress)
+        result = evaluate(provider, config, mode, progress=progress, resume=resume, launch=launch)
     click.echo("\n".join(summarize(result)))
     return result.exit_code
 

@@ -9,7 +9,7 @@ comes in one ConfigError.
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,10 @@ class Config:
         sections["run"].update(on_audio_error=self.run.on_audio_error, empty_text=self.run.empty_text)
         masked: dict[str, Any] = _masked({**sections, "scoring": self.scoring.model_dump()})
         return masked
+
+    def on_device(self, device: str) -> "Config":
+        """The same configuration with another run.device."""
+        return replace(self, run=self.run.model_copy(update={"device": device}))
 
     def locate(self, key: str) -> str:
         """Where a dotted key was set: "config.yaml:12", "--options", "--device".

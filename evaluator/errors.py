@@ -6,8 +6,10 @@ AudioLMError              1
  +-- AudioError           3   one audio file
  +-- SubmissionError      1   a CSV that would not validate
  +-- JournalError         3   predictions.jsonl
+ +-- ResultError          3   a JSON file of a finished run
  +-- ContractError        4   the model broke the contract of evaluator/model.py
  +-- ModelLoadError       4   the model could not be loaded
+ +-- ProcessError         1   one of several processes died, or did not arrive
  +-- MetricUnavailableError    1   a metric that cannot be had here, with the fix
 """
 
@@ -66,6 +68,12 @@ class JournalError(AudioLMError):
     exit_code = 3
 
 
+class ResultError(AudioLMError):
+    """A JSON file of a finished run cannot be read, or is none."""
+
+    exit_code = 3
+
+
 class ContractError(AudioLMError):
     """The model broke the contract: an answer too many, too few, or of the wrong type."""
 
@@ -76,6 +84,10 @@ class ModelLoadError(AudioLMError):
     """The model could not be loaded."""
 
     exit_code = 4
+
+
+class ProcessError(AudioLMError):
+    """A run of several processes cannot go on: one died, did not arrive, or was started differently."""
 
 
 class MetricUnavailableError(AudioLMError):

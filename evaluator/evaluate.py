@@ -3,56 +3,81 @@
 In: a model package, a validated config and a mode. Out:
 `<output_dir>/{submission,valid}_results/<time>_<mode>.csv` and beside it a folder of the same name with
 predictions.jsonl, run.json and, in valid modes, scores.json. Whatever fails, what was reached before stays on
-disk, and run.json says where it ended.
+disk, and run.json says where it ended. A run that was interrupted can go on; several processes can share one run
+(evaluator/meeting.py), of which the first does all of this and the others `take_part`.
 """
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
+from evaluator.annotation import Sample
+from evaluator.attempt import Attempt, Done, ask, peak_memory
 from evaluator.config import Config
-from evaluator.errors import AudioLMError, ConfigError, ModelLoadError
+from evaluator.errors import AudioLMError, ModelLoadError
 from evaluator.journal import Journal, Prediction
+from evaluator.launch import SINGLE, Launch
+from evaluator.meeting import be_invited, invite, join, report_done, wait_for_others
 from evaluator.model import AudioLM, ModelProvider
-from evaluator.predict import predict
 from evaluator.preflight import Preflight, preflight
 from evaluator.redaction import Redactor
 from evaluator.report import write_scores
+from evaluator.run_folder import (
+    RunPaths,
+    answered,
+    find_run,
+    identity_of,
+    make_run_paths,
+    merge,
+    missing_rows,
+    next_attempt,
+    results_folder,
+)
 from evaluator.run_record import (
     Counts,
     EvaluationResult,
     Failure,
     PeakMemory,
     RunRecord,
-    process_peak_memory,
     sha256,
+    versions,
 )
 from evaluator.scoring import Scores, score
+from evaluator.shares import deal
 from evaluator.submission import write_submission
 from evaluator.submission_text import clean_text, is_blank
 from evaluator.tasks import Mode, is_scored
+from evaluator.timing import speed_of
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class RunPaths:
-    """Where one run writes: the CSV, and the folder beside it."""
+class Outcome:
+    """What predicting gave.
 
-    csv: Path
-    folder: Path
+    Attributes:
+        predictions: in annotation order, those of earlier attempts included.
+        audio_seconds: what the model was given in this attempt, in seconds.
+        peak_memory: of the process that held most.
+    """
+
+    predictions: tuple[Prediction, ...]
+    audio_seconds: float
+    peak_memory: PeakMemory
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What predicting gave: predictions in annotation order, and what the memory peaked at."""
+class _Work:
+    """What is to be run: all rows, those that are still to be asked, and how this is recorded."""
 
-    predictions: tuple[Prediction, ...]
-    peak_memory: PeakMemory
+    config: Config
+    ready: Preflight
+    left: tuple[Sample, ...]
+    identity: dict[str, str]
+    record: RunRecord
 
 
 def evaluate(
@@ -61,14 +86,18 @@ def evaluate(
     mode: Mode,
     *,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    resume: str | None = None,
+    launch: Launch = SINGLE,
 ) -> EvaluationResult:
-    """Run one mode.
+    """Run one mode, alone or as the first of several processes.
 
     Args:
         provider: the model package: a module or object with `load_model`.
         config: the validated config.
         mode: what to run.
-        progress: told (samples done, samples in all) after each sample.
+        progress: told (samples done, samples of this process in all) after each sample.
+        resume: the folder of an interrupted run to go on with, or "auto" for the latest that fits, if there is one.
+        launch: the place of this process, which is process 0.
 
     Returns:
         EvaluationResult: counts, scores, times and paths.
@@ -81,15 +110,24 @@ def evaluate(
     redact.add_from(config)
     with record.stage("preflight"):
         ready = preflight(provider, config, mode)
-        _note_inputs(record, provider, config, mode, ready)
+        identity = _note_inputs(record, provider, config, mode, ready)
+        parent = results_folder(Path(config.run.output_dir), mode)
+        paths = find_run(resume, parent, identity) if resume is not None else None
+        left = _left(ready, paths)
     for notice in ready.notices:
         logger.warning("%s", notice)
-    logger.info("Loading the model.")
-    with record.stage("load_model"):
-        model = load_model(provider, config)
-    paths = make_run_paths(Path(config.run.output_dir), mode, record.started)
-    with _recorded(record, paths, redact):
-        outcome = _predict(model, config, ready, paths, record, progress)
+    if paths is not None:
+        logger.info("Going on with %s: %d of %d row(s) are left.", paths.folder, len(left), len(ready.samples))
+    model = None
+    if left:
+        logger.info("Loading the model.")
+        with record.stage("load_model"):
+            model = load_model(provider, config)
+    if paths is None:
+        paths = make_run_paths(Path(config.run.output_dir), mode, record.started)
+    work = _Work(config, ready, left, identity, record)
+    with _recorded(record, paths, redact, ready.samples):
+        outcome = _predict(model, work, Attempt(paths, next_attempt(paths), launch), progress)
         texts = [prediction.text for prediction in outcome.predictions]
         notices = _write_csv(config, mode, ready, texts, paths, record)
         scores, scoring_error = _score(config, mode, ready, texts, paths, record)
@@ -102,12 +140,45 @@ def evaluate(
         counts=count(outcome.predictions, cut=ready.cut),
         failures=failures_of(outcome.predictions),
         seconds=dict(record.seconds),
-        audio_seconds=sum(prediction.audio_seconds for prediction in outcome.predictions),
+        audio_seconds=outcome.audio_seconds,
         peak_memory=outcome.peak_memory,
         scores=scores,
         scoring_error=scoring_error,
         notices=(*ready.notices, *notices),
     )
+
+
+def take_part(provider: ModelProvider, config: Config, mode: Mode, *, launch: Launch) -> int:
+    """Answer the rows that process 0 deals to this process, into a journal of its own.
+
+    Args:
+        provider: the model package.
+        config: the validated config.
+        mode: what is run.
+        launch: the place of this process, which is not process 0.
+
+    Returns:
+        int: how many rows were answered.
+
+    Raises:
+        AudioLMError: as `evaluate`; also if process 0 does not turn up or runs something else.
+    """
+    record = RunRecord()
+    with record.stage("preflight"):
+        ready = preflight(provider, config, mode)
+        identity = _note_inputs(record, provider, config, mode, ready)
+    with record.stage("load_model"):
+        model = load_model(provider, config)
+    attempt, rows = be_invited(results_folder(Path(config.run.output_dir), mode), launch, identity)
+    share = [ready.samples[row] for row in rows]
+    with Journal(attempt.journal(launch.rank)) as journal:
+        join(attempt, locked=journal.locked)
+        with record.stage("predict"):
+            done = ask(model, config, share, journal, launch=launch)
+        journal.sync()
+        # While the journal is still locked: a journal without lock and mark is that of a dead process.
+        report_done(attempt, done)
+    return len(share)
 
 
 def load_model(provider: ModelProvider, config: Config) -> AudioLM:
@@ -137,37 +208,6 @@ def load_model(provider: ModelProvider, config: Config) -> AudioLM:
     return model
 
 
-def make_run_paths(output_dir: Path, mode: Mode, started: datetime) -> RunPaths:
-    """Make the folder of a run that began at `started`, and name its CSV.
-
-    Two runs of the same second get two names: the later one's ends in "-2".
-
-    Args:
-        output_dir: the folder of all results; need not exist.
-        mode: what is run.
-        started: its beginning.
-
-    Returns:
-        RunPaths: for example valid_results/2025-01-31_09-05-00_valid_asr.csv and the folder without ".csv".
-
-    Raises:
-        ConfigError: if the folder cannot be made.
-    """
-    parent = output_dir / ("valid_results" if is_scored(mode) else "submission_results")
-    stem = f"{started:%Y-%m-%d_%H-%M-%S}_{mode}"
-    number = 1
-    while True:
-        folder = parent / (stem if number == 1 else f"{stem}-{number}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-        except OSError as error:
-            raise ConfigError(f"Cannot make the folder {folder}: {error.strerror}.") from error
-        else:
-            return RunPaths(csv=folder.with_name(f"{folder.name}.csv"), folder=folder)
-
-
 def count(predictions: Sequence[Prediction], *, cut: int) -> Counts:
     """Count rows by what became of them; `cut` is known from the audio headers."""
     return Counts(
@@ -190,23 +230,38 @@ def name_of(provider: ModelProvider) -> str:
 
 
 @contextmanager
-def _recorded(record: RunRecord, paths: RunPaths, redact: Redactor) -> Iterator[None]:
-    """Write run.json however the block ends, and say what a run that did not end well has left."""
-    target = paths.folder / "run.json"
+def _recorded(record: RunRecord, paths: RunPaths, redact: Redactor, samples: Sequence[Sample]) -> Iterator[None]:
+    """Write run.json at the start and however the block ends, and say what a run that did not end well has left."""
+    record.write(paths.record, status="running", reason=None)
     try:
         yield
     except BaseException as error:
         interrupted = not isinstance(error, Exception)
         reason = redact(f"{type(error).__name__}: {error}")
-        record.write(target, status="interrupted" if interrupted else "failed", reason=reason)
         logger.error("The run did not finish. What it has is in %s", paths.folder)
+        _say_what_is_missing(record, paths, samples)
+        record.write(paths.record, status="interrupted" if interrupted else "failed", reason=reason)
         raise
     failed = record.facts.get("scoring_error")
-    record.write(target, status="failed" if failed else "finished", reason=failed)
+    record.write(paths.record, status="failed" if failed else "finished", reason=failed)
 
 
-def _note_inputs(record: RunRecord, provider: ModelProvider, config: Config, mode: Mode, ready: Preflight) -> None:
-    """Note what the run is made of: config, annotation, checkpoint."""
+def _say_what_is_missing(record: RunRecord, paths: RunPaths, samples: Sequence[Sample]) -> None:
+    try:
+        found = answered(paths, samples)
+    except AudioLMError as error:
+        logger.error("%s", error)
+        return
+    missing = [sample.id for sample in samples if sample.index not in found]
+    record.note(missing=missing)
+    told = missing_rows(missing, len(samples)) if missing else "Every row has its answer"
+    logger.error("%s. To go on with what is left, give the same command with --resume %s", told, paths.folder)
+
+
+def _note_inputs(
+    record: RunRecord, provider: ModelProvider, config: Config, mode: Mode, ready: Preflight
+) -> dict[str, str]:
+    """Note what the run is made of: config, annotation, checkpoint; returns it as hashes."""
     checkpoint = config.model.get("ckpt")
     record.note(
         mode=mode,
@@ -217,6 +272,16 @@ def _note_inputs(record: RunRecord, provider: ModelProvider, config: Config, mod
         checkpoint=_fingerprint(Path(checkpoint)) if isinstance(checkpoint, str) and checkpoint else None,
         notices=list(ready.notices),
     )
+    identity = identity_of(record.facts, versions())
+    record.note(identity=identity)
+    return identity
+
+
+def _left(ready: Preflight, paths: RunPaths | None) -> tuple[Sample, ...]:
+    """The rows that are still to be asked. A clip that could not be read is tried again: it has no answer."""
+    found = answered(paths, ready.samples) if paths is not None else {}
+    done = {index for index, prediction in found.items() if prediction.finish_reason != "error"}
+    return tuple(sample for sample in ready.samples if sample.index not in done)
 
 
 def _fingerprint(path: Path) -> dict[str, str | None]:
@@ -227,41 +292,46 @@ def _fingerprint(path: Path) -> dict[str, str | None]:
         return {"path": str(path), "sha256": None}
 
 
-def _predict(
-    model: AudioLM,
-    config: Config,
-    ready: Preflight,
-    paths: RunPaths,
-    record: RunRecord,
-    progress: Callable[[int, int], None],
-) -> Outcome:
-    """Ask the model, journal in hand."""
-    total = len(ready.samples)
-    logger.info("Predicting %d row(s) of %s", total, ready.annotation)
-    with record.stage("predict"), Journal(paths.folder / "predictions.jsonl") as journal:
-        predictions = predict(
-            model,
-            ready.samples,
-            journal=journal,
-            on_audio_error=config.run.on_audio_error,
-            workers=config.run.num_workers,
-            progress=lambda done: progress(done, total),
-        )
-    outcome = Outcome(tuple(predictions), PeakMemory(process_peak_memory(), _device_peak_memory(model)))
+def _predict(model: AudioLM | None, work: _Work, attempt: Attempt, progress: Callable[[int, int], None]) -> Outcome:
+    """Ask the model for the rows that are left, journal in hand, and gather what the other processes have answered."""
+    record, samples, launch = work.record, work.ready.samples, attempt.launch
+    shares = _shares(work, launch.world_size)
+    done: list[Done] = []
+    if work.left or launch.world_size > 1:
+        attempt.journal(0).parent.mkdir(exist_ok=True)
+        with Journal(attempt.journal(0)) as journal:
+            if launch.world_size > 1:
+                with record.stage("meet"):
+                    invite(attempt, [[sample.index for sample in share] for share in shares], work.identity)
+            with record.stage("predict"):
+                _log_start(work, shares)
+                own = ask(model, work.config, shares[0], journal, launch=launch, progress=progress)
+                done = [own, *wait_for_others(attempt)]
+    predictions = merge(attempt.paths, samples)
+    asked = {sample.index for sample in work.left}
+    outcome = Outcome(tuple(predictions), sum(each.audio_seconds for each in done), peak_memory(done))
     record.note(
-        audio_seconds=round(sum(prediction.audio_seconds for prediction in predictions), 3),
+        attempt=attempt.number,
+        rows_of_earlier_attempts=len(samples) - len(work.left),
+        processes=[asdict(each) for each in done],
+        audio_seconds=round(outcome.audio_seconds, 3),
         peak_memory_bytes=asdict(outcome.peak_memory),
-        counts=asdict(count(predictions, cut=ready.cut)),
+        speed=asdict(speed_of([p for p in predictions if p.index in asked], record.seconds.get("predict", 0.0))),
+        counts=asdict(count(predictions, cut=work.ready.cut)),
         failures=[asdict(failure) for failure in failures_of(predictions)],
     )
     return outcome
 
 
-def _device_peak_memory(model: AudioLM) -> int | None:
-    """The accelerator's peak in bytes, if the model knows it: its optional `peak_memory()`."""
-    ask: Any = getattr(model, "peak_memory", None)
-    found = ask() if ask is not None else None
-    return int(found) if found is not None else None
+def _shares(work: _Work, processes: int) -> list[list[Sample]]:
+    seconds = dict(zip((sample.index for sample in work.ready.samples), work.ready.seconds, strict=True))
+    dealt = deal([seconds[sample.index] for sample in work.left], processes)
+    return [[work.left[place] for place in share] for share in dealt]
+
+
+def _log_start(work: _Work, shares: Sequence[Sequence[Sample]]) -> None:
+    among = f", {len(shares[0])} here, the others in {len(shares) - 1} more process(es)" if len(shares) > 1 else ""
+    logger.info("Predicting %d row(s) of %s%s", len(work.left), work.ready.annotation, among)
 
 
 def _write_csv(

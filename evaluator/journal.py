@@ -2,19 +2,30 @@
 
 In: Prediction values, in the order in which the model finishes them. Out: a JSON Lines file that a run which
 dies in the middle leaves behind with every answer it had. Everything after predicting (CSV, scores, report)
-can start from it.
+can start from it. A line carries a checksum of itself, and a journal is locked while it is being written.
 """
 
+import contextlib
 import dataclasses
 import json
+import logging
+import os
+import sys
+import time
+import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Literal
 
+from evaluator.atomic_file import replacing
 from evaluator.errors import JournalError, Problem
 
+logger = logging.getLogger(__name__)
+
 FINISH_REASONS: tuple[str, ...] = ("stop", "length", "error")
+_SYNC_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +75,8 @@ class Journal:
             self._file: BinaryIO = path.open("xb", buffering=0)
         except OSError as error:
             raise JournalError(f"Cannot create {path}: {error.strerror}.") from error
+        self.locked = _lock(self._file, exclusive=True)
+        self._synced = time.monotonic()
 
     def __enter__(self) -> "Journal":
         return self
@@ -71,21 +84,35 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # What ends the block may be a full disk; its error is the one to be told.
+        with contextlib.suppress(OSError):
+            self.sync()
         self._file.close()
+
+    def sync(self) -> None:
+        """Bring everything written so far onto the disk, where a power cut leaves it.
+
+        Raises:
+            OSError: if the disk refuses.
+        """
+        os.fsync(self._file.fileno())
+        self._synced = time.monotonic()
 
     def append(self, prediction: Prediction) -> None:
         """Write one prediction as one line, handed to the operating system before this returns.
+
+        A dying process loses nothing, a power cut the answers of the last second.
 
         Raises:
             JournalError: if the line cannot be written in full (a full disk); a part of a line is cut off
                 again.
         """
-        # A lone surrogate has no UTF-8; its backslash form is JSON's own escape, so it reads back as it was.
-        record = json.dumps(dataclasses.asdict(prediction), ensure_ascii=False)
-        line = f"{record}\n".encode(errors="backslashreplace")
+        line = _line(prediction)
         end = self._file.tell()
         try:
             written = self._file.write(line)
+            if time.monotonic() - self._synced > _SYNC_SECONDS:
+                self.sync()
         except OSError as error:
             raise JournalError(f"Cannot write to {self.path}: {error.strerror}.") from error
         if written != len(line):
@@ -96,7 +123,8 @@ class Journal:
 def read_journal(path: Path) -> list[Prediction]:
     """Read a predictions.jsonl, in the order in which it was written.
 
-    A last line without its line end is what a killed process leaves; it is not a record and is left out.
+    A last line that is torn (no line end, or a wrong checksum) is what a killed process or a power cut leaves; it is
+    not a record and is left out. Lines without a checksum are read as well.
 
     Args:
         path: the file.
@@ -113,14 +141,75 @@ def read_journal(path: Path) -> list[Prediction]:
         raise JournalError(f"Cannot read {path}: {error.strerror}.") from error
     predictions: list[Prediction] = []
     problems: list[Problem] = []
-    for number, line in enumerate(data.split(b"\n")[:-1], start=1):
+    lines = data.split(b"\n")[:-1]
+    for number, line in enumerate(lines, start=1):
         try:
             predictions.append(_parse(line))
+        except _TornError as error:
+            if number == len(lines):
+                logger.warning("%s: the last line is torn and is left out: %s", path, error)
+            else:
+                problems.append(Problem(f"{path}:{number}", str(error)))
         except ValueError as error:
             problems.append(Problem(f"{path}:{number}", str(error)))
     if problems:
         raise JournalError(f"{path} has lines that are no predictions.", problems)
     return predictions
+
+
+def write_journal(path: Path, predictions: Iterable[Prediction]) -> None:
+    """Write a whole predictions.jsonl at once, all or nothing, in the place of one that is there.
+
+    Raises:
+        JournalError: if it cannot be written.
+    """
+    try:
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            file.writelines(map(_line, predictions))
+    except OSError as error:
+        raise JournalError(f"Cannot write {path}: {error.strerror}.") from error
+
+
+def is_being_written(path: Path) -> bool:
+    """Whether a living process has a journal open, as far as the file system knows locks.
+
+    Raises:
+        JournalError: if the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return not _lock(file, exclusive=False, otherwise=True)
+    except OSError as error:
+        raise JournalError(f"Cannot read {path}: {error.strerror}.") from error
+
+
+class _TornError(ValueError):
+    """A line that is not what was written: no JSON, or another checksum."""
+
+
+def _lock(file: BinaryIO, *, exclusive: bool, otherwise: bool = False) -> bool:
+    """Lock a file until it is closed, without waiting: whether that worked; `otherwise` where locks are unknown."""
+    if sys.platform == "win32":
+        return otherwise
+    import fcntl
+
+    try:
+        fcntl.flock(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # some network disks know no locks
+        return otherwise
+    return True
+
+
+def _line(prediction: Prediction) -> bytes:
+    record = dataclasses.asdict(prediction)
+    return _encoded({**record, "crc32": zlib.crc32(_encoded(record))}) + b"\n"
+
+
+def _encoded(record: dict[str, Any]) -> bytes:
+    # A lone surrogate has no UTF-8; its backslash form is JSON's own escape, so it reads back as it was.
+    return json.dumps(record, ensure_ascii=False).encode(errors="backslashreplace")
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -140,7 +229,10 @@ def _parse(line: bytes) -> Prediction:
     try:
         record: Any = json.loads(line)
     except ValueError as error:
-        raise ValueError("this is not JSON") from error
+        raise _TornError("this is not JSON") from error
+    checksum = record.pop("crc32", None) if isinstance(record, dict) else None
+    if checksum is not None and checksum != zlib.crc32(_encoded(record)):
+        raise _TornError("the line is not what was written: its checksum differs")
     if not isinstance(record, dict) or set(record) != set(_TYPES):
         raise ValueError(f"expected an object with the keys {', '.join(_TYPES)}")
     for key, types in _TYPES.items():

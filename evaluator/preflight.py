@@ -15,7 +15,7 @@ from pathlib import Path
 
 from evaluator import scoring
 from evaluator.annotation import Sample, load_annotation
-from evaluator.audio import MAX_SECONDS, AudioFacts, check_audio
+from evaluator.audio import MAX_SECONDS, MIN_SECONDS, AudioFacts, check_audio
 from evaluator.config import Config
 from evaluator.errors import AnnotationError, AudioError, AudioLMError, ConfigError, Problem
 from evaluator.model import ModelProvider
@@ -32,6 +32,7 @@ class Preflight:
         task: what the mode scores.
         annotation: the annotation file.
         samples: its rows.
+        seconds: how much audio of each row's clip the model will hear, in seconds; 0.0 where it cannot be read.
         cut: how many clips are longer than the audio limit.
         unreadable: how many clips cannot be read (only with `run.on_audio_error: record`; otherwise it is an
             error).
@@ -41,6 +42,7 @@ class Preflight:
     task: Task
     annotation: Path
     samples: tuple[Sample, ...]
+    seconds: tuple[float, ...]
     cut: int
     unreadable: int
     notices: tuple[str, ...]
@@ -113,6 +115,7 @@ def preflight(provider: ModelProvider, config: Config, mode: Mode) -> Preflight:
         task=task,
         annotation=annotation,
         samples=tuple(samples),
+        seconds=tuple(_heard(headers, sample) for sample in samples),
         cut=sum(facts.longer_than_limit for facts in _facts_of(headers, samples)),
         unreadable=sum(sample.path in headers.errors for sample in samples),
         notices=tuple(notices),
@@ -175,6 +178,11 @@ def _read_headers(headers: _Headers, paths: Sequence[Path], *, workers: int) -> 
 def _facts_of(headers: _Headers, samples: Iterable[Sample]) -> list[AudioFacts]:
     """The header of each sample's clip, of those that have one."""
     return [headers.facts[sample.path] for sample in samples if sample.path in headers.facts]
+
+
+def _heard(headers: _Headers, sample: Sample) -> float:
+    facts = headers.facts.get(sample.path)
+    return 0.0 if facts is None else min(max(facts.seconds, MIN_SECONDS), float(MAX_SECONDS))
 
 
 def _audio_notices(headers: _Headers, samples: Sequence[Sample]) -> list[str]:

@@ -37,22 +37,24 @@ class Terminated(SystemExit):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A running command: what masks its secrets."""
+    """A running command: what masks its secrets, and which of several processes it is, from 0."""
 
     redact: "Redactor"
+    rank: int = 0
 
     def say(self, text: str) -> None:
         """Tell the user something beside the results."""
-        sys.stderr.write(self.redact(text) + "\n")
+        sys.stderr.write(_named(self.redact(text), self.rank) + "\n")
         sys.stderr.flush()
 
 
 @contextlib.contextmanager
-def session(provider: object) -> Iterator[Session]:
+def session(provider: object, *, rank: int = 0) -> Iterator[Session]:
     """Surround the body of a command.
 
     Args:
         provider: the model package, whose own log lines are shown and whose own errors need no traceback.
+        rank: which of several processes this is: all but process 0 log warnings only, under their number.
 
     Raises:
         SystemExit: for user errors and signals, with the exit code.
@@ -60,13 +62,13 @@ def session(provider: object) -> Iterator[Session]:
     from evaluator.redaction import RedactingStream, Redactor
 
     redact = Redactor()
-    current = Session(redact)
+    current = Session(redact, rank)
     sys.excepthook = _masked_excepthook(redact)
     out = cast(TextIO, RedactingStream(sys.stdout, redact))
     err = cast(TextIO, RedactingStream(sys.stderr, redact))
     package = str(getattr(provider, "__name__", "")).partition(".")[0]
     streams = (contextlib.redirect_stdout(out), contextlib.redirect_stderr(err))
-    with streams[0], streams[1], _logging(package, redact), _sigterm():
+    with streams[0], streams[1], _logging(package, redact, rank), _sigterm():
         try:
             yield current
         except KeyboardInterrupt:
@@ -115,24 +117,28 @@ class ProgressBar:
             sys.stderr.flush()
 
 
+def _named(text: str, rank: int) -> str:
+    return f"[process {rank}] {text}" if rank else text
+
+
 def _is_own(error: BaseException | None, package: str) -> bool:
     """Whether the model package raised an error type of its own: a sentence meant for the user."""
     return error is None or type(error).__module__.partition(".")[0] == package
 
 
 @contextlib.contextmanager
-def _logging(package: str, redact: "Redactor") -> Iterator[None]:
-    """Show the log lines of the evaluator and the model package from INFO, all others from WARNING."""
+def _logging(package: str, redact: "Redactor", rank: int) -> Iterator[None]:
+    """Show the log lines of the evaluator and the model package from INFO (process 0), all others from WARNING."""
     from evaluator.redaction import RedactingFormatter
 
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(RedactingFormatter("%(message)s", redact))
+    handler.setFormatter(RedactingFormatter(_named("%(message)s", rank), redact))
     root = logging.getLogger()
     root.addHandler(handler)
     levels = {}
     for name in filter(None, ("evaluator", package)):
         levels[name] = logging.getLogger(name).level
-        logging.getLogger(name).setLevel(logging.INFO)
+        logging.getLogger(name).setLevel(logging.INFO if rank == 0 else logging.WARNING)
     try:
         yield
     finally:

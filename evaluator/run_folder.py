@@ -1,0 +1,236 @@
+"""The folder of one run: its name, its journals, and what it takes to go on with it.
+
+In: the output folder, a mode, what the run is made of. Out: paths, and the predictions that earlier attempts have left.
+
+    <time>_<mode>.csv               the result
+    <time>_<mode>/run.json          says what the run is of; written before the first answer and at the end
+    <time>_<mode>/predictions.jsonl written as it goes by one process that starts anew; else merged at the end
+    <time>_<mode>/parts/            until then a journal for each process of each attempt (2-0.jsonl), and marks
+"""
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from evaluator.annotation import Sample
+from evaluator.errors import ConfigError, JournalError
+from evaluator.journal import Prediction, is_being_written, read_journal, write_journal
+from evaluator.tasks import Mode, is_scored
+
+# What changes no text: where and how fast it runs, and what is done with the texts afterwards.
+_FREE_RUN_KEYS = frozenset({"device", "output_dir", "batch_size_eval", "num_workers", "empty_text", "on_audio_error"})
+_PART = re.compile(r"(\d+)[-.].*")
+
+
+@dataclass(frozen=True, slots=True)
+class RunPaths:
+    """Where one run writes: the CSV, and the folder beside it."""
+
+    csv: Path
+    folder: Path
+
+    @property
+    def predictions(self) -> Path:
+        """The journal of the whole run."""
+        return self.folder / "predictions.jsonl"
+
+    @property
+    def record(self) -> Path:
+        """What was run."""
+        return self.folder / "run.json"
+
+    @property
+    def parts(self) -> Path:
+        """Folder of the processes' journals and marks."""
+        return self.folder / "parts"
+
+
+def results_folder(output_dir: Path, mode: Mode) -> Path:
+    """The folder that the runs of a mode lie in."""
+    return output_dir / ("valid_results" if is_scored(mode) else "submission_results")
+
+
+def make_run_paths(output_dir: Path, mode: Mode, started: datetime) -> RunPaths:
+    """Make the folder of a run that began at `started`, and name its CSV.
+
+    Two runs of the same second get two names: the later one's ends in "-2".
+
+    Args:
+        output_dir: the folder of all results; need not exist.
+        mode: what is run.
+        started: its beginning.
+
+    Returns:
+        RunPaths: for example valid_results/2025-01-31_09-05-00_valid_asr.csv and the folder without ".csv".
+
+    Raises:
+        ConfigError: if the folder cannot be made.
+    """
+    parent = results_folder(output_dir, mode)
+    stem = f"{started:%Y-%m-%d_%H-%M-%S}_{mode}"
+    number = 1
+    while True:
+        folder = parent / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise ConfigError(f"Cannot make the folder {folder}: {error.strerror}.") from error
+        else:
+            return paths_of(folder)
+
+
+def paths_of(folder: Path) -> RunPaths:
+    """The paths of a run whose folder is there."""
+    return RunPaths(csv=folder.with_name(f"{folder.name}.csv"), folder=folder)
+
+
+def identity_of(facts: Mapping[str, Any], versions: Mapping[str, str]) -> dict[str, str]:
+    """What the texts of a run depend on, as hashes: a run goes on only where all of them are the same.
+
+    Args:
+        facts: as in run.json: mode, config (without secrets), annotation, checkpoint.
+        versions: package -> version; those of Python and the system do not count, for machines may differ in them.
+
+    Returns:
+        dict[str, str]: "mode", "configuration", "annotation", "checkpoint", "packages" -> hash.
+    """
+    config = {name: section for name, section in facts["config"].items() if name != "scoring"}
+    config["run"] = {key: value for key, value in config["run"].items() if key not in _FREE_RUN_KEYS}
+    packages = {name: version for name, version in versions.items() if name not in ("python", "platform")}
+    return {
+        "mode": facts["mode"],
+        "configuration": _hash(config),
+        "annotation": facts["annotation"]["sha256"] or "",
+        "checkpoint": (facts["checkpoint"] or {}).get("sha256") or "",
+        "packages": _hash(packages),
+    }
+
+
+def differences(first: Mapping[str, str], second: Mapping[str, str]) -> list[str]:
+    """The parts in which two identities differ: ["configuration", "packages"]."""
+    return [name for name in second if first.get(name) != second[name]]
+
+
+def find_run(resume: str, parent: Path, identity: Mapping[str, str]) -> RunPaths | None:
+    """The interrupted run that is to go on.
+
+    Args:
+        resume: a run's folder (its CSV or predictions.jsonl will do), or "auto": the latest unfinished run in `parent`
+            with the same identity.
+        parent: the folder that the runs of this mode lie in.
+        identity: what is run now.
+
+    Returns:
+        RunPaths, or None if "auto" finds nothing to go on with.
+
+    Raises:
+        JournalError: the folder named is no run's, or of a run of something else; or a living process writes there.
+    """
+    if resume == "auto":
+        for folder in sorted(parent.glob(f"*_{identity['mode']}*"), reverse=True):
+            facts = _facts(folder)
+            if facts is not None and facts.get("status") != "finished" and facts.get("identity") == identity:
+                return _not_in_use(paths_of(folder))
+        return None
+    path = Path(resume)
+    folder = path.with_suffix("") if path.suffix == ".csv" else path.parent if path.suffix == ".jsonl" else path
+    facts = _facts(folder)
+    if facts is None or not isinstance(facts.get("identity"), dict):
+        raise JournalError(f"{folder} is no folder of a run (there is no run.json that says of what); see --resume.")
+    wrong = differences(facts["identity"], identity)
+    if wrong:
+        raise JournalError(
+            f"{folder} cannot be gone on with: {', '.join(wrong)} differ(s) from then, and answers of two kinds would "
+            "be mixed. Run with what it was started with (run.json has it), or start anew without --resume."
+        )
+    return _not_in_use(paths_of(folder))
+
+
+def next_attempt(paths: RunPaths) -> int:
+    """The number of the attempt that starts now: 1 in a new folder."""
+    found = [int(match[1]) for path in _listed(paths.parts) if (match := _PART.fullmatch(path.name))]
+    return 1 + max([*found, 1 if paths.predictions.exists() else 0])
+
+
+def answered(paths: RunPaths, samples: Sequence[Sample]) -> dict[int, Prediction]:
+    """What the journals of a run hold, of all attempts and processes: row -> prediction.
+
+    A row that a later attempt answered has the later answer. Rows whose clip could not be read are in it; whoever goes
+    on asks for them again.
+
+    Raises:
+        JournalError: a journal has broken lines, or names rows that the annotation does not have.
+    """
+    ids = {sample.index: sample.id for sample in samples}
+    found: dict[int, Prediction] = {}
+    for path in _journals(paths):
+        for prediction in read_journal(path):
+            if ids.get(prediction.index) != prediction.id:
+                raise JournalError(
+                    f"{path} holds a prediction for row {prediction.index} ({prediction.id}), which the annotation "
+                    "does not have; it is of another run."
+                )
+            found[prediction.index] = prediction
+    return found
+
+
+def merge(paths: RunPaths, samples: Sequence[Sample]) -> list[Prediction]:
+    """Make predictions.jsonl whole, in annotation order, and remove the parts it was made of.
+
+    Raises:
+        JournalError: a row has no prediction; every journal then stays as it is.
+    """
+    found = answered(paths, samples)
+    missing = [sample.id for sample in samples if sample.index not in found]
+    if missing:
+        raise JournalError(f"{missing_rows(missing, len(samples))}.")
+    predictions = [found[sample.index] for sample in samples]
+    if paths.parts.exists():
+        write_journal(paths.predictions, predictions)
+        shutil.rmtree(paths.parts, ignore_errors=True)
+    return predictions
+
+
+def missing_rows(ids: Sequence[str], total: int) -> str:
+    """["test0001", "test0004"], 5 -> "2 of 5 rows have no answer (test0001, test0004)"; at most ten are named."""
+    named = ", ".join([*ids[:10], *(["..."] if len(ids) > 10 else [])])
+    return f"{len(ids)} of {total} rows have no answer ({named})"
+
+
+def _journals(paths: RunPaths) -> list[Path]:
+    """All journals, those of later attempts later."""
+    parts = [path for path in _listed(paths.parts) if path.suffix == ".jsonl"]
+    parts.sort(key=lambda path: [int(number) for number in path.stem.split("-")])
+    return [*([paths.predictions] if paths.predictions.exists() else []), *parts]
+
+
+def _listed(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def _facts(folder: Path) -> dict[str, Any] | None:
+    """What run.json says; None where there is none, or it is none of ours."""
+    try:
+        facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return facts if isinstance(facts, dict) else None
+
+
+def _not_in_use(paths: RunPaths) -> RunPaths:
+    for path in _journals(paths):
+        if is_being_written(path):
+            raise JournalError(f"{path} is being written by a running process; wait for it, or end it first.")
+    return paths
+
+
+def _hash(value: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
