@@ -10,6 +10,7 @@ In: the output folder, a mode, what the run is made of. Out: paths, and the pred
 
 import hashlib
 import json
+import logging
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,8 @@ from evaluator.annotation import Sample
 from evaluator.errors import ConfigError, JournalError
 from evaluator.journal import Prediction, is_being_written, read_journal, write_journal
 from evaluator.tasks import Mode, is_scored
+
+logger = logging.getLogger(__name__)
 
 # What changes no text: where and how fast it runs, and what is done with the texts afterwards.
 _FREE_RUN_KEYS = frozenset({"device", "output_dir", "batch_size_eval", "num_workers", "empty_text", "on_audio_error"})
@@ -137,8 +140,13 @@ def find_run(resume: str, parent: Path, identity: Mapping[str, str]) -> RunPaths
     if resume == "auto":
         for folder in sorted(parent.glob(f"*_{identity['mode']}*"), reverse=True):
             facts = _facts(folder)
-            if facts is not None and facts.get("status") != "finished" and facts.get("identity") == identity:
+            if facts is None or facts.get("status") == "finished" or not isinstance(facts.get("identity"), dict):
+                continue
+            wrong = differences(facts["identity"], identity)
+            if not wrong:
                 return _not_in_use(paths_of(folder))
+            logger.info("%s is unfinished and stays as it is: %s differ(s).", folder, ", ".join(wrong))
+        logger.info("There is no interrupted run to go on with; this one starts anew.")
         return None
     path = Path(resume)
     folder = path.with_suffix("") if path.suffix == ".csv" else path.parent if path.suffix == ".jsonl" else path

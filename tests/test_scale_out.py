@@ -20,9 +20,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from click.testing import CliRunner
+from fake_model import EchoLM, FakeProvider
 from fake_site import Site, make_site
 
 from evaluator.attempt import Attempt, Done
+from evaluator.cli import build_evaluate_command
 from evaluator.errors import ConfigError, JournalError, ProcessError
 from evaluator.evaluate import make_run_paths
 from evaluator.journal import Journal, Prediction, read_journal
@@ -306,13 +309,58 @@ def test_a_run_of_something_else_is_not_gone_on_with(site: Site) -> None:
 
 
 def test_auto_starts_anew_where_nothing_is_left_over(site: Site) -> None:
-    run(site, 1, "out")
-    with launched(
-        site, 1, "--mode", "submission_asr", "--output-dir", str(site.folder / "out"), "--resume", "auto"
-    ) as one:
-        assert one.end()[0][0] == 0
-        assert one.asked() == list(range(CLIPS))
-    assert len(list((site.folder / "out" / "submission_results").glob("*.csv"))) == 2
+    csv, _ = run(site, 1, "out")
+    old = csv.with_name("2020-01-01_00-00-00_submission_asr")
+    old.mkdir()
+    (old / "run.json").write_text(json.dumps({"status": "failed", "identity": {"mode": "submission_asr"}}))
+    args = ("--mode", "submission_asr", "--output-dir", str(site.folder / "out"), "--resume", "auto")
+    with launched(site, 1, *args) as processes:
+        [(code, told)] = processes.end()
+        assert code == 0
+        assert processes.asked() == list(range(CLIPS))
+    assert f"{old} is unfinished and stays as it is: configuration, annotation, checkpoint, packages differ" in told
+    assert "this one starts anew" in told
+    assert len(list(csv.parent.glob("*.csv"))) == 2
+
+
+def test_a_launch_that_tells_half_is_a_usage_error(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    provider = FakeProvider()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    result = CliRunner().invoke(build_evaluate_command(provider, default_config=site.config), ["--mode", "valid_asr"])
+    assert result.exit_code == 2
+    assert "The environment variable RANK is ''" in result.stderr
+    assert provider.loads == []
+
+
+def test_a_launchers_own_restart_goes_on(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchrun --max-restarts starts the same command again, and says so."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    command = build_evaluate_command(FakeProvider(model=EchoLM(fail_after=5)), default_config=site.config)
+    assert CliRunner().invoke(command, ["--mode", "submission_asr"]).exit_code == 1
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    model = EchoLM()
+    command = build_evaluate_command(FakeProvider(model=model), default_config=site.config)
+    assert CliRunner().invoke(command, ["--mode", "submission_asr"]).exit_code == 0
+    assert len(model.pulled) == CLIPS - 5
+    assert len(list(site.results.glob("submission_results/*.csv"))) == 1
+
+
+def test_a_clip_that_could_not_be_read_is_tried_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    clip = (site.wavs / "clip3.wav").read_bytes()
+    (site.wavs / "clip3.wav").write_text("not audio")
+    args = ["--mode", "submission_asr", "--options", "run.on_audio_error=record"]
+    command = build_evaluate_command(FakeProvider(), default_config=site.config)
+    assert CliRunner().invoke(command, args).exit_code == 1
+    [csv] = site.results.glob("submission_results/*.csv")
+    assert csv.read_text().splitlines()[4] == "test0003,."
+    (site.wavs / "clip3.wav").write_bytes(clip)
+    model = EchoLM()
+    command = build_evaluate_command(FakeProvider(model=model), default_config=site.config)
+    assert CliRunner().invoke(command, [*args, "--resume", str(csv)]).exit_code == 0
+    assert [request.index for request in model.pulled] == [3]
+    assert csv.read_text().splitlines()[4] == f"test0003,asr {len(model.pulled[0].audio)}"
 
 
 def test_sigterm_says_what_is_missing(site: Site) -> None:
