@@ -46,7 +46,7 @@ def metrics(csv: Path) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_transcripts_of_the_sample_are_as_good_as_the_model_card_says(tmp_path: Path) -> None:
-    assert metrics(evaluate("valid_asr", tmp_path))["wer"] <= 0.10
+    assert metrics(evaluate("valid_asr", tmp_path))["wer"] <= 0.05
 
 
 @pytest.mark.slow
