@@ -1,4 +1,4 @@
-"""The commands: `audiolm-evaluator` (validate, setup-metrics), and evaluating with a model package.
+"""The commands: `audiolm-evaluator` (validate, setup-metrics, efficiency), and evaluating with a model package.
 
 In: command lines. Out: results on standard output, progress and problems on standard error, and the exit
 codes 0 (ok), 1 (a failed check, failed rows, failed scoring), 2 (usage or config), 3 (data), 4 (model), 130
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from evaluator.efficiency_cli import efficiency_command, efficiency_options, refuse_stray_options
+from evaluator.efficiency_plan import EfficiencyPlan
 from evaluator.errors import ConfigError
 from evaluator.launch import Launch, device_of, launch_of
 from evaluator.session import session
@@ -40,6 +42,8 @@ Examples:
     python {program} --check
   several GPUs    the same results from several processes; go on where an interrupted run ended
     torchrun --nproc_per_node 2 {program} --mode valid_asr --resume auto
+  speed           measure latency, throughput, memory and size
+    python {program} --efficiency --mode valid_asr --clips 32
 """
 
 
@@ -55,6 +59,7 @@ class _Arguments:
     resume: str | None
     check: bool
     notices: tuple[str, ...]
+    efficiency: EfficiencyPlan | None = None
 
 
 class _ManyValues(click.Command):
@@ -151,6 +156,7 @@ def build_evaluate_command(
         help="Go on with an interrupted run: its folder, or auto for the latest that fits, if there is one.",
     )
     @click.option("--check", is_flag=True, help="Check the model's contract on made-up audio, and end.")
+    @efficiency_options
     @click.option("--task", type=click.Choice([task.name for task in TASKS]), help="Deprecated: use --mode.")
     @click.option("--skip_scoring", "--skip-scoring", is_flag=True, help="Deprecated: use --mode.")
     def evaluate_command(
@@ -161,14 +167,23 @@ def build_evaluate_command(
         output_dir: str | None,
         resume: str | None,
         check: bool,
+        efficiency: bool,
+        clips: int,
+        repeats: int,
+        noise: tuple[float, ...],
         task: str | None,
         skip_scoring: bool,
     ) -> None:
         """Run a model over an annotation: a CSV in submission modes, a CSV and scores in valid modes."""
         chosen, notices = chosen_mode(mode, task, skip_scoring=skip_scoring)
-        if chosen is None and not check:
+        if chosen is None and not check and not efficiency:
             raise click.UsageError(f"--mode is required: one of {', '.join(MODES)}.")
-        arguments = _Arguments(chosen, cfg_path, options, device, output_dir, resume, check, notices)
+        if check and efficiency:
+            raise click.UsageError("--check and --efficiency are two commands: give one of them.")
+        if not efficiency:
+            refuse_stray_options(click.get_current_context())
+        plan = EfficiencyPlan(mode=chosen, noise=noise, most_clips=clips, repeats=repeats) if efficiency else None
+        arguments = _Arguments(chosen, cfg_path, options, device, output_dir, resume, check, notices, plan)
         raise SystemExit(_run(provider, arguments, num_gpus))
 
     return evaluate_command
@@ -198,6 +213,8 @@ def _run(provider: "ModelProvider", arguments: _Arguments, num_gpus: Callable[[]
         if arguments.check:
             # One process is enough to check a model.
             return _check(provider, config, arguments.mode) if launch.rank == 0 else 0
+        if arguments.efficiency is not None:
+            return _efficiency(provider, config, arguments.efficiency) if launch.rank == 0 else 0
         resume = arguments.resume or ("auto" if launch.restarted else None)
         return _evaluate(provider, config, cast("Mode", arguments.mode), resume=resume, launch=launch)
 
@@ -229,6 +246,17 @@ def _check(provider: "ModelProvider", config: "Config", mode: Mode | None) -> in
     return 0 if all(check.passed for check in checks) else 1
 
 
+def _efficiency(provider: "ModelProvider", config: "Config", plan: EfficiencyPlan) -> int:
+    from evaluator.efficiency_run import run_efficiency
+    from evaluator.efficiency_table import read_column, table
+    from evaluator.session import ProgressBar
+
+    with ProgressBar() as progress:
+        path = run_efficiency(provider, config, plan, progress=progress)
+    click.echo("\n".join([*table([read_column(path)]), "", str(path)]))
+    return 0
+
+
 def _check_lines(checks: "Iterable[Check]") -> list[str]:
     checks = list(checks)
     width = max(len(check.name) for check in checks)
@@ -244,8 +272,9 @@ def _check_lines(checks: "Iterable[Check]") -> list[str]:
 @click.group()
 @click.version_option(package_name="audiolm-evaluator")
 def main() -> None:
-    """Validate submissions, and set up what the metrics need."""
+    """Validate submissions, set up what the metrics need, compare the speed of finished runs."""
 
 
 main.add_command(validate_command, "validate")
 main.add_command(setup_metrics_command, "setup-metrics")
+main.add_command(efficiency_command, "efficiency")

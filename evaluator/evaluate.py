@@ -49,6 +49,7 @@ from evaluator.shares import deal
 from evaluator.submission import write_submission
 from evaluator.submission_text import clean_text, is_blank
 from evaluator.tasks import Mode, is_scored
+from evaluator.timing import speed_of
 
 logger = logging.getLogger(__name__)
 
@@ -307,6 +308,7 @@ def _predict(model: AudioLM | None, work: _Work, attempt: Attempt, progress: Cal
                 own = ask(model, work.config, shares[0], journal, launch=launch, progress=progress)
                 done = [own, *wait_for_others(attempt)]
     predictions = merge(attempt.paths, samples)
+    asked = {sample.index for sample in work.left}
     outcome = Outcome(tuple(predictions), sum(each.audio_seconds for each in done), peak_memory(done))
     record.note(
         attempt=attempt.number,
@@ -314,6 +316,7 @@ def _predict(model: AudioLM | None, work: _Work, attempt: Attempt, progress: Cal
         processes=[asdict(each) for each in done],
         audio_seconds=round(outcome.audio_seconds, 3),
         peak_memory_bytes=asdict(outcome.peak_memory),
+        speed=asdict(speed_of([p for p in predictions if p.index in asked], record.seconds.get("predict", 0.0))),
         counts=asdict(count(predictions, cut=work.ready.cut)),
         failures=[asdict(failure) for failure in failures_of(predictions)],
     )

@@ -75,8 +75,15 @@ def make_run_paths(output_dir: Path, mode: Mode, started: datetime) -> RunPaths:
     Raises:
         ConfigError: if the folder cannot be made.
     """
-    parent = results_folder(output_dir, mode)
-    stem = f"{started:%Y-%m-%d_%H-%M-%S}_{mode}"
+    return paths_of(make_folder(results_folder(output_dir, mode), f"{started:%Y-%m-%d_%H-%M-%S}_{mode}"))
+
+
+def make_folder(parent: Path, stem: str) -> Path:
+    """Make a folder `stem` in `parent`, or "<stem>-2", "<stem>-3", ... where that is taken.
+
+    Raises:
+        ConfigError: if it cannot be made.
+    """
     number = 1
     while True:
         folder = parent / (stem if number == 1 else f"{stem}-{number}")
@@ -87,7 +94,7 @@ def make_run_paths(output_dir: Path, mode: Mode, started: datetime) -> RunPaths:
         except OSError as error:
             raise ConfigError(f"Cannot make the folder {folder}: {error.strerror}.") from error
         else:
-            return paths_of(folder)
+            return folder
 
 
 def paths_of(folder: Path) -> RunPaths:

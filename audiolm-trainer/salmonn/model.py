@@ -20,8 +20,8 @@ from salmonn import components
 from salmonn.audio import SAMPLING_RATE
 from salmonn.checkpoint import copy_strictly, load_checkpoint, read_weights, released_name, report
 from salmonn.config import Config, ModelConfig
-from salmonn.features import FrontEnd
 from salmonn.errors import CheckpointError
+from salmonn.features import FrontEnd
 from salmonn.prompts import split_at_audio
 from salmonn.recorded_config import disagreements, recorded_config
 from salmonn.speech_encoder import Encoded, SpeechEncoder, Windows

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from salmonn.batch_order import build_batch_order
 from salmonn.checkpoint import read_weights
 from salmonn.config import RunConfig, from_mapping
-from salmonn.batch_order import build_batch_order
 from salmonn.dataset import Sample, Samples
 from salmonn.encoded_source import EncodedBatch
 from salmonn.engine import Engine

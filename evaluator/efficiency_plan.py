@@ -1,0 +1,22 @@
+"""What a measurement of efficiency is asked for: the command line's wishes as one value."""
+
+from dataclasses import dataclass
+
+from evaluator.tasks import Mode
+
+
+@dataclass(frozen=True, slots=True)
+class EfficiencyPlan:
+    """What to measure.
+
+    Attributes:
+        mode: whose annotation, or whose task for noise; None: valid_asr's annotation, or the model's first task.
+        noise: seconds of each made-up clip; empty for clips of the annotation.
+        most_clips: of the annotation.
+        repeats: rounds that count.
+    """
+
+    mode: Mode | None
+    noise: tuple[float, ...]
+    most_clips: int
+    repeats: int

@@ -1,0 +1,44 @@
+"""The machine that figures of speed were measured on: processor, cores, load, threads.
+
+In: what the operating system says. Out: names and values for JSON; what it does not say is left out.
+"""
+
+import contextlib
+import os
+import platform
+from pathlib import Path
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def machine() -> dict[str, str | int | float | list[float]]:
+    """Describe this machine as it is now.
+
+    Returns:
+        processor, cores (that this process may use), load_average (1, 5 and 15 minutes, of all processes), and the
+        environment's thread limits where they are set.
+    """
+    found: dict[str, str | int | float | list[float]] = {
+        "processor": _processor(),
+        "cores": _usable_cores(),
+    }
+    with contextlib.suppress(OSError, AttributeError):
+        found["load_average"] = [round(load, 2) for load in os.getloadavg()]
+    found |= {name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ}
+    return found
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _processor() -> str:
+    """The processor's name from Linux's own list; elsewhere what Python knows."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()

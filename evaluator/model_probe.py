@@ -1,0 +1,106 @@
+"""What a model may offer for measuring it, and "not offered" where it does not.
+
+A model (evaluator/model.py) may have two methods more. `peak_memory() -> int | None` is the accelerator's peak in
+bytes. `probe()` gives an object with any of these, all optional:
+
+    synchronize() -> None                  wait until the device has done everything that was asked of it
+    reset_peak_memory() -> None            begin the accelerator's peak anew
+    first_token(request) -> bool           answer as far as the first token, as `generate` would; whether that token is
+                                           certain to begin the answer (greedy, sampling) or may change (beam search)
+    figures(request) -> {name: number}     parameters_total, macs_encoders and whatever else the model can count
+    settings() -> {name: value}            device, dtype, beams, longest answer: what the figures hold for
+
+Nothing is guessed for a method that is not there: its figures are reported as not offered.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from evaluator.errors import ContractError
+from evaluator.model import AudioLM, Request
+
+Setting = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelProbe:
+    """A model's optional methods, each asked only if it is there."""
+
+    model: AudioLM
+    offered: object | None
+
+    @classmethod
+    def of(cls, model: AudioLM) -> "ModelProbe":
+        """Ask a model for its probe; a model without `probe` offers nothing."""
+        ask: Any = getattr(model, "probe", None)
+        return cls(model, ask() if ask is not None else None)
+
+    def offers(self, name: str) -> bool:
+        """Whether the probe has a method of this name."""
+        return callable(getattr(self.offered, name, None))
+
+    def synchronize(self) -> None:
+        """Wait for the device, where the model can."""
+        if self.offers("synchronize"):
+            self._call("synchronize")
+
+    def reset_peak_memory(self) -> None:
+        """Begin the accelerator's peak anew, where the model can."""
+        if self.offers("reset_peak_memory"):
+            self._call("reset_peak_memory")
+
+    def peak_memory(self) -> int | None:
+        """The accelerator's peak in bytes; None where the model does not know it or has no accelerator."""
+        ask: Any = getattr(self.model, "peak_memory", None)
+        found = ask() if ask is not None else None
+        return int(found) if found is not None else None
+
+    def first_token(self, request: Request) -> bool:
+        """Have the first token computed; whether it is certain. Only for a probe that offers it.
+
+        Raises:
+            ContractError: if the model does not say whether it is.
+        """
+        certain = self._call("first_token", request)
+        if not isinstance(certain, bool):
+            raise ContractError(f"The probe's first_token must return True or False, and it returned {certain!r}.")
+        return certain
+
+    def figures(self, request: Request) -> dict[str, float]:
+        """What the model counts for a request; nothing where it counts nothing.
+
+        Raises:
+            ContractError: if a figure is no number from 0.
+        """
+        found = self._mapping("figures", request)
+        for name, value in found.items():
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or not math.isfinite(value) or value < 0:
+                raise ContractError(f"The probe's figure {name!r} must be a number from 0, and it is {value!r}.")
+        return found
+
+    def settings(self) -> dict[str, Setting]:
+        """What the figures hold for, in the model's own words; nothing where it does not say.
+
+        Raises:
+            ContractError: if a setting is not a text, a number, True, False or None.
+        """
+        found = self._mapping("settings")
+        for name, value in found.items():
+            finite = not isinstance(value, float) or math.isfinite(value)
+            if not isinstance(value, (str, int, float, bool, type(None))) or not finite:
+                raise ContractError(f"The probe's setting {name!r} must be a text or a number, and it is {value!r}.")
+        return found
+
+    def _mapping(self, name: str, *args: object) -> dict[str, Any]:
+        if not self.offers(name):
+            return {}
+        found = self._call(name, *args)
+        if not isinstance(found, Mapping) or not all(isinstance(key, str) for key in found):
+            raise ContractError(f"The probe's {name} must return names and values, and it returned {found!r:.60}.")
+        return dict(found)
+
+    def _call(self, name: str, *args: object) -> object:
+        return getattr(self.offered, name)(*args)

@@ -1,0 +1,176 @@
+"""Tests of evaluator/efficiency.py and evaluator/model_probe.py: figures of a model whose time is made up."""
+
+from collections.abc import Iterable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_model import EchoLM, Reply
+from timed_model import FakeClock, TimedLM
+
+from evaluator.efficiency import Measurement, measure
+from evaluator.errors import ContractError
+from evaluator.model import Request
+from evaluator.model_probe import ModelProbe
+
+
+def requests(*seconds: float) -> list[Request]:
+    """Silent clips with indices that are no places."""
+    return [Request(10 + n, np.zeros(round(16000 * s), np.float32), "asr", "") for n, s in enumerate(seconds)]
+
+
+def measured(model: Any, *seconds: float, repeats: int = 2, **more: Any) -> Measurement:
+    return measure(model, requests(*(seconds or (2.0, 6.0))), repeats=repeats, clock=model.clock, **more)
+
+
+def median(found: Measurement, name: str) -> float:
+    return found.figures[name].median
+
+
+def test_figures_at_batch_1() -> None:
+    found = measured(TimedLM())
+    # One second to the first of five tokens, a quarter for each further one: two seconds a clip.
+    assert median(found, "batch1_first_step_seconds_p50") == 1.0
+    assert median(found, "batch1_first_token_seconds_p95") == 1.0
+    assert median(found, "batch1_further_token_seconds_p50") == 0.25
+    assert median(found, "batch1_further_token_seconds_mean") == 0.25
+    assert median(found, "batch1_final_text_seconds_p50") == 2.0
+    assert median(found, "batch1_real_time_factor") == 8.0 / 4.0
+    assert median(found, "batch1_seconds_per_audio_second") == 4.0 / 8.0
+    assert median(found, "batch1_tokens_per_second") == 10 / 4.0
+    assert found.audio_seconds == (2.0, 6.0)
+    assert found.tokens == (5, 5)
+
+
+def test_figures_of_all_clips_at_once() -> None:
+    found = measured(TimedLM())
+    assert median(found, "full_seconds") == 2.0
+    assert median(found, "full_real_time_factor") == 4.0
+    assert median(found, "full_seconds_per_audio_second") == 0.25
+    assert median(found, "full_clips_per_second") == 1.0
+    assert median(found, "full_tokens_per_second") == 5.0
+
+
+def test_warm_up_is_not_counted() -> None:
+    found = measured(TimedLM(slow_calls=3), repeats=2)
+    assert found.figures["batch1_final_text_seconds_p95"].rounds == (2.0, 2.0)
+    assert found.figures["full_seconds"].rounds == (2.0, 2.0)
+
+
+def test_a_slow_round_widens_the_range_and_leaves_the_median() -> None:
+    found = measured(TimedLM(slow_calls=4), repeats=3)
+    spread = found.figures["batch1_final_text_seconds_p95"]
+    assert (spread.median, spread.lowest, spread.highest) == (2.0, 2.0, 62.0)
+
+
+def test_the_device_is_waited_for_on_both_sides() -> None:
+    model = TimedLM()
+    measured(model, 1.0, repeats=1)
+    # Two rounds of alone, first token, together.
+    assert model.synchronized == 2 * 3 * 2
+    assert model.waiting == 0.0
+
+
+def test_beams_know_the_first_token_with_the_last() -> None:
+    found = measured(TimedLM(certain=False))
+    assert median(found, "batch1_first_step_seconds_p50") == 1.0
+    assert median(found, "batch1_first_token_seconds_p50") == 2.0
+    assert any("Beam search" in note for note in found.notes)
+    assert not any("Beam search" in note for note in measured(TimedLM()).notes)
+
+
+def test_peaks_of_both_halves() -> None:
+    found = measured(TimedLM(), 1.0, 1.0, 1.0)
+    assert found.peak_memory == {"device_batch1": 2000, "device_full": 6000}
+    assert found.missing == {}
+
+
+def test_model_figures_are_of_the_longest_clip() -> None:
+    found = measured(TimedLM())
+    assert found.model_figures == {"parameters_total": 1234567, "samples": 96000}
+    assert found.settings == {"device": "made up", "num_beams": 1}
+
+
+def test_what_is_not_offered_is_missing_with_its_reason() -> None:
+    found = measure(EchoLM(), requests(1.0, 2.0), repeats=1, clock=FakeClock())
+    offered = "not offered by this model"
+    assert found.missing["batch1_first_token_seconds"] == f"{offered} (probe().first_token)"
+    assert found.missing["device memory"] == f"{offered} (peak_memory)"
+    assert found.missing["parameters, MACs"] == f"{offered} (probe().figures)"
+    assert not any("first" in name or "further" in name for name in found.figures)
+    assert (found.model_figures, found.settings, found.peak_memory) == ({}, {}, {})
+    assert any("synchronize" in note for note in found.notes)
+
+
+def test_a_peak_that_cannot_begin_anew_is_named_so() -> None:
+    model = TimedLM()
+    model.probe = lambda: SimpleNamespace()  # type: ignore[method-assign]
+    found = measured(model)
+    assert found.peak_memory == {"device_since_start": 5000}
+    assert "device memory at batch 1" in found.missing
+
+
+def test_answers_of_one_token_have_no_further_one() -> None:
+    found = measured(TimedLM(tokens=1))
+    assert found.missing["batch1_further_token_seconds"] == "no answer has a second token"
+    assert "batch1_further_token_seconds_p50" not in found.figures
+
+
+def test_answers_without_tokens_have_no_tokens_per_second() -> None:
+    found = measured(TimedLM(tokens=0, token_seconds=0.0))
+    assert found.missing["tokens_per_second"] == "no answer has a token"
+    assert "full_tokens_per_second" not in found.figures
+
+
+def test_texts_that_depend_on_company_are_noted() -> None:
+    class Fickle(EchoLM):
+        def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
+            held = list(requests)
+            for request in held:
+                yield Reply(request.index, f"{len(held)} asked", 2, "stop")
+
+    clock = FakeClock()
+    found = measure(Fickle(), requests(1.0, 1.0), repeats=1, clock=clock)
+    assert any(note.startswith("2 of 2 texts differ") for note in found.notes)
+
+
+def test_progress_counts_clips() -> None:
+    told: list[tuple[int, int]] = []
+    measured(TimedLM(), repeats=1, progress=lambda done, total: told.append((done, total)))
+    assert told[-1] == (12, 12)
+    assert [done for done, _ in told] == [1, 2, 3, 4, 6, 7, 8, 9, 10, 12]
+
+
+@pytest.mark.parametrize("indices", [[10], [10, 11, 11], [10, 12]])
+def test_answers_are_checked(indices: list[int]) -> None:
+    class Wrong(EchoLM):
+        def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
+            if len(list(requests)) == 2:
+                yield from (Reply(index, "said", 1, "stop") for index in indices)
+            else:
+                yield from (Reply(index, "said", 1, "stop") for index in {10, 11} & set(indices))
+
+    with pytest.raises(ContractError, match="asked for index"):
+        measure(Wrong(), requests(1.0, 1.0), repeats=1)
+
+
+@pytest.mark.parametrize(
+    ("method", "value", "message"),
+    [
+        ("figures", {"macs": -1}, "number from 0"),
+        ("figures", {"macs": float("nan")}, "number from 0"),
+        ("figures", {"macs": True}, "number from 0"),
+        ("figures", [1, 2], "names and values"),
+        ("settings", {"device": object}, "text or a number"),
+        ("settings", {1: "cpu"}, "names and values"),
+        ("first_token", None, "True or False"),
+    ],
+)
+def test_what_a_probe_says_is_checked(method: str, value: object, message: str) -> None:
+    model = TimedLM()
+    offered = SimpleNamespace(**{method: lambda *_: value})
+    probe = ModelProbe(model, offered)
+    ask: Any = getattr(probe, method)
+    with pytest.raises(ContractError, match=message):
+        ask(*([] if method == "settings" else requests(1.0)))
