@@ -9,6 +9,7 @@ model, says what the real run will need, and saves nothing.
 import logging
 import os
 import sys
+import traceback
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -136,5 +137,23 @@ def stop(error: SalmonnError) -> NoReturn:
     sys.exit(error.exit_code)
 
 
+def one_of_several() -> NoReturn:
+    """Run as one of several processes, and end without the destructors that can wait for one another for ever."""
+    try:
+        main()
+    except SystemExit as ending:
+        finish(ending.code if isinstance(ending.code, int) else int(ending.code is not None))
+    except BaseException:  # noqa: BLE001 - printed, and the process ends with it
+        traceback.print_exc()
+    finish(1)
+
+
+def finish(code: int) -> NoReturn:
+    """Write out what is buffered and leave at once."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    main()
+    one_of_several() if int(os.environ.get("WORLD_SIZE", "1")) > 1 else main()

@@ -38,6 +38,10 @@ LOSS_DIVISOR = 1024
 PATIENCE = timedelta(hours=6)
 """How long processes wait for one another: the first one may be reading an annotation or filling a cache meanwhile."""
 
+# DDP's destructor waits for gloo's threads with the interpreter's lock held, and they may be waiting for that lock: a
+# process would hang at its very end. So the wrapped model stays until the process is gone, and `train.py` ends hard.
+_KEPT: list[nn.Module] = []
+
 
 class Engine:
     """One process's view of all processes of a run; make one with `start`.
@@ -111,6 +115,7 @@ class Engine:
                 # Accelerate hands the option on under the name it had before PyTorch 2.13.
                 warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
                 wrapped: nn.Module = self.accelerator.prepare_model(model, device_placement=False)
+            _KEPT.append(wrapped)
             return wrapped
         return _shard(model)
 

@@ -30,7 +30,8 @@ NANO = TRAINER / "nano"
 ONE: tuple[str, ...] = (sys.executable,)
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 ACCELERATE = (
-    *(sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"),
+    # With --cpu it would start a single process; run.device keeps these off any GPU.
+    *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"),
     *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port"),
 )
 TEXTS = ("one", "two three four", "rain", "turn on the light", "a", "five six", "a bell rings", "nine", "open the door")
@@ -152,7 +153,10 @@ def test_one_and_two_processes_give_the_same_losses_and_weights(config: Callable
         results[name] = figures(folder), read_weights(folder / "checkpoint_1.pth")
     expected, weights = results.pop("one")
     assert len(expected) == 10
+    assert len(weights["random"]) == 1
     for name, (got, state) in results.items():
+        # One random state for each process that there really was.
+        assert len(state["random"]) == 2, name
         for row, wanted in zip(got, expected, strict=True):
             assert row == pytest.approx(wanted, abs=1e-5), name
         assert state["model"].keys() == weights["model"].keys()
