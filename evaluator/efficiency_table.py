@@ -129,7 +129,12 @@ def _from_efficiency(file: Path, data: Mapping[str, Any]) -> Column:
     figures = {_title(name): _ranged(value) for name, value in data["figures"].items()}
     for section in ("peak_memory_bytes", "model_figures"):
         figures |= _numbers(data.get(section))
-    conditions = {**_texts(data.get("settings")), **_clips(data.get("clips")), **_texts(data.get("machine"), _MACHINE)}
+    conditions = {
+        **_weights(data),
+        **_texts(data.get("settings")),
+        **_clips(data.get("clips")),
+        **_texts(data.get("machine"), _MACHINE),
+    }
     conditions |= _texts(data.get("versions"), ("torch", "transformers"))
     conditions["rounds"] = str(_section(data.get("protocol")).get("rounds"))
     notes = data.get("notes", [])
@@ -142,11 +147,17 @@ def _from_run(file: Path, data: Mapping[str, Any]) -> Column:
     conditions = {
         "mode": str(data.get("mode")),
         "status": str(data.get("status")),
+        **_weights(data),
         **_texts(config.get("generate"), ("num_beams", "max_new_tokens", "do_sample")),
         **_texts(config.get("run"), ("batch_size_eval", "device")),
         **_texts(data.get("versions"), ("torch", "transformers")),
     }
     return Column(_name(file), figures, conditions, {}, ())
+
+
+def _weights(data: Mapping[str, Any]) -> dict[str, str]:
+    """What tells two models apart whose figures are alike."""
+    return _texts(_section(data.get("config")).get("model"), ("ckpt", "llama_path"))
 
 
 _MACHINE = ("processor", "cores", "OMP_NUM_THREADS")

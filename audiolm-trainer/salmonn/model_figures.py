@@ -3,7 +3,7 @@
 In go a model, a waveform and a filled prompt; out come parameters and multiply-accumulate operations (MACs) by part.
 Counted while the parts run, from the shapes of their matrix products, convolutions and attention: one MAC is one
 multiplication with its addition, two FLOPs. Norms, activations, softmax and features' Fourier transforms are left out,
-as is usual; together they are below a hundredth in a full-size model.
+as is usual.
 """
 
 from collections.abc import Iterator
