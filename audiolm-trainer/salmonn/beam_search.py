@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from salmonn.decoder_settings import DecoderSettings
+from salmonn.token_choice import cut
 
 # Added to a score that must not be chosen. Not -inf: transformers' own number decides how such scores tie.
 NEVER = -1.0e9
@@ -26,9 +27,10 @@ class BeamSearch:
         beams, length = settings.num_beams, settings.max_new_tokens
         self.settings = settings
         self.width = beams
-        self.tokens = torch.zeros(slots, beams, length, dtype=torch.int64, device=device)
+        # One place more than an answer has: what a clip writes there that is done and computed all the same.
+        self.tokens = torch.zeros(slots, beams, length + 1, dtype=torch.int64, device=device)
         self.last = torch.zeros(slots, beams, dtype=torch.int64, device=device)
-        self.done = torch.zeros(slots, dtype=torch.bool, device=device)
+        self.done = torch.ones(slots, dtype=torch.bool, device=device)
         self._scores = torch.zeros(slots, beams, device=device)
         self._improvable = torch.zeros(slots, dtype=torch.bool, device=device)
         self._ended_tokens = torch.zeros_like(self.tokens)
@@ -37,21 +39,21 @@ class BeamSearch:
         self._has_ended = torch.zeros(slots, beams, dtype=torch.bool, device=device)
         self._eos = torch.tensor(settings.eos_ids, device=device)
         self._candidates = max(2, 1 + len(settings.eos_ids)) * beams
-        # Python's power, as in transformers; length 0 is never looked up.
-        powers = [1.0, *(float(n**settings.length_penalty) for n in range(1, length + 1))]
+        # Python's power, as in transformers; length 0 is never looked up, length + 1 only for clips that are done.
+        powers = [1.0, *(float(n**settings.length_penalty) for n in range(1, length + 2))]
         self._length_power = torch.tensor(powers, dtype=torch.float64, device=device).float()
 
-    def start(self, slot: int) -> None:
-        """Give a slot to a new clip. Its beams are equal, so all but the first are kept from being chosen."""
-        self.tokens[slot] = 0
-        self.done[slot] = False
-        self._scores[slot] = NEVER
-        self._scores[slot, 0] = 0.0
-        self._improvable[slot] = True
-        self._ended_tokens[slot] = 0
-        self._ended_scores[slot] = NEVER
-        self._ended_lengths[slot] = 0
-        self._has_ended[slot] = False
+    def start(self, slots: slice) -> None:
+        """Give slots to new clips. A clip's beams are equal, so all but the first are kept from being chosen."""
+        self.tokens[slots] = 0
+        self.done[slots] = False
+        self._scores[slots] = NEVER
+        self._scores[slots, 0] = 0.0
+        self._improvable[slots] = True
+        self._ended_tokens[slots] = 0
+        self._ended_scores[slots] = NEVER
+        self._ended_lengths[slots] = 0
+        self._has_ended[slots] = False
 
     def to_scores(self, logits: Tensor) -> Tensor:
         """What the score rules work on: log-probabilities, float32."""
@@ -77,7 +79,7 @@ class BeamSearch:
         parents, ids = places // vocabulary, places % vocabulary
         tokens = _rows(self.tokens[slots], parents)
         tokens.scatter_(2, steps[:, None, None].expand(-1, tokens.shape[1], 1), ids[:, :, None])
-        hits = torch.isin(ids, self._eos) | (steps + 1 >= self.settings.max_new_tokens)[:, None]
+        hits = (ids[:, :, None] == self._eos).any(dim=2) | (steps + 1 >= self.settings.max_new_tokens)[:, None]
         running = best + hits.float() * NEVER
         order = torch.topk(running, self.width)[1]
         self._collect_ended(slots, best, tokens, hits, steps)
@@ -87,10 +89,9 @@ class BeamSearch:
         self._judge(slots, hits, steps + 1)
         return parents.gather(1, order)
 
-    def result(self, slot: int) -> list[int]:
-        """The best answer of a clip, with its end id if it has one."""
-        length = int(self._ended_lengths[slot, 0])
-        return list(self._ended_tokens[slot, 0, :length].tolist())
+    def results(self, slots: Tensor) -> list[list[int]]:
+        """The best answers of clips, int64 [m] slots, each with its end id if it has one."""
+        return cut(self._ended_tokens[slots, 0], self._ended_lengths[slots, 0])
 
     def move(self, source: int, target: int) -> None:
         """Put a clip into another slot."""
@@ -116,7 +117,7 @@ class BeamSearch:
     def _collect_ended(self, slots: slice, best: Tensor, tokens: Tensor, hits: Tensor, steps: Tensor) -> None:
         """Merge candidates that end now into the K best answers; only the first K candidates count."""
         ends = hits.clone()
-        ends[:, self.width :] = False
+        ends[:, self.width :].fill_(False)
         scores = best / self._length_power[steps + 1][:, None]
         has_ended = self._has_ended[slots]
         if self.settings.early_stopping is True:

@@ -3,66 +3,87 @@
 Each clip's prompt is computed once, whatever the number of beams; a forward pass then takes one step of every clip at
 work, each at its own place in its own answer. The model is transformers' own, plain or with adapters; only the cache
 and the attention mask are ours (`kv_cache.py`). A clip's answer is what transformers' `generate` gives for it alone.
+
+This file is the host's side: which clip is in which slot, when prompts are taken in and answers given out. What is
+computed is in `slots.py`. On a GPU a step is one recorded CUDA graph, and the host looks at the end of a step only
+when the next one is on its way.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
-from transformers import Cache, DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
-from salmonn.attention import shared_attention
-from salmonn.beam_search import BeamSearch
 from salmonn.decoder_settings import DecoderSettings
 from salmonn.decoder_support import check_supported
-from salmonn.kv_cache import SlotCache, next_positions
+from salmonn.memory_plan import plan_slots
 from salmonn.out_of_memory import is_out_of_memory
-from salmonn.score_rules import ScoreRules
-from salmonn.token_choice import TokenChoice
+from salmonn.slots import Prompt, ScoreRule, Slots
+from salmonn.step_graphs import Recorder, cuda_recorder
 
 logger = logging.getLogger(__name__)
 
-# Changes scores, float32 [n, K, V], given the clips' n indices and how many tokens each has; must not mix clips.
-ScoreRule: TypeAlias = Callable[[Tensor, Sequence[int], Sequence[int]], Tensor]
-Prompt: TypeAlias = tuple[int, Tensor]
-
-# Rows of one forward pass, over all beams, where nothing else is asked for.
-ROWS = 64
+# On a GPU prompts are taken in when this part of the slots is free: one pass over several costs little more than over
+# one, and a slot that waits for the others costs a step.
+GROUP = 8
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Clip:
     """What the host knows of a clip at work without asking the device."""
 
     prompt: Prompt
-    prompt_length: int
-    eos_from: int
-    steps: int = 0
-    generator: torch.Generator | None = None
+    generator: torch.Generator | None
+    steps: int = 1
+    is_given_out: bool = False
+
+
+class _Look:
+    """Which clips were done at one moment; asked for at once, read when the device has come so far."""
+
+    def __init__(self, clips: list[_Clip], done: Tensor) -> None:
+        self.clips = list(clips)
+        self._arrived: torch.cuda.Event | None = None
+        self._done = done.clone()
+        if done.device.type == "cuda":
+            self._done = torch.empty(done.shape, dtype=done.dtype, pin_memory=True)
+            self._done.copy_(done, non_blocking=True)
+            self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._arrived.record()
+
+    def done(self) -> list[_Clip]:
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return [clip for clip, is_done in zip(self.clips, self._done.tolist(), strict=True) if is_done]
 
 
 class Decoder:
     """Answers a stream of prompts with a decoder-only language model.
 
-    Slots that do not fit into memory are halved; what was at work starts again, with the same answers.
+    Slots that do not fit into memory are halved; what was at work starts again, with the same answers. The memory of
+    the slots stays with the decoder from one stream to the next; streams at the same time have memory of their own.
 
     Args:
         llm: a causal language model of transformers, or one wrapped by peft; in evaluation mode.
         settings: how answers are decoded.
-        slots: clips at a time; None for as many as make `ROWS` rows.
+        slots: clips at a time; None for as many as free memory and the device's speed allow (`memory_plan.py`).
         prefill: prompts in one forward pass. With 1 a prompt is computed without padding, which costs nothing on a CPU
-            and makes it independent of its neighbours to the last bit; a GPU wants more.
-        look_every: steps between two looks at which clips are finished. A look waits for the device; without it a clip
-            that has ended runs on for nothing, which changes no answer.
+            and makes it independent of its neighbours to the last bit; a GPU wants more. None is 1 on a CPU, an eighth
+            of the slots on a GPU.
+        behind: looks at finished clips that may be under way unread. With 0 each waits for the device; a clip that has
+            ended is computed once more for each look that it is not seen in, which changes no answer. None is 0 on a
+            CPU and 1 on a GPU.
         score_rule: changes the scores of each step after the settings' own rules.
+        record: how steps are recorded (`step_graphs.py`); None for CUDA graphs on a GPU and nothing on a CPU.
 
     Raises:
-        SalmonnError: the model attends in a way that this decoder does not carry out.
+        ConfigError: the model attends in a way that this decoder does not carry out.
     """
 
     def __init__(
@@ -71,18 +92,32 @@ class Decoder:
         settings: DecoderSettings,
         *,
         slots: int | None = None,
-        prefill: int = 1,
-        look_every: int = 1,
+        prefill: int | None = None,
+        behind: int | None = None,
         score_rule: ScoreRule | None = None,
+        record: Recorder | None = None,
     ) -> None:
         wrapped: Any = llm
         self.llm: Any = wrapped.get_base_model() if hasattr(llm, "get_base_model") else llm
         self.settings = settings
-        self.slots = slots or max(ROWS // settings.num_beams, 1)
-        self.prefill = prefill
-        self.look_every = look_every
-        self.score_rule = score_rule
+        self.slots = slots
+        self._prefill = prefill
+        self._on_gpu: bool = self.llm.get_input_embeddings().weight.device.type == "cuda"
+        self.behind = behind if behind is not None else int(self._on_gpu)
+        self._score_rule = score_rule
+        self._record = record or (cuda_recorder() if self._on_gpu else None)
+        self._idle: Slots | None = None
         check_supported(self.llm)
+
+    @property
+    def score_rule(self) -> ScoreRule | None:
+        """What changes the scores of each step after the settings' own rules."""
+        return self._score_rule
+
+    @score_rule.setter
+    def score_rule(self, rule: ScoreRule | None) -> None:
+        # What is recorded has the old rule in it.
+        self._score_rule, self._idle = rule, None
 
     @torch.no_grad()
     def decode(self, prompts: Iterable[Prompt]) -> Iterator[tuple[int, list[int]]]:
@@ -95,52 +130,86 @@ class Decoder:
             (index, new token ids up to and including the first end id), in the order in which the answers are finished.
         """
         rest = iter(prompts)
-        while True:
-            stream = _Stream(self, rest)
+        while (first := next(rest, None)) is not None:
+            rest = chain([first], rest)
+            stream = _Stream(self, self._borrow(first[1].shape[0]), rest)
             try:
                 yield from stream.run()
-                return
+            except GeneratorExit:
+                self._give_back(stream.slots)
+                raise
             except RuntimeError as error:
                 # A source of prompts that has failed cannot be asked again.
-                if not is_out_of_memory(error) or self.slots == 1 or stream.is_pulling:
+                if not is_out_of_memory(error) or stream.slots.size == 1 or stream.is_pulling:
                     raise
+            else:
+                self._give_back(stream.slots)
+                return
             # Outside the except block, so that the traceback no longer holds the step's tensors.
             rest = chain(stream.unanswered, rest)
+            size = stream.slots.size
             del stream
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            logger.warning("%d clips at a time do not fit into memory: trying %d", self.slots, (self.slots + 1) // 2)
-            self.slots = (self.slots + 1) // 2
+            self._halve(size)
+
+    @torch.no_grad()
+    def first_token(self, prompt: Prompt) -> int:
+        """Compute one prompt and choose the first token, of the best beam so far, and no more."""
+        slots = self._borrow(prompt[1].shape[0])
+        generator = self.generator(prompt[0])
+        slots.admit(0, [prompt], None if generator is None else [generator])
+        token = int(slots.search.last[0, 0])
+        self._give_back(slots)
+        return token
+
+    def group(self, size: int) -> int:
+        """How many of `size` slots must be free before prompts are taken in, and how many are at a time."""
+        wanted = self._prefill or (max(size // GROUP, 1) if self._on_gpu else 1)
+        return min(wanted, size)
+
+    def generator(self, index: int) -> torch.Generator | None:
+        """What a clip draws from when sampling."""
+        if not self.settings.do_sample:
+            return None
+        device = self.llm.get_input_embeddings().weight.device
+        return torch.Generator(device).manual_seed(clip_seed(self.settings.seed, index))
+
+    def _borrow(self, prompt_length: int) -> Slots:
+        """Take the idle slots, or make some for prompts of about a length."""
+        slots, self._idle = self._idle, None
+        if slots is not None:
+            return slots
+        if self.slots is None:
+            self.slots = plan_slots(self.llm, self.settings, prompt_length=prompt_length)
+        return Slots(self.llm, self.settings, slots=self.slots, score_rule=self._score_rule, record=self._record)
+
+    def _give_back(self, slots: Slots) -> None:
+        slots.retire(slice(None))
+        self._idle = slots
+
+    def _halve(self, size: int) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self.slots = (size + 1) // 2
+        logger.warning("%d clips at a time do not fit into memory: trying %d", size, self.slots)
 
 
 class _Stream:
-    """One run over a stream: its slots, of which the first `len(self.clips)` are at work."""
+    """One run over a stream: which clip is in which slot; the first `len(self.clips)` slots are at work."""
 
-    def __init__(self, decoder: Decoder, prompts: Iterator[Prompt]) -> None:
-        settings = decoder.settings
+    def __init__(self, decoder: Decoder, slots: Slots, prompts: Iterator[Prompt]) -> None:
         self.decoder = decoder
+        self.slots = slots
         self.prompts = prompts
-        self.device: torch.device = decoder.llm.get_input_embeddings().weight.device
         self.clips: list[_Clip] = []
         self.unanswered: list[Prompt] = []
         self.is_pulling = False
-        self.unseen_steps = 0
-        self.search: BeamSearch | TokenChoice = (BeamSearch if settings.num_beams > 1 else TokenChoice)(
-            settings, slots=decoder.slots, device=self.device
-        )
-        self.rules = ScoreRules(settings, self.device)
-        self.cache = SlotCache(
-            slots=decoder.slots,
-            num_beams=settings.num_beams,
-            max_steps=settings.max_new_tokens,
-            device=self.device,
-            dtype=decoder.llm.dtype,
-        )
+        self._group = decoder.group(slots.size)
+        self._looks: deque[_Look] = deque()
 
     def run(self) -> Iterator[tuple[int, list[int]]]:
         """Alternate between taking clips in, a step of all, and giving answers out."""
         while True:
-            while len(self.clips) < self.decoder.slots and (taken := self._take()):
+            while taken := self._take():
                 self._admit(taken)
                 yield from self._give_out()
             if not self.clips:
@@ -149,115 +218,61 @@ class _Stream:
             yield from self._give_out()
 
     def _take(self) -> list[Prompt]:
-        free = self.decoder.slots - len(self.clips)
+        free = self.slots.size - len(self.clips)
+        if free < self._group and self.clips:
+            return []
         self.is_pulling = True
-        taken = list(islice(self.prompts, min(free, self.decoder.prefill)))
+        taken = list(islice(self.prompts, min(free, self._group)))
         self.is_pulling = False
         self.unanswered += taken
         return taken
 
-    def _admit(self, prompts: Sequence[Prompt]) -> None:
+    def _admit(self, prompts: list[Prompt]) -> None:
         """Compute prompts and choose their first tokens."""
-        first = len(self.clips)
-        lengths = [embeds.shape[0] for _, embeds in prompts]
-        logits, states = self._read([embeds for _, embeds in prompts], lengths)
-        for row, prompt in enumerate(prompts):
-            slot = first + row
-            self.search.start(slot)
-            self.cache.admit(slot, states, row, lengths[row])
-            self.clips.append(self._clip(prompt))
-        beams = self.decoder.settings.num_beams
-        self._choose(slice(first, len(self.clips)), logits[:, -1:].expand(-1, beams, -1))
-
-    def _read(self, prompts: Sequence[Tensor], lengths: Sequence[int]) -> tuple[Tensor, Cache]:
-        """Forward pass over prompts, padded on the left: logits of their last tokens, [n, 1, V], and the states."""
-        states = DynamicCache()
-        embeds = pad_sequence(list(prompts), batch_first=True, padding_side="left")
-        mask = positions = None
-        if min(lengths) < embeds.shape[1]:
-            places = torch.arange(embeds.shape[1], device=self.device)
-            starts = embeds.shape[1] - torch.tensor(lengths, device=self.device)
-            mask = (places >= starts[:, None]).long()
-            positions = (places - starts[:, None]).clamp(min=0)
-        output = self.decoder.llm(
-            inputs_embeds=embeds,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=states,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        return output.logits, states
+        clips = [_Clip(prompt, self.decoder.generator(prompt[0])) for prompt in prompts]
+        self.slots.admit(len(self.clips), prompts, _generators(clips))
+        self.clips += clips
 
     def _step(self) -> None:
         """One forward pass for all clips at work, then a token for every beam."""
-        llm, clips = self.decoder.llm, self.clips
-        # The last chosen token, not the next one, goes in.
-        steps = self._steps(slice(0, len(clips))) - 1
-        mask = self.cache.begin_step(
-            steps,
-            longest_prompt=max(clip.prompt_length for clip in clips),
-            most_steps=max(clip.steps for clip in clips) - 1,
+        clips = self.clips
+        shape = self.slots.shape(
+            rows=len(clips),
+            prompt=max(clip.prompt[1].shape[0] for clip in clips),
+            steps=max(clip.steps for clip in clips),
         )
-        with shared_attention(llm.config):
-            output = llm(
-                input_ids=self.search.last[: len(clips)],
-                attention_mask=mask,
-                position_ids=next_positions([clip.prompt_length for clip in clips], steps, self.search.width),
-                past_key_values=self.cache.states,
-                use_cache=True,
-            )
-        self._choose(slice(0, len(clips)), output.logits)
-
-    def _choose(self, slots: slice, logits: Tensor) -> None:
-        """Choose the next token of every beam from logits [n, K, V]."""
-        clips, steps = self.clips[slots], self._steps(slots)
-        scores = self.rules.apply(
-            self.search.to_scores(logits), self.search.tokens[slots], steps=steps, eos_from=self._eos_from(clips)
-        )
-        if self.decoder.score_rule:
-            scores = self.decoder.score_rule(scores, [clip.prompt[0] for clip in clips], [clip.steps for clip in clips])
-        generators = [clip.generator for clip in clips if clip.generator] or None
-        parents = self.search.advance(slots, scores, steps=steps, generators=generators)
-        if parents is not None:
-            self.cache.follow(slots, parents)
+        self.slots.step(shape, at_work=len(clips), generators=_generators(clips))
         for clip in clips:
             clip.steps += 1
 
     def _give_out(self) -> Iterator[tuple[int, list[int]]]:
         """Yield the answers of finished clips; the last clips at work move into their slots."""
-        self.unseen_steps += 1
-        at_limit = any(clip.steps == self.decoder.settings.max_new_tokens for clip in self.clips)
-        if self.unseen_steps < self.decoder.look_every and not at_limit:
-            return
-        self.unseen_steps = 0
-        done = self.search.done[: len(self.clips)].tolist()
-        for slot in reversed([slot for slot, is_done in enumerate(done) if is_done]):
-            prompt = self.clips[slot].prompt
-            answer = prompt[0], self.search.result(slot)
-            self.unanswered = [other for other in self.unanswered if other is not prompt]
-            last = len(self.clips) - 1
-            if slot != last:
-                self.search.move(last, slot)
-                self.cache.move(last, slot)
-                self.clips[slot] = self.clips[last]
-            self.clips.pop()
-            yield answer
+        self._looks.append(_Look(self.clips, self.slots.search.done[: len(self.clips)]))
+        while len(self._looks) > self.decoder.behind:
+            done = [clip for clip in self._looks.popleft().done() if not clip.is_given_out]
+            if not done:
+                continue
+            places = {id(clip): slot for slot, clip in enumerate(self.clips)}
+            slots = sorted((places[id(clip)] for clip in done), reverse=True)
+            for slot, ids in zip(slots, self.slots.answers(slots), strict=True):
+                prompt = self._clear(slot).prompt
+                yield prompt[0], ids
 
-    def _clip(self, prompt: Prompt) -> _Clip:
-        settings, (index, embeds) = self.decoder.settings, prompt
-        clip = _Clip(prompt, embeds.shape[0], settings.eos_from(embeds.shape[0]))
-        if settings.do_sample:
-            clip.generator = torch.Generator(self.device).manual_seed(clip_seed(settings.seed, index))
+    def _clear(self, slot: int) -> _Clip:
+        """Take a finished clip out of its slot."""
+        clip, last = self.clips[slot], len(self.clips) - 1
+        clip.is_given_out = True
+        self.unanswered = [prompt for prompt in self.unanswered if prompt is not clip.prompt]
+        if slot != last:
+            self.slots.move(last, slot)
+            self.clips[slot] = self.clips[last]
+        self.slots.retire(slice(last, last + 1))
+        self.clips.pop()
         return clip
 
-    def _steps(self, slots: slice) -> Tensor:
-        return torch.tensor([clip.steps for clip in self.clips[slots]], device=self.device)
 
-    def _eos_from(self, clips: Sequence[_Clip]) -> Tensor | None:
-        if all(clip.steps >= clip.eos_from for clip in clips):
-            return None
-        return torch.tensor([clip.eos_from for clip in clips], device=self.device)
+def _generators(clips: list[_Clip]) -> list[torch.Generator] | None:
+    return [clip.generator for clip in clips if clip.generator] or None
 
 
 def clip_seed(seed: int, index: int) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
 from salmonn.attention import shared_attention
 from salmonn.errors import ConfigError
@@ -78,10 +78,11 @@ def tried_difference(llm: PreTrainedModel) -> float:
     rows = torch.tensor([[1, 2, 3, 5, 6], [1, 2, 3, 5, 7]], device=device) % weights.shape[0]
     prompt, first, second = rows[:1, :3], torch.stack([rows[:1, 4], rows[:1, 3]], dim=1), rows[:, 4][None]
     plain = model(input_ids=rows, attention_mask=torch.ones_like(rows), use_cache=False).logits[:, -1]
-    states = DynamicCache()
-    model(input_ids=prompt, past_key_values=states, use_cache=True)
-    cache = SlotCache(slots=1, num_beams=2, max_steps=2, device=device, dtype=model.dtype)
-    cache.admit(0, states, 0, 3)
+    layers = model.config.get_text_config().num_hidden_layers
+    cache = SlotCache(layers=layers, slots=1, num_beams=2, max_steps=2, device=device, dtype=model.dtype)
+    cache.reserve(prompt=3, steps=2)
+    cache.open_prompts(0, number=1, longest=3, padding=None)
+    model(input_ids=prompt, past_key_values=cache.states, use_cache=True)
     _tried_step(model, cache, first, step=0)
     cache.follow(slice(0, 1), torch.tensor([[1, 1]], device=device))
     ours = _tried_step(model, cache, second, step=1)[0]
@@ -90,8 +91,8 @@ def tried_difference(llm: PreTrainedModel) -> float:
 
 def _tried_step(model: Any, cache: SlotCache, tokens: Tensor, *, step: int) -> Tensor:
     """Logits [1, 2, V] of one step after a prompt of three tokens."""
-    steps = torch.tensor([step], device=tokens.device)
-    mask = cache.begin_step(steps, longest_prompt=3, most_steps=step)
+    places = torch.tensor([step], device=tokens.device)
+    mask = cache.open_step(places, cache.shape(rows=1, prompt=3, steps=step + 1))
     positions = torch.full_like(tokens, 3 + step)
     with shared_attention(model.config):
         output = model(

@@ -1,15 +1,17 @@
 """Keys and values of many clips under beam search: the prompt once per clip, ancestors by mask instead of by copying.
 
-A slot is one row of every layer's buffer, [slots, kv heads, columns, head width]. Its columns are
+A slot is one row of the buffers, [layers, slots, kv heads, columns, head width]. Its columns are
 
     prompt, right-aligned | step 0: beam 0 .. K-1 | step 1: beam 0 .. K-1 | ...
 
 A step's K beams are K queries of one row. What a beam may see is a row of `bias` (0 or -inf): the prompt and, of each
 step, the one column that its ancestor wrote. When beams change places, only their rows of `bias` do; no key moves.
+
+A forward pass is announced: `open_prompts` before one over new prompts, `open_step` before one step of the slots. Both
+only queue work on the device, so that a step can be recorded once and replayed (`step_graphs.py`).
 """
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,50 +19,96 @@ from torch.nn import functional
 from transformers import Cache
 from transformers.cache_utils import CacheLayerMixin
 
-# Buffers grow in these steps, so that few clips pay for a copy.
+# Prompts get room in these steps, so that a somewhat longer one does not make the buffers anew.
 PROMPT_COLUMNS = 32
-FIRST_STEPS = 32
 
 
-class _Window:
-    """The part of the buffers that one forward pass writes and reads; all layers share it."""
+class StepShape(NamedTuple):
+    """The part of the buffers that a step computes: the first `rows` slots, columns `first` to `last`."""
 
-    def __init__(self) -> None:
-        self.rows = 0
-        self.first = 0
-        self.last = 0
-        self.written = torch.empty(0, dtype=torch.int64)
+    rows: int
+    first: int
+    last: int
+
+
+class _Prompts(NamedTuple):
+    """A pass over prompts into slots `rows`; `padding` is bool [n, L], True before a prompt, None without padding."""
+
+    rows: slice
+    padding: Tensor | None
+
+
+class _Step(NamedTuple):
+    """A pass over one step; `written` is int64 [rows, K], the columns that it fills."""
+
+    shape: StepShape
+    written: Tensor
+
+
+class _Buffers:
+    """What all layers share: the memory and the announced pass."""
+
+    def __init__(self, layers: int, slots: int) -> None:
+        self.layers = layers
+        self.slots = slots
+        self.prompt_columns = 0
+        self.step_columns = 0
+        self.tensors: list[Tensor] = []
+        self.coming: _Prompts | _Step | None = None
+
+    def create(self, *states: Tensor) -> None:
+        """Make buffers for states [n, kv heads, L, width]."""
+        columns = self.prompt_columns + self.step_columns
+        # Zeros, not just memory: a masked value still takes part as 0 x value, which must not be 0 x NaN.
+        self.tensors = [s.new_zeros(self.layers, self.slots, s.shape[1], columns, s.shape[3]) for s in states]
 
 
 class _SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
-    """One layer's buffers, [slots, kv heads, columns, width]."""
+    """One layer's part of the buffers."""
 
-    def __init__(self, window: _Window, keys: Tensor, values: Tensor) -> None:
+    def __init__(self, buffers: _Buffers, place: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.window = window
-        self.buffers = [keys, values]
+        self.buffers = buffers
+        self.place = place
         self.is_initialized = True
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Do nothing: the buffers are there."""
+        """Do nothing: the buffers are made with the first prompt."""
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Write what the K beams of n slots add, [n, kv heads, K, width]; return all that they may look at."""
-        window = self.window
-        places = window.written[:, None, :, None]
+        """Keep what a pass adds, [n, kv heads, L or K, width]; return all that its tokens may look at."""
+        buffers, coming = self.buffers, self.buffers.coming
+        if not buffers.tensors:
+            buffers.create(key_states, value_states)
+        keys, values = (tensor[self.place] for tensor in buffers.tensors)
+        if isinstance(coming, _Prompts):
+            for buffer, states in ((keys, key_states), (values, value_states)):
+                self._keep_prompts(buffer[coming.rows], states, coming.padding)
+            return key_states, value_states
+        assert coming is not None
+        shape, places = coming.shape, coming.written[:, None, :, None]
         read = []
-        for buffer, states in zip(self.buffers, (key_states, value_states), strict=True):
-            buffer[: window.rows].scatter_(2, places.expand_as(states), states)
-            read.append(buffer[: window.rows, :, window.first : window.last])
+        for buffer, states in ((keys, key_states), (values, value_states)):
+            buffer[: shape.rows].scatter_(2, places.expand_as(states), states)
+            read.append(buffer[: shape.rows, :, shape.first : shape.last])
         return read[0], read[1]
 
+    def _keep_prompts(self, slots: Tensor, states: Tensor, padding: Tensor | None) -> None:
+        # What the slot's last clip left is cleared, lest a NaN of that clip live on in masked places.
+        slots.zero_()
+        if padding is not None:
+            states = states.masked_fill(padding[:, None, :, None], 0.0)
+        end = self.buffers.prompt_columns
+        slots[:, :, end - states.shape[2] : end] = states
+
     def get_seq_length(self) -> int:
-        """Columns in sight; positions are always given explicitly and are not counted from it."""
-        return self.window.last - self.window.first
+        """Columns in sight, none before prompts; in a step positions are given and are not counted from it."""
+        coming = self.buffers.coming
+        return coming.shape.last - coming.shape.first if isinstance(coming, _Step) else 0
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Columns in sight, the new ones among them; the offset is 0."""
-        return self.window.last - self.window.first, 0
+        return (self.get_seq_length() or query_length), 0
 
     def get_max_length(self) -> int:
         """No maximum: the buffers grow."""
@@ -68,65 +116,86 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
 
 
 class SlotCache:
-    """The cache of one stream of clips.
+    """The cache of S slots.
 
     Args:
-        slots: clips at a time.
+        layers: of the language model.
+        slots: S, clips at a time.
         num_beams: K.
         max_steps: longest answer in tokens.
         device: where the buffers are.
         dtype: of the attention mask; keys and values keep the dtype that the model computes.
     """
 
-    def __init__(self, *, slots: int, num_beams: int, max_steps: int, device: torch.device, dtype: torch.dtype) -> None:
-        self.slots = slots
+    def __init__(
+        self, *, layers: int, slots: int, num_beams: int, max_steps: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
         self.num_beams = num_beams
         self.max_steps = max_steps
-        self.prompt_columns = 0
         self.steps = 0
         self.bias = torch.empty(slots, num_beams, 0, device=device, dtype=dtype)
-        self.layers: list[_SlotLayer] = []
-        layers: Any = self.layers
-        self.states = Cache(layers=layers)
+        self._buffers = _Buffers(layers, slots)
+        parts: Any = [_SlotLayer(self._buffers, place) for place in range(layers)]
+        self.states = Cache(layers=parts)
         self._beams = torch.arange(num_beams, device=device)
-        self._window = _Window()
 
-    def admit(self, slot: int, prompt: Cache, row: int, length: int) -> None:
-        """Give a slot to a new clip.
+    @property
+    def prompt_columns(self) -> int:
+        """Room for prompts, in tokens."""
+        return self._buffers.prompt_columns
 
-        Args:
-            slot: what was in it is forgotten.
-            prompt: the keys and values of a forward pass over prompts padded on the left.
-            row: which of those prompts.
-            length: its length without padding.
-        """
-        self._reserve(prompt, prompt_columns=length, steps=1)
-        start = self.prompt_columns - length
-        for layer, states in zip(self.layers, _states(prompt), strict=True):
-            for buffer, source in zip(layer.buffers, states, strict=True):
-                buffer[slot, :, start : self.prompt_columns] = source[row, :, -length:]
-        self.bias[slot] = -torch.inf
-        self.bias[slot, :, start : self.prompt_columns] = 0.0
-
-    def begin_step(self, steps: Tensor, *, longest_prompt: int, most_steps: int) -> Tensor:
-        """Open the next column of every beam of the first n slots, before the forward pass that fills it.
-
-        Args:
-            steps: [n] int64, which step of its own answer each slot takes.
-            longest_prompt: over the n slots, in tokens.
-            most_steps: the largest of `steps`; both are asked for so that no device has to be waited for.
+    def reserve(self, *, prompt: int, steps: int) -> bool:
+        """Let there be room for prompts of a length and for a number of steps.
 
         Returns:
-            [n, 1, K, columns in sight], the additive attention mask.
+            Whether the buffers are new, so that what was recorded with the old ones means nothing.
         """
-        self._reserve(None, prompt_columns=self.prompt_columns, steps=most_steps + 1)
-        window, rows = self._window, steps.shape[0]
-        window.rows = rows
-        window.first = self.prompt_columns - longest_prompt
-        window.last = self.prompt_columns + (most_steps + 1) * self.num_beams
-        window.written = self.prompt_columns + steps[:, None] * self.num_beams + self._beams
-        self.bias[:rows].scatter_(2, window.written[:, :, None], 0.0)
-        return self.bias[:rows, None, :, window.first : window.last]
+        buffers = self._buffers
+        prompt = max(buffers.prompt_columns, -(-prompt // PROMPT_COLUMNS) * PROMPT_COLUMNS)
+        steps = max(self.steps, min(steps, self.max_steps))
+        added = (prompt - buffers.prompt_columns, (steps - self.steps) * self.num_beams)
+        if not any(added):
+            return False
+        self.bias = functional.pad(self.bias, added, value=-torch.inf)
+        buffers.tensors = [functional.pad(tensor, (0, 0, *added)) for tensor in buffers.tensors]
+        self.steps, buffers.prompt_columns, buffers.step_columns = steps, prompt, steps * self.num_beams
+        return True
+
+    def open_prompts(self, first: int, *, number: int, longest: int, padding: Tensor | None) -> None:
+        """Announce a forward pass over new prompts, padded on the left; what was in their slots is forgotten.
+
+        Args:
+            first: the slot of the first of them; the others follow.
+            number: n, how many.
+            longest: L, tokens of the longest; there must be room for it.
+            padding: bool [n, L], True before a prompt; None if all have L tokens.
+        """
+        rows, end = slice(first, first + number), self.prompt_columns
+        self._buffers.coming = _Prompts(rows, padding)
+        self.bias[rows] = -torch.inf
+        seen = self.bias[rows, :, end - longest : end]
+        seen.zero_()
+        if padding is not None:
+            seen.masked_fill_(padding[:, None], -torch.inf)
+
+    def open_step(self, places: Tensor, shape: StepShape) -> Tensor:
+        """Open the next column of every beam, before the forward pass that fills it.
+
+        Args:
+            places: int64 [rows], which step of its own answer each slot takes.
+            shape: what is computed; the columns of all these steps must be in it.
+
+        Returns:
+            [rows, 1, K, columns in sight], the additive attention mask.
+        """
+        written = self.prompt_columns + places[:, None] * self.num_beams + self._beams
+        self._buffers.coming = _Step(shape, written)
+        self.bias[: shape.rows].scatter_(2, written[:, :, None], 0.0)
+        return self.bias[: shape.rows, None, :, shape.first : shape.last]
+
+    def shape(self, *, rows: int, prompt: int, steps: int) -> StepShape:
+        """The part of the buffers that holds the first slots' prompts of at most a length and a number of steps."""
+        return StepShape(rows, self.prompt_columns - prompt, self.prompt_columns + steps * self.num_beams)
 
     def follow(self, slots: slice, parents: Tensor) -> None:
         """Let each beam see what its parent saw: parents [n, K] int64, the old place of each beam."""
@@ -136,37 +205,5 @@ class SlotCache:
     def move(self, source: int, target: int) -> None:
         """Put a clip into another slot."""
         self.bias[target] = self.bias[source]
-        for layer in self.layers:
-            for buffer in layer.buffers:
-                buffer[target] = buffer[source]
-
-    def _reserve(self, prompt: Cache | None, *, prompt_columns: int, steps: int) -> None:
-        """Let the buffers have room for a prompt and a number of steps; create them at the first prompt."""
-        if prompt_columns <= self.prompt_columns and steps <= self.steps:
-            return
-        wanted = max(self.prompt_columns, -(-prompt_columns // PROMPT_COLUMNS) * PROMPT_COLUMNS)
-        room = self.steps if steps <= self.steps else min(max(2 * self.steps, FIRST_STEPS, steps), self.max_steps)
-        added = (wanted - self.prompt_columns, (room - self.steps) * self.num_beams)
-        self.bias = functional.pad(self.bias, added, value=-torch.inf)
-        for layer in self.layers:
-            layer.buffers = [functional.pad(buffer, (0, 0, *added)) for buffer in layer.buffers]
-        self.prompt_columns, self.steps = wanted, room
-        if not self.layers and prompt is not None:
-            for keys, values in _states(prompt):
-                self.layers.append(_SlotLayer(self._window, self._zeros(keys), self._zeros(values)))
-
-    def _zeros(self, like: Tensor) -> Tensor:
-        # Zeros, not just memory: a masked value still takes part as 0 x value, which must not be 0 x NaN.
-        return like.new_zeros(self.slots, like.shape[1], self.bias.shape[2], like.shape[3])
-
-
-def _states(cache: Cache) -> list[tuple[Tensor, Tensor]]:
-    """Keys and values of every layer."""
-    layers: Any = cache.layers
-    return [(layer.keys, layer.values) for layer in layers]
-
-
-def next_positions(lengths: Sequence[int], steps: Tensor, num_beams: int) -> Tensor:
-    """Positions of the next tokens: prompt lengths and steps of n slots -> [n, K] int64, equal for all beams."""
-    prompts = torch.tensor(lengths, device=steps.device)
-    return (prompts + steps)[:, None].expand(-1, num_beams)
+        for tensor in self._buffers.tensors:
+            tensor[:, target] = tensor[:, source]

@@ -21,17 +21,19 @@ class ScoreRules:
     def __init__(self, settings: DecoderSettings, device: torch.device) -> None:
         self.settings = settings
         self.eos = torch.tensor(settings.eos_ids, device=device)
+        # With embeddings the shortest length counts the prompt, which has one token at least.
+        self.may_hold_back = (settings.min_new_tokens or 0) > 0 or settings.min_length > 1
         # transformers keeps so many candidates that a beam search can always go on.
         self.kept = 1 if settings.num_beams == 1 else len(settings.eos_ids) + 1
 
-    def apply(self, scores: Tensor, tokens: Tensor, *, steps: Tensor, eos_from: Tensor | None) -> Tensor:
+    def apply(self, scores: Tensor, tokens: Tensor, *, steps: Tensor, eos_from: Tensor) -> Tensor:
         """Change the scores.
 
         Args:
             scores: float32 [n, K, V].
             tokens: int64 [n, K, G], what each beam has generated.
             steps: int64 [n], how many of them.
-            eos_from: int64 [n], how many tokens an answer has at least before it may end; None where that is 0.
+            eos_from: int64 [n], how many tokens an answer has at least before it may end.
 
         Returns:
             float32 [n, K, V]; the argument itself when no rule is on.
@@ -39,10 +41,10 @@ class ScoreRules:
         settings = self.settings
         if settings.repetition_penalty != 1.0:
             scores = penalise_repetition(scores, tokens, steps=steps, penalty=settings.repetition_penalty)
-        if eos_from is not None:
-            early = torch.zeros(scores.shape[-1], dtype=torch.bool, device=scores.device)
-            early[self.eos] = True
-            scores = scores.masked_fill((steps < eos_from)[:, None, None] & early, -torch.inf)
+        if self.may_hold_back:
+            places = torch.arange(scores.shape[-1], device=scores.device)
+            ends = (places[:, None] == self.eos).any(dim=1)
+            scores = scores.masked_fill((steps < eos_from)[:, None, None] & ends, -torch.inf)
         if not settings.do_sample:
             return scores
         if settings.temperature != 1.0:

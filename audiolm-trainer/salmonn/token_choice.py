@@ -18,17 +18,18 @@ class TokenChoice:
     def __init__(self, settings: DecoderSettings, *, slots: int, device: torch.device) -> None:
         self.settings = settings
         self.width = 1
-        self.tokens = torch.zeros(slots, 1, settings.max_new_tokens, dtype=torch.int64, device=device)
+        # One place more than an answer has: what a clip writes there that is done and computed all the same.
+        self.tokens = torch.zeros(slots, 1, settings.max_new_tokens + 1, dtype=torch.int64, device=device)
         self.last = torch.zeros(slots, 1, dtype=torch.int64, device=device)
-        self.done = torch.zeros(slots, dtype=torch.bool, device=device)
+        self.done = torch.ones(slots, dtype=torch.bool, device=device)
         self._lengths = torch.zeros(slots, dtype=torch.int64, device=device)
         self._eos = torch.tensor(settings.eos_ids, device=device)
 
-    def start(self, slot: int) -> None:
-        """Give a slot to a new clip."""
-        self.tokens[slot] = 0
-        self.done[slot] = False
-        self._lengths[slot] = 0
+    def start(self, slots: slice) -> None:
+        """Give slots to new clips."""
+        self.tokens[slots] = 0
+        self.done[slots] = False
+        self._lengths[slots] = 0
 
     def to_scores(self, logits: Tensor) -> Tensor:
         """What the score rules work on: the logits, float32."""
@@ -56,15 +57,21 @@ class TokenChoice:
         self.tokens[slots, 0].scatter_(1, steps[:, None], ids[:, None])
         self.last[slots, 0] = ids
         self._lengths[slots] += running
-        ended = torch.isin(ids, self._eos) | (steps + 1 >= self.settings.max_new_tokens)
+        ended = (ids[:, None] == self._eos).any(dim=1) | (steps + 1 >= self.settings.max_new_tokens)
         self.done[slots] |= ended
         return None
 
-    def result(self, slot: int) -> list[int]:
-        """The answer of a clip, with its end id if it has one."""
-        return list(self.tokens[slot, 0, : int(self._lengths[slot])].tolist())
+    def results(self, slots: Tensor) -> list[list[int]]:
+        """The answers of clips, int64 [m] slots, each with its end id if it has one."""
+        return cut(self.tokens[slots, 0], self._lengths[slots])
 
     def move(self, source: int, target: int) -> None:
         """Put a clip into another slot."""
         for state in (self.tokens, self.last, self.done, self._lengths):
             state[target] = state[source]
+
+
+def cut(tokens: Tensor, lengths: Tensor) -> list[list[int]]:
+    """Rows of int64 [m, G] at their lengths, int64 [m], brought to the host in one transfer."""
+    rows = torch.cat([lengths[:, None], tokens], dim=1).tolist()
+    return [row[1 : 1 + row[0]] for row in rows]

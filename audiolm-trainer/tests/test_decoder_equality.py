@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from recorded_steps import recorded
 from torch import Tensor
 from transformers import (
     GenerationConfig,
@@ -56,7 +57,8 @@ class Case(NamedTuple):
     slots: int
     prefill: int
     lengths: list[int] | None
-    look_every: int
+    behind: int
+    is_recorded: bool
 
 
 class ForcedLengths(LogitsProcessor):  # type: ignore[misc]
@@ -64,26 +66,24 @@ class ForcedLengths(LogitsProcessor):  # type: ignore[misc]
 
     def __init__(self, length: int, eos_ids: Sequence[int]) -> None:
         self.length = length
-        self.eos_ids = list(eos_ids)
+        self.eos_ids = torch.tensor(eos_ids)
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        return force(scores, self.eos_ids, now=input_ids.shape[1] + 1 == self.length)
+        return force(scores, self.eos_ids, now=torch.tensor(input_ids.shape[1] + 1 == self.length))
 
 
-def force(scores: Tensor, eos_ids: list[int], *, now: bool) -> Tensor:
-    """Let the answer end now, or not yet."""
-    is_end = torch.zeros(scores.shape[-1], dtype=torch.bool)
-    is_end[eos_ids] = True
-    return scores.masked_fill(~is_end if now else is_end, -torch.inf)
+def force(scores: Tensor, eos_ids: Tensor, *, now: Tensor) -> Tensor:
+    """Let the answers of rows [n, ..., V] end now, bool [n], or not yet."""
+    is_end = (torch.arange(scores.shape[-1])[:, None] == eos_ids).any(dim=1)
+    kept = is_end == now.view(-1, *[1] * (scores.dim() - 1))
+    return scores.masked_fill(~kept, -torch.inf)
 
 
 def forced_rule(lengths: Sequence[int], eos_ids: list[int]) -> ScoreRule:
-    def rule(scores: Tensor, clips: Sequence[int], steps: Sequence[int]) -> Tensor:
-        rows = [
-            force(row, eos_ids, now=step + 1 == lengths[clip])
-            for row, clip, step in zip(scores, clips, steps, strict=True)
-        ]
-        return torch.stack(rows)
+    ends, is_end = torch.tensor(lengths), torch.tensor(eos_ids)
+
+    def rule(scores: Tensor, clips: Tensor, steps: Tensor) -> Tensor:
+        return force(scores, is_end, now=steps + 1 == ends[clips])
 
     return rule
 
@@ -148,8 +148,8 @@ def build_case(seed: int) -> Case:
     forced = pick.random() < 0.2 and config.min_new_tokens is None and config.min_length < 2
     lengths = [pick.randint(1, config.max_new_tokens) for _ in range(clips)] if forced else None
     name = f"seed {seed}: {family}, ties {ties}, {clips} clips, lengths {lengths}, {config.to_diff_dict()}"
-    slots, prefill, look_every = pick.choice([1, 2, 3, 8]), pick.choice([1, 1, 3]), pick.choice([1, 1, 4])
-    return Case(name, llm, prompts, config, slots, prefill, lengths, look_every)
+    slots, prefill, behind = pick.choice([1, 2, 3, 8]), pick.choice([1, 1, 3]), pick.choice([0, 0, 1, 3])
+    return Case(name, llm, prompts, config, slots, prefill, lengths, behind, pick.random() < 0.5)
 
 
 def by_transformers(case: Case) -> list[list[int]]:
@@ -174,7 +174,13 @@ def by_decoder(case: Case) -> list[list[int]]:
     settings = DecoderSettings.from_transformers(case.config, case.llm)
     rule = forced_rule(case.lengths, list(settings.eos_ids)) if case.lengths else None
     decoder = Decoder(
-        case.llm, settings, slots=case.slots, prefill=case.prefill, look_every=case.look_every, score_rule=rule
+        case.llm,
+        settings,
+        slots=case.slots,
+        prefill=case.prefill,
+        behind=case.behind,
+        score_rule=rule,
+        record=recorded if case.is_recorded else None,
     )
     answers = dict(decoder.decode(enumerate(case.prompts)))
     assert sorted(answers) == list(range(len(case.prompts)))

@@ -119,4 +119,4 @@ def test_rules_that_are_off_return_the_scores_themselves() -> None:
     scores: Tensor = torch.randn(1, 2, 10)
     rules = ScoreRules(DecoderSettings(eos_ids=(2,)), torch.device("cpu"))
     tokens = torch.zeros(1, 2, 4, dtype=torch.int64)
-    assert rules.apply(scores, tokens, steps=torch.tensor([1]), eos_from=None) is scores
+    assert rules.apply(scores, tokens, steps=torch.tensor([1]), eos_from=torch.zeros(1, dtype=torch.int64)) is scores
