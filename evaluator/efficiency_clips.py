@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from evaluator.annotation import Sample, load_annotation
-from evaluator.audio import MAX_SECONDS, load_audio
+from evaluator.audio import MAX_SECONDS, MIN_SECONDS, check_audio, load_audio
 from evaluator.config import Config
 from evaluator.errors import ConfigError
 from evaluator.model import Request
@@ -54,7 +54,7 @@ class ClipChoice:
         random = np.random.default_rng(NOISE_SEED)
         requests = []
         for index, seconds in enumerate(self.noise):
-            noise = NOISE_LEVEL * random.standard_normal(max(1, round(seconds * sampling_rate)))
+            noise = NOISE_LEVEL * random.standard_normal(round(seconds * sampling_rate))
             requests.append(Request(index, noise.astype(np.float32), *self.task))
         return requests
 
@@ -70,11 +70,14 @@ def from_annotation(config: Config, mode: Mode, known_tasks: Mapping[str, bool],
 
     Raises:
         AnnotationError: with every problem of the file.
+        AudioError: the header of a chosen clip cannot be read.
         ConfigError: there is no annotation.
     """
     path = config.annotation_path(task_of(mode))
     samples = load_annotation(path, prefix=config.datasets.prefix, mode=mode, known_tasks=known_tasks, check_audio=None)
     chosen = tuple(samples[place] for place in spread_places(len(samples), most))
+    for sample in chosen:
+        check_audio(sample.path)
     source = {
         "source": "annotation",
         "annotation": {"path": str(path), "sha256": sha256(Path(path))},
@@ -89,16 +92,16 @@ def from_noise(seconds: Sequence[float], known_tasks: Mapping[str, bool], *, mod
     """Make up clips of white noise, always the same for the same lengths.
 
     Args:
-        seconds: of each clip, above 0 and at most 30.
+        seconds: of each clip, from 1 (shorter files are filled up to that as well) to 30.
         known_tasks: task label -> whether it needs a question.
         mode: whose task is asked for; None: the first that the model knows.
 
     Raises:
         ConfigError: a length is out of bounds, or the model knows no task.
     """
-    wrong = [value for value in seconds if not 0 < value <= MAX_SECONDS]
+    wrong = [value for value in seconds if not MIN_SECONDS <= value <= MAX_SECONDS]
     if wrong or not seconds:
-        raise ConfigError(f"--noise takes lengths above 0 and up to {MAX_SECONDS} s, and it is {list(seconds)}.")
+        raise ConfigError(f"--noise takes lengths from {MIN_SECONDS} to {MAX_SECONDS} s, and it is {list(seconds)}.")
     wanted = task_of(mode).labels if mode is not None else tuple(known_tasks)
     label = next((name for name in wanted if name in known_tasks), None)
     if label is None:

@@ -11,8 +11,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from evaluator.batch1_figures import HOW_IT_IS_CLOCKED
 from evaluator.config import Config
-from evaluator.efficiency import WARM_UP_ROUNDS, Clock, Measurement, Progress, measure
+from evaluator.efficiency import WARM_UP_ROUNDS, Measurement, Progress, measure
 from evaluator.efficiency_clips import ClipChoice, from_annotation, from_noise
 from evaluator.efficiency_plan import EfficiencyPlan
 from evaluator.errors import ConfigError, Problem
@@ -22,14 +23,12 @@ from evaluator.model import ModelProvider
 from evaluator.predict import checked_sampling_rate
 from evaluator.preflight import check_output_folder, known_tasks
 from evaluator.run_folder import make_folder
-from evaluator.run_record import process_peak_memory, versions, write_json
+from evaluator.run_record import versions, write_json
+from evaluator.stopwatch import Clock
 
 logger = logging.getLogger(__name__)
 
 FILE_NAME = "efficiency.json"
-CLOCK = "time.perf_counter, the device waited for on both sides where the model offers synchronize()"
-INSIDE = "waveform in memory to text: features, copies to the device, encoders, decoding, tokenizer"
-OUTSIDE = "loading the model, reading and resampling files, the warm-up round, checking the answers"
 
 
 def run_efficiency(
@@ -98,10 +97,7 @@ def _measured(measured: Measurement, clips: ClipChoice, plan: EfficiencyPlan) ->
         "protocol": {
             "rounds": plan.repeats,
             "warm_up_rounds": WARM_UP_ROUNDS,
-            "clock": CLOCK,
-            "inside_the_clock": INSIDE,
-            "outside_the_clock": OUTSIDE,
-            "mac": "one multiplication with its addition, two FLOPs",
+            **HOW_IT_IS_CLOCKED,
         },
         "clips": {
             **clips.source,
@@ -110,7 +106,8 @@ def _measured(measured: Measurement, clips: ClipChoice, plan: EfficiencyPlan) ->
         },
         "settings": measured.settings,
         "figures": {name: asdict(spread) for name, spread in measured.figures.items()},
-        "peak_memory_bytes": {"process_since_start": process_peak_memory(), **measured.peak_memory},
+        "texts": {"compared": len(measured.tokens), "different": measured.different_texts},
+        "peak_memory_bytes": measured.peak_memory,
         "model_figures": measured.model_figures,
         "missing": measured.missing,
         "notes": list(measured.notes),

@@ -9,6 +9,7 @@ import pytest
 from fake_model import EchoLM, Reply
 from timed_model import FakeClock, TimedLM
 
+from evaluator import efficiency
 from evaluator.efficiency import Measurement, measure
 from evaluator.errors import ContractError
 from evaluator.model import Request
@@ -82,8 +83,30 @@ def test_beams_know_the_first_token_with_the_last() -> None:
 
 def test_peaks_of_both_halves() -> None:
     found = measured(TimedLM(), 1.0, 1.0, 1.0)
-    assert found.peak_memory == {"device_batch1": 2000, "device_full": 6000}
+    assert (found.peak_memory["device_batch1"], found.peak_memory["device_full"]) == (2000, 6000)
     assert found.missing == {}
+
+
+def test_memory_that_counting_takes_is_not_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = TimedLM()
+    used = [100]
+    counts = SimpleNamespace(figures=lambda request: {"parameters_total": used.append(900) or 1})
+    monkeypatch.setattr(efficiency, "process_peak_memory", lambda: max(used))
+    model.probe = lambda: counts  # type: ignore[method-assign]
+    found = measured(model)
+    assert used == [100, 900]
+    assert found.peak_memory["process_since_start"] == 100
+
+
+def test_counting_that_fails_costs_no_other_figure() -> None:
+    def figures(request: Request) -> dict[str, float]:
+        raise RuntimeError("an operation that nobody counts")
+
+    model = TimedLM()
+    model.probe = lambda: SimpleNamespace(figures=figures)  # type: ignore[method-assign]
+    found = measured(model)
+    assert found.missing["parameters, MACs"] == "RuntimeError: an operation that nobody counts"
+    assert median(found, "batch1_final_text_seconds_p50") > 0
 
 
 def test_model_figures_are_of_the_longest_clip() -> None:
@@ -99,7 +122,7 @@ def test_what_is_not_offered_is_missing_with_its_reason() -> None:
     assert found.missing["device memory"] == f"{offered} (peak_memory)"
     assert found.missing["parameters, MACs"] == f"{offered} (probe().figures)"
     assert not any("first" in name or "further" in name for name in found.figures)
-    assert (found.model_figures, found.settings, found.peak_memory) == ({}, {}, {})
+    assert (found.model_figures, found.settings, set(found.peak_memory)) == ({}, {}, {"process_since_start"})
     assert any("synchronize" in note for note in found.notes)
 
 
@@ -107,7 +130,7 @@ def test_a_peak_that_cannot_begin_anew_is_named_so() -> None:
     model = TimedLM()
     model.probe = lambda: SimpleNamespace()  # type: ignore[method-assign]
     found = measured(model)
-    assert found.peak_memory == {"device_since_start": 5000}
+    assert {**found.peak_memory, "process_since_start": 0} == {"process_since_start": 0, "device_since_start": 5000}
     assert "device memory at batch 1" in found.missing
 
 
@@ -133,6 +156,20 @@ def test_texts_that_depend_on_company_are_noted() -> None:
     clock = FakeClock()
     found = measure(Fickle(), requests(1.0, 1.0), repeats=1, clock=clock)
     assert any(note.startswith("2 of 2 texts differ") for note in found.notes)
+    assert found.different_texts == 2
+    assert measured(TimedLM()).different_texts == 0
+
+
+def test_a_text_that_differs_in_one_round_only_counts() -> None:
+    class Moody(TimedLM):
+        def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
+            for reply in super().generate(requests):
+                # Calls 1 to 3 are the warm-up: two clips alone, then both.
+                yield reply._replace(text="other") if self.calls == 4 else reply
+
+    found = measured(Moody(), repeats=2)
+    assert found.different_texts == 1
+    assert any(note.startswith("1 of 2 texts differ") for note in found.notes)
 
 
 def test_progress_counts_clips() -> None:

@@ -68,14 +68,16 @@ def test_clips_of_an_annotation(site: Site) -> None:
 
 def test_a_clip_that_cannot_be_read_is_named(site: Site) -> None:
     (site.wavs / "clip0.wav").write_text("not audio")
+    provider = FakeProvider(model=TimedLM())
     with pytest.raises(AudioError, match=r"clip0\.wav"):
-        measured(site)
+        run_efficiency(provider, site.load(), EfficiencyPlan(mode=None, noise=(), most_clips=3, repeats=1))
+    assert provider.loads == []
     assert not (site.results / "efficiency_results").exists()
 
 
 def test_noise_is_the_same_every_time() -> None:
-    first, second = (from_noise((2.0, 0.5), TASKS, mode=None).requests(16000) for _ in range(2))
-    assert [len(request.audio) for request in first] == [32000, 8000]
+    first, second = (from_noise((2.0, 1.0), TASKS, mode=None).requests(16000) for _ in range(2))
+    assert [len(request.audio) for request in first] == [32000, 16000]
     assert all(np.array_equal(one.audio, other.audio) for one, other in zip(first, second, strict=True))
     assert first[0].audio.dtype == np.float32
     assert {(request.task, request.question) for request in first} == {("asr", "")}
@@ -87,7 +89,7 @@ def test_noise_asks_the_modes_task_and_a_question_where_one_is_needed() -> None:
     assert from_noise((1.0,), {"qa": True}, mode=None).requests(16000)[0].question
 
 
-@pytest.mark.parametrize("seconds", [(0.0,), (-1.0,), (30.1,), (float("nan"),), ()])
+@pytest.mark.parametrize("seconds", [(0.0,), (0.9,), (-1.0,), (30.1,), (float("nan"),), ()])
 def test_noise_of_impossible_lengths_is_refused(seconds: tuple[float, ...]) -> None:
     with pytest.raises(ConfigError, match="--noise takes lengths"):
         from_noise(seconds, TASKS, mode=None)
@@ -113,6 +115,7 @@ def test_the_file_says_how_it_was_measured(site: Site) -> None:
     assert data["settings"] == {"device": "made up", "num_beams": 1}
     assert data["model_figures"]["parameters_total"] == 1234567
     assert data["peak_memory_bytes"]["process_since_start"] > 0
+    assert data["texts"] == {"compared": 2, "different": 0}
     assert data["machine"]["cores"] >= 1
     assert data["config"]["run"]["batch_size_eval"]
     assert "python" in data["versions"]
@@ -190,7 +193,7 @@ def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
         (["--check", "--noise", "1"], "--noise belongs to --efficiency"),
         (["--check", "--efficiency"], "give one of them"),
         (["--efficiency", "--noise", "a,b"], "lengths in seconds"),
-        (["--efficiency", "--noise", "31"], "up to 30 s"),
+        (["--efficiency", "--noise", "31"], "from 1 to 30 s"),
         (["--efficiency", "--repeats", "0"], "--repeats"),
     ],
 )
