@@ -1,7 +1,7 @@
 """Figures of clips that were asked alone: first token, further tokens, whole text, real-time factor.
 
-In: what a stopwatch measured. Out: name -> figure, by the names that docs/efficiency.md defines; the reason for each that
-is missing; sentences that a reader should know. efficiency.json and run.json have the same ones.
+In: what a stopwatch measured. Out: name -> figure, by the names that docs/efficiency.md defines; the reason for each
+that is missing; sentences that a reader should know. efficiency.json and run.json have the same ones.
 """
 
 from collections.abc import Mapping, Sequence

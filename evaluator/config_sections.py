@@ -58,6 +58,8 @@ class RunConfig(_Section):
         on_audio_error: "fail" stops before the model loads; "record" keeps a clip that cannot be read as a
             named row.
         empty_text: what the CSV says for an empty answer; may not be blank, or the file would not validate.
+        latency_clips: the most clips that are asked alone when the results are written, to measure latency; 0 for
+            none.
         seed: for models that sample.
     """
 
@@ -67,6 +69,7 @@ class RunConfig(_Section):
     output_dir: str = "."
     on_audio_error: Literal["fail", "record"] = "fail"
     empty_text: str = "."
+    latency_clips: int = Field(default=8, ge=0, le=1000)
     seed: int = 42
 
     evaluate: Any = None

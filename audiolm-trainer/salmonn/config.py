@@ -179,6 +179,7 @@ class RunConfig(_Section):
 
     on_audio_error: str = "fail"
     empty_text: str = "."
+    latency_clips: NotNegative = 8
 
 
 class Config(_Section):
