@@ -116,10 +116,11 @@ class Slots:
         """
         if self.graphs.record is not None:
             rows = min(_power_of_two(rows), self.size)
-            prompt = self.cache.prompt_columns
             steps = max(_power_of_two(steps), FIRST_STEPS)
         steps = min(steps, self.settings.max_new_tokens)
         self._reserve(prompt=prompt, steps=steps)
+        if self.graphs.record is not None:
+            prompt = self.cache.prompt_columns
         return self.cache.shape(rows=rows, prompt=prompt, steps=steps)
 
     def answers(self, slots: Sequence[int]) -> list[list[int]]:

@@ -44,8 +44,9 @@ class _Tape(TorchDispatchMode):
                 self._keep(given)
         result = func(*args, **kwargs)
         self.operations.append((func, args, kwargs, result))
-        for tensor in _tensors(result):
-            self._new.setdefault(_memory(tensor), tensor)
+        if not _is_view(func) and not func._schema.is_mutable:
+            for tensor in _tensors(result):
+                self._new[_memory(tensor)] = tensor
         return result
 
     def undo(self) -> None:
@@ -69,14 +70,19 @@ def recorded(work: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
 
     def replay() -> None:
         for func, args, kwargs, old in tape.operations:
-            if any(a.alias_info is not None and not a.alias_info.is_write for a in func._schema.arguments):
-                continue  # A view of the same memory.
+            if _is_view(func):
+                continue
             new = func(*args, **kwargs)
             if not func._schema.is_mutable:
                 for target, source in zip(_tensors(old), _tensors(new), strict=True):
                     target.copy_(source)
 
     return replay, result
+
+
+def _is_view(func: Any) -> bool:
+    """Whether an operation only looks at memory in another way."""
+    return any(a.alias_info is not None and not a.alias_info.is_write for a in func._schema.arguments)
 
 
 def _tensors(result: Any) -> list[Tensor]:
