@@ -1,4 +1,4 @@
-"""Commands around a trained SALMONN: `python -m salmonn export --cfg-path configs/decode_config.yaml ...`."""
+"""Commands around weights: `python -m salmonn export --cfg-path configs/decode_config.yaml ...`, `... convert FILE`."""
 
 import json
 import logging
@@ -85,6 +85,39 @@ def export(
         sys.exit(INTERRUPTED)
     click.echo(f"wrote {output}")
     click.echo(f"its card, to read through before passing it on: {card}")
+
+
+@main.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--output", type=click.Path(path_type=Path), help="What to write; default: beside the source.")
+@click.option("--force", is_flag=True, help="Replace what an earlier conversion wrote.")
+def convert(*, source: Path, output: Path | None, force: bool) -> None:
+    """Write weights as .safetensors, once: they are then mapped instead of read, and cannot hold code.
+
+    SOURCE is a .pth, .pt or .bin file (a SALMONN checkpoint, a BEATs file), or the folder of a language model or
+    Whisper whose weights are pytorch_model*.bin. It stays as it is; model.ckpt, model.beats_path and folders take the
+    result.
+
+    \b
+    Examples:
+      python -m salmonn convert BEATs_iter3_plus_AS2M.pt
+      python -m salmonn convert salmonn_v1.pth --output weights/salmonn_v1.safetensors
+      python -m salmonn convert models/vicuna-13b-v1.1
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        from salmonn.conversion import convert as convert_weights
+
+        written = convert_weights(source, output=output, force=force)
+    except SalmonnError as error:
+        stop(error)
+    except KeyboardInterrupt:
+        click.echo("interrupted; no file was left unfinished", err=True)
+        sys.exit(INTERRUPTED)
+    for done in written:
+        click.echo(
+            f"wrote {done.path}: {done.size / 1e6:.1f} MB, from {done.source.name}: {done.source_size / 1e6:.1f} MB"
+        )
 
 
 def stop(error: SalmonnError) -> NoReturn:

@@ -52,6 +52,10 @@ ADAPTER_FILE, ADAPTER_CONFIG, BRIDGE_FILE = "adapter_model.safetensors", "adapte
 LLM_PREFIX = "llama_model."
 # Entry of a .safetensors file's metadata that says how the others are to be read.
 LAYOUT_KEY, LAYOUT = "salmonn_layout", "1"
+# The other entries, as JSON: what a checkpoint says of its training, and a BEATs file's sizes.
+NOTES = ("config", "epoch", "step", "cfg")
+# Names that share another name's tensor, which the format cannot hold twice: {"alias": "name"}.
+ALIASES = "aliases"
 
 BEATS_KEY_TABLE: tuple[tuple[str, str], ...] = (
     ("encoder.layers.0.self_attn.relative_attention_bias.", "encoder.relative_attention_bias."),
@@ -90,13 +94,18 @@ def _replace_prefix(name: str, table: Iterable[tuple[str, str]]) -> str:
 
 
 def read_weights(path: Path) -> dict[str, Any]:
-    """Read a `.pth`/`.pt` dict with `weights_only=True`, memory-mapped, on the CPU.
+    """Read a weights file, memory-mapped, on the CPU: a `.pth`/`.pt` dict with `weights_only=True`, or `.safetensors`.
+
+    Returns:
+        The dict of the file. Of `.safetensors` the tensors are the entry "model", with what its notes hold beside it.
 
     Raises:
         CheckpointError: the file is missing, empty, truncated, a git-lfs pointer, not a weights file, or holds more
             than tensors and plain values.
     """
     head = _check_file(path)
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
     try:
         # Only zip files can be mapped; files of before 2020 are read.
         data = torch.load(path, map_location="cpu", weights_only=True, mmap=head.startswith(b"PK") or None)
@@ -144,12 +153,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         adapter = path / ADAPTER_FILE
         file = adapter if adapter.is_file() else path / BRIDGE_FILE
     if file.name == ADAPTER_FILE:
-        adapted = _read_safetensors(file)["model"]
-        data = _read_safetensors(file.with_name(BRIDGE_FILE))
+        adapted = read_weights(file)["model"]
+        data = read_weights(file.with_name(BRIDGE_FILE))
         data["model"] |= {f"{LLM_PREFIX}{name}": tensor for name, tensor in adapted.items()}
         return data
-    if file.suffix == ".safetensors":
-        return _read_safetensors(file)
     data = read_weights(file)
     if not isinstance(data.get("model"), dict):
         raise CheckpointError(f"{str(file)!r} has no 'model' entry; found the entries {sorted(map(str, data))[:10]}")
@@ -157,8 +164,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
-    """Read tensors as the entry "model"; configuration, epoch and step too, where this package wrote the file."""
-    _check_file(path)
+    """Map tensors as the entry "model"; the notes too, where this package wrote the file."""
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             data: dict[str, Any] = {"model": {name: file.get_tensor(name) for name in file.keys()}}  # noqa: SIM118
@@ -170,9 +176,13 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{str(path)!r} has layout {layout!r}, this version reads {LAYOUT!r}: update salmonn")
     if LAYOUT_KEY in notes:
         try:
-            data |= {key: json.loads(text) for key, text in notes.items() if key in ("config", "epoch", "step")}
+            data |= {key: json.loads(text) for key, text in notes.items() if key in NOTES}
+            aliases: dict[str, str] = json.loads(notes.get(ALIASES, "{}"))
+            data["model"] |= {alias: data["model"][name] for alias, name in aliases.items()}
         except json.JSONDecodeError as error:
             raise CheckpointError(f"weights file {str(path)!r} is damaged: its notes are not JSON: {error}") from error
+        except (AttributeError, KeyError, TypeError) as error:
+            raise CheckpointError(f"weights file {str(path)!r} is damaged: its aliases name no tensors") from error
     return data
 
 
@@ -248,12 +258,19 @@ def check_fit(
         raise CheckpointError("\n".join([f"{source!r} does not fit the model.{nothing}", *lines]))
 
 
-def load_beats_weights(path: Path, state: Mapping[str, Tensor], module: nn.Module) -> None:
-    """Copy the "model" entry of a BEATs file into the encoder, strictly, with the names of BEATS_KEY_TABLE."""
+def assign_beats_weights(
+    path: Path, state: Mapping[str, Tensor], module: nn.Module, *, device: torch.device, dtype: torch.dtype
+) -> None:
+    """Make the "model" entry of a BEATs file the encoder's weights, strictly, with the names of BEATS_KEY_TABLE.
+
+    A tensor that has the device and the dtype already becomes the weight as it is, mapped from its file.
+    """
     kept = {
         _replace_prefix(key, BEATS_KEY_TABLE): value for key, value in state.items() if not _matches(key, BEATS_IGNORED)
     }
-    copy_strictly(kept, module.state_dict(), source=str(path))
+    check_fit(kept, module.state_dict(), source=str(path))
+    placed = {name: tensor.to(device=device, dtype=dtype).contiguous() for name, tensor in kept.items()}
+    module.load_state_dict(placed, assign=True)
 
 
 def save_checkpoint(path: Path, trained: Mapping[str, Tensor], **extra: Any) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -20,14 +19,14 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
     WhisperFeatureExtractor,
-    WhisperModel,
 )
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from transformers.utils.logging import disable_progress_bar
 
 from salmonn.beats import BEATs, BEATsConfig
-from salmonn.checkpoint import load_beats_weights, read_weights, report
+from salmonn.checkpoint import assign_beats_weights, read_weights, report
 from salmonn.errors import CheckpointError, ConfigError
+from salmonn.initial_values import initial_values
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -43,6 +42,16 @@ BERT_BASE: dict[str, Any] = {
     "attention_probs_dropout_prob": 0.1,
     "initializer_range": 0.02,
 }
+
+
+# What Whisper's files call the encoder's weights, in both forms that they come in.
+WHISPER_ENCODER = r"^(?:model\.)?encoder\."
+
+
+class WhisperEncoderAlone(WhisperEncoder):
+    """Whisper's encoder, loaded from a file of the whole model: the decoder's weights are not even read."""
+
+    _keys_to_ignore_on_load_unexpected = [r"^(model\.)?decoder\.", r"^proj_out\."]  # noqa: RUF012 - transformers' own
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
@@ -82,19 +91,22 @@ def load_front_end_extractor(path: str, token: str | None) -> WhisperFeatureExtr
 
 
 def load_whisper_encoder(path: str, *, device: torch.device, dtype: torch.dtype, token: str | None) -> WhisperEncoder:
-    """The frozen encoder of a Whisper folder; the decoder is dropped.
+    """The frozen encoder of a Whisper folder; the decoder's weights stay on the disk.
 
     Raises:
         CheckpointError: the folder cannot be read or lacks weights of the encoder.
     """
-    model = _from_pretrained(WhisperModel, path, prefix="encoder.", device=device, dtype=dtype, token=token)
-    encoder: WhisperEncoder = model.get_encoder()
+    encoder: WhisperEncoder = _from_pretrained(
+        WhisperEncoderAlone, path, device=device, dtype=dtype, token=token, key_mapping={WHISPER_ENCODER: ""}
+    )
     report("Whisper encoder", path, encoder.parameters())
     return _freeze(encoder)
 
 
 def load_beats(path: Path, *, device: torch.device, dtype: torch.dtype) -> BEATs:
-    """The frozen BEATs encoder of a released file, `{'cfg': dict, 'model': state_dict}`.
+    """The frozen BEATs encoder of a released file, `{'cfg': dict, 'model': state_dict}`, or of one that was converted.
+
+    Where device and dtype are the file's own, the weights stay mapped and take no memory of their own.
 
     Raises:
         CheckpointError: the file cannot be read, is no BEATs file or does not fit its own `cfg`.
@@ -106,10 +118,11 @@ def load_beats(path: Path, *, device: torch.device, dtype: torch.dtype) -> BEATs
         config = BEATsConfig.from_file(data["cfg"])
     except ValueError as error:
         raise CheckpointError(f"{str(path)!r}: {error}") from error
-    with torch.device("meta"):
+    with initial_values(wanted=False):
         beats = BEATs(config)
-    beats = beats.to(dtype).to_empty(device=device)
-    load_beats_weights(path, data["model"], beats)
+    assign_beats_weights(path, data["model"], beats, device=device, dtype=dtype)
+    # What is no weight (buffers) follows.
+    beats.to(device=device, dtype=dtype)
     report("BEATs", str(path), beats.parameters())
     return _freeze(beats)
 
@@ -120,9 +133,7 @@ def load_llm(path: str, *, device: torch.device, dtype: torch.dtype, token: str 
     Raises:
         CheckpointError: the folder cannot be read or lacks weights.
     """
-    llm: PreTrainedModel = _from_pretrained(
-        AutoModelForCausalLM, path, prefix="", device=device, dtype=dtype, token=token
-    )
+    llm: PreTrainedModel = _from_pretrained(AutoModelForCausalLM, path, device=device, dtype=dtype, token=token)
     report(type(llm).__name__, path, llm.parameters())
     return _freeze(llm)
 
@@ -147,6 +158,9 @@ def add_lora(
     Raises:
         CheckpointError: no module of the model has one of the names.
     """
+    # Here, because a model without an adapter needs no peft.
+    from peft import LoraConfig, get_peft_model
+
     config = LoraConfig(
         r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=target_modules, task_type="CAUSAL_LM"
     )
@@ -194,19 +208,19 @@ def qformer_config(path: str, *, encoder_width: int) -> Blip2QFormerConfig:
 
 
 def _from_pretrained(
-    factory: Any, path: str, *, prefix: str, device: torch.device, dtype: torch.dtype, token: str | None
+    factory: Any, path: str, *, device: torch.device, dtype: torch.dtype, token: str | None, **names: dict[str, str]
 ) -> Any:
-    """transformers' loading, made strict for the weights whose names start with `prefix`."""
+    """transformers' loading, made strict; `names` may hold its `key_mapping` from the file's names to the model's."""
     if not sys.stderr.isatty():
         # A progress bar belongs on a terminal; in a log file it is noise.
         disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         model, info = factory.from_pretrained(
-            path, dtype=dtype, device_map={"": device}, token=token, output_loading_info=True
+            path, dtype=dtype, device_map={"": device}, token=token, output_loading_info=True, **names
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise CheckpointError(f"no {factory.__name__} can be loaded from {path!r}: {error}") from error
-    missing = sorted(key for key in info["missing_keys"] if key.startswith(prefix))
+    missing = sorted(info["missing_keys"])
     misshapen = sorted(str(key) for key in info["mismatched_keys"])
     if missing or misshapen:
         raise CheckpointError(

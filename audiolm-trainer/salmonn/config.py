@@ -36,7 +36,9 @@ class ModelConfig(_Section):
     """Section `model`: the components, what is trained, and the prompt.
 
     Paths are files or folders (for the two pretrained models also names on the hub); "" means none.
-    `token` is read from the environment variable HF_TOKEN first and is never shown.
+    `token` is read from the environment variable HF_TOKEN first and is never shown. `merge_lora` adds the adapter to
+    the language model's weights when the model is loaded to answer: in float16 and bfloat16 they are rounded anew, and
+    an answer can differ from that of the adapter beside them.
     """
 
     llama_path: str
@@ -63,6 +65,7 @@ class ModelConfig(_Section):
     lora_alpha: Positive = 32
     lora_dropout: Fraction = 0.1
     lora_target_modules: Annotated[list[str], Field(min_length=1)] = ["q_proj", "v_proj"]
+    merge_lora: bool = False
 
     multi_prompt: bool = False
     prompt_template: str = ""
@@ -207,10 +210,13 @@ class Config(_Section):
     def shareable(self) -> dict[str, Any]:
         """Return `public()` with every path reduced to its last component: what files that people pass on may carry.
 
+        How a model is loaded to answer (`merge_lora`) is no property of its weights and is left out.
+
         Example:
             "/home/kim/models/llama" -> "llama"; the hub's "openai/whisper-large-v2" stays.
         """
         tree = self.public()
+        del tree["model"]["merge_lora"]
         for dotted in (*PATHS, "datasets.cache_dir", "run.output_dir"):
             section, _, name = dotted.partition(".")
             tree[section][name] = without_folder(tree[section][name], hub=dotted in PATHS and PATHS[dotted].hub)
@@ -229,6 +235,7 @@ _REFUSALS: tuple[tuple[str, object, str], ...] = (
 _TRAINING_REFUSALS: tuple[tuple[str, object, str], ...] = (
     ("model.freeze_whisper", False, "the Whisper encoder cannot be trained here; set it to True"),
     ("model.freeze_beats", False, "BEATs cannot be trained here; set it to True"),
+    ("model.merge_lora", True, "a merged adapter cannot be trained; set it to False (it is for answering only)"),
     ("run.evaluate", True, "train.py only trains; set it to False and measure with the evaluator"),
 )
 
@@ -374,5 +381,7 @@ def _choice_problems(tree: Mapping[str, Any], purpose: Purpose) -> Iterable[tupl
     template = get_value(tree, "model.prompt_template")
     if isinstance(template, str) and template and template.count("{}") != 1:
         yield "model.prompt_template", "must hold {} exactly once: the place of the prompt"
+    if get_value(tree, "model.merge_lora") is True and get_value(tree, "model.lora") is False:
+        yield "model.merge_lora", "there is no adapter to merge, for model.lora is False; set one of them to the other"
     if get_value(tree, "model.end_sym") == "":
         yield "model.end_sym", "must not be empty: it is what ends an answer"

@@ -20,8 +20,9 @@ from salmonn import components
 from salmonn.audio import SAMPLING_RATE
 from salmonn.checkpoint import copy_strictly, load_checkpoint, read_weights, released_name, report
 from salmonn.config import Config, ModelConfig
-from salmonn.errors import CheckpointError
+from salmonn.errors import CheckpointError, ConfigError
 from salmonn.features import FrontEnd
+from salmonn.initial_values import initial_values
 from salmonn.prompts import split_at_audio
 from salmonn.recorded_config import disagreements, recorded_config
 from salmonn.speech_encoder import Encoded, SpeechEncoder, Windows
@@ -79,6 +80,8 @@ class SALMONN(nn.Module):
         self.tokenizer = tokenizer
         self.end_sym = end_sym
         self.max_txt_len = max_txt_len
+        # Numbers of an adapter that is no longer beside the language model's weights but in them.
+        self.merged_numbers = 0
 
     @classmethod
     def from_config(cls, config: Config, *, device: torch.device, dtype: torch.dtype, train: bool = False) -> "SALMONN":
@@ -92,18 +95,24 @@ class SALMONN(nn.Module):
 
         Raises:
             CheckpointError: a part cannot be loaded or does not fit; the message names file and keys.
+            ConfigError: `train` with `model.merge_lora`.
         """
         parts = config.model
+        if train and parts.merge_lora:
+            raise ConfigError("a merged adapter cannot be trained: set model.merge_lora to False")
+        # What a checkpoint overwrites need not be drawn. Training draws it, so that its random numbers stay the same.
+        drawn = train or not parts.ckpt
         llm = components.load_llm(parts.llama_path, device=device, dtype=dtype, token=config.token)
-        encoder = _load_speech_encoder(parts, llm.config.hidden_size, device, dtype, config.token)
+        encoder = _load_speech_encoder(parts, llm.config.hidden_size, device, dtype, config.token, drawn=drawn)
         if parts.lora:
-            llm = components.add_lora(
-                llm,
-                rank=parts.lora_rank,
-                alpha=parts.lora_alpha,
-                dropout=parts.lora_dropout,
-                target_modules=list(parts.lora_target_modules),
-            )
+            with initial_values(wanted=drawn):
+                llm = components.add_lora(
+                    llm,
+                    rank=parts.lora_rank,
+                    alpha=parts.lora_alpha,
+                    dropout=parts.lora_dropout,
+                    target_modules=list(parts.lora_target_modules),
+                )
         model = cls(
             speech_encoder=encoder,
             llm=llm,
@@ -114,10 +123,9 @@ class SALMONN(nn.Module):
         if parts.speech_llama_proj_model:
             model._load_projection(Path(parts.speech_llama_proj_model))
         if parts.ckpt:
-            entries = load_checkpoint(Path(parts.ckpt), model.checkpoint_parameters())
-            different = disagreements(recorded_config(entries.get("config")), config.public())
-            if different:
-                raise CheckpointError("\n".join([f"{parts.ckpt} was trained with other settings:", *different]))
+            model._load_trained(parts.ckpt, config)
+        if parts.merge_lora:
+            model._merge_adapter()
         model._freeze(parts, train=train)
         return model.train(train)
 
@@ -224,8 +232,21 @@ class SALMONN(nn.Module):
         return {released_name(name): tensor.detach() for name, tensor in self.checkpoint_parameters().items()}
 
     def checkpoint_parameters(self) -> dict[str, nn.Parameter]:
-        """Our name -> parameter of everything that a checkpoint holds."""
+        """Our name -> parameter of everything that a checkpoint holds.
+
+        Raises:
+            CheckpointError: the adapter is merged, so that a part of it is no parameter any more.
+        """
+        if self.merged_numbers:
+            raise CheckpointError(
+                "the adapter is merged into the language model, which leaves no checkpoint to take out or put in: "
+                "set model.merge_lora to False"
+            )
         return {name: self.get_parameter(name) for name in self._trained_names()}
+
+    def count_trained(self) -> int:
+        """Count the numbers that a checkpoint holds; those of a merged adapter are among them."""
+        return self.merged_numbers + sum(self.get_parameter(name).numel() for name in self._trained_names())
 
     def _trained_names(self) -> list[str]:
         """Our names of what a checkpoint holds: all but the encoders and the language model's own weights."""
@@ -245,6 +266,19 @@ class SALMONN(nn.Module):
         self.requires_grad_(False)
         for name in self._trained_names() if train else ():
             self.get_parameter(name).requires_grad_(not name.startswith(tuple(frozen)))
+
+    def _load_trained(self, path: str, config: Config) -> None:
+        """Load the checkpoint, and refuse one whose tensors mean something else with this configuration."""
+        entries = load_checkpoint(Path(path), self.checkpoint_parameters())
+        different = disagreements(recorded_config(entries.get("config")), config.public())
+        if different:
+            raise CheckpointError("\n".join([f"{path} was trained with other settings:", *different]))
+
+    def _merge_adapter(self) -> None:
+        # Here, because only merging needs it, and peft with it.
+        from salmonn.merging import merge_adapter
+
+        self.llm, self.merged_numbers = merge_adapter(self.llm)
 
     def _load_projection(self, path: Path) -> None:
         """Copy the projection alone from a file with the released names, as the original's key of that name does."""
@@ -268,21 +302,23 @@ class SALMONN(nn.Module):
 
 
 def _load_speech_encoder(
-    parts: ModelConfig, output_width: int, device: torch.device, dtype: torch.dtype, token: str | None
+    parts: ModelConfig, output_width: int, device: torch.device, dtype: torch.dtype, token: str | None, *, drawn: bool
 ) -> SpeechEncoder:
-    """Load both encoders and lay an untrained bridge over them."""
+    """Load both encoders and lay an untrained bridge over them, its initial values drawn or left out."""
     whisper = components.load_whisper_encoder(parts.whisper_path, device=device, dtype=dtype, token=token)
     beats = components.load_beats(Path(parts.beats_path), device=device, dtype=dtype) if parts.beats_path else None
     extractor = components.load_front_end_extractor(parts.whisper_path, token)
     width = whisper.config.d_model + (beats.config.encoder_embed_dim if beats else 0)
     windows = Windows.from_seconds(length=parts.second_per_window, stride=parts.second_stride)
-    encoder = SpeechEncoder(
-        front_end=FrontEnd(extractor, patch_frames=beats.config.input_patch_size if beats else 0),
-        whisper=whisper,
-        beats=beats,
-        qformer_config=components.qformer_config(parts.qformer_path, encoder_width=width),
-        num_queries=parts.num_speech_query_token,
-        windows=windows if parts.window_level_Qformer else None,
-        output_width=output_width,
-    )
+    front_end = FrontEnd(extractor, patch_frames=beats.config.input_patch_size if beats else 0)
+    with initial_values(wanted=drawn):
+        encoder = SpeechEncoder(
+            front_end=front_end,
+            whisper=whisper,
+            beats=beats,
+            qformer_config=components.qformer_config(parts.qformer_path, encoder_width=width),
+            num_queries=parts.num_speech_query_token,
+            windows=windows if parts.window_level_Qformer else None,
+            output_width=output_width,
+        )
     return encoder.to(device)

@@ -32,7 +32,8 @@ def model_figures(model: SALMONN, audio: NDArray[np.float32], prompt: str) -> di
 
     Returns:
         parameters_total: every number of the model, adapters included, shared ones once.
-        parameters_trained: those of them that a checkpoint holds (Q-Former, norms, projection, adapters).
+        parameters_trained: what a checkpoint holds (Q-Former, norms, projection, adapters).
+        parameters_merged: those of a merged adapter, where there is one: counted as trained, not in the total.
         macs_encoders: Whisper and BEATs, for the clip; Whisper always computes its whole window, BEATs the clip.
         macs_bridge: windows, Q-Former and projection, for the clip.
         macs_prompt: the language model over the prompt, once, with the scores of one next token.
@@ -53,7 +54,8 @@ def model_figures(model: SALMONN, audio: NDArray[np.float32], prompt: str) -> di
         llm(input_ids=token, past_key_values=first.past_key_values, use_cache=True, logits_to_keep=1)
     return {
         "parameters_total": sum(parameter.numel() for parameter in model.parameters()),
-        "parameters_trained": sum(parameter.numel() for parameter in model.checkpoint_parameters().values()),
+        "parameters_trained": model.count_trained(),
+        **({"parameters_merged": model.merged_numbers} if model.merged_numbers else {}),
         **macs,
         "prompt_tokens": embeds.shape[0],
     }

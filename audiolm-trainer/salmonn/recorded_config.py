@@ -19,7 +19,8 @@ _SECTIONS: Mapping[str, type[BaseModel]] = {
     "datasets": DatasetsConfig,
     "run": RunConfig,
 }
-_NEVER = ("model.token", "run.dist_url")
+# Secrets, and what says how a model was loaded and nothing of its weights.
+_NEVER = ("model.token", "run.dist_url", "model.merge_lora")
 _FOLDERS = ("datasets.cache_dir", "run.output_dir")
 
 # What gives other numbers from the same tensors and leaves no trace in their shapes.

@@ -1,0 +1,55 @@
+"""Random initial values, left out where a checkpoint brings every value.
+
+Drawing them is most of the work of building a Q-Former or an adapter, and the checkpoint then writes over all of it.
+Constants (ones, zeros, buffers) are computed as ever, so that only what the checkpoint holds is without meaning between
+building and loading. Training never leaves them out: what it starts from follows from its seed.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+_RANDOM_FILLS: frozenset[Callable[..., Any]] = frozenset(
+    {
+        # PyTorch hands either the function or the method to a mode, whichever was called first.
+        nn.init.uniform_,
+        nn.init.normal_,
+        nn.init.trunc_normal_,
+        nn.init.kaiming_uniform_,
+        nn.init.kaiming_normal_,
+        nn.init.xavier_uniform_,
+        nn.init.xavier_normal_,
+        torch.Tensor.uniform_,
+        torch.Tensor.normal_,
+    }
+)
+
+
+class _WithoutRandomFills(TorchFunctionMode):
+    """Leaves tensors as they are where they would be filled with random numbers."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        named = dict(kwargs or {})
+        if func in _RANDOM_FILLS:
+            return args[0] if args else named["tensor"]
+        return func(*args, **named)
+
+
+def initial_values(*, wanted: bool) -> AbstractContextManager[object]:
+    """Give the block in which modules are built.
+
+    Args:
+        wanted: False leaves parameters that would be random as their memory happens to be, and draws nothing from
+            PyTorch's generator. Only for modules whose every parameter is overwritten before it is used.
+    """
+    return nullcontext() if wanted else _WithoutRandomFills()
