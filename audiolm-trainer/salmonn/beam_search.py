@@ -142,7 +142,8 @@ class BeamSearch:
             lengths = torch.full_like(lengths, settings.max_new_tokens)
         possible = self._scores[slots, :1] / self._length_power[lengths][:, None]
         worst = self._ended_scores[slots].min(dim=1, keepdim=True)[0]
-        better = (possible > torch.where(has_ended, worst, NEVER)).any(dim=1)
+        # Not `where`: on a GPU that would bring the number from the host.
+        better = (possible > worst.masked_fill(~has_ended, NEVER)).any(dim=1)
         open_ = ~hits.all(dim=1)
         if settings.early_stopping is True:
             open_ &= ~has_ended.all(dim=1)

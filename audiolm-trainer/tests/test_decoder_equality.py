@@ -69,18 +69,19 @@ class ForcedLengths(LogitsProcessor):  # type: ignore[misc]
         self.eos_ids = torch.tensor(eos_ids)
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        return force(scores, self.eos_ids, now=torch.tensor(input_ids.shape[1] + 1 == self.length))
+        now = torch.tensor(input_ids.shape[1] + 1 == self.length, device=scores.device)
+        return force(scores, self.eos_ids.to(scores.device), now=now)
 
 
 def force(scores: Tensor, eos_ids: Tensor, *, now: Tensor) -> Tensor:
     """Let the answers of rows [n, ..., V] end now, bool [n], or not yet."""
-    is_end = (torch.arange(scores.shape[-1])[:, None] == eos_ids).any(dim=1)
+    is_end = (torch.arange(scores.shape[-1], device=scores.device)[:, None] == eos_ids).any(dim=1)
     kept = is_end == now.view(-1, *[1] * (scores.dim() - 1))
     return scores.masked_fill(~kept, -torch.inf)
 
 
-def forced_rule(lengths: Sequence[int], eos_ids: list[int]) -> ScoreRule:
-    ends, is_end = torch.tensor(lengths), torch.tensor(eos_ids)
+def forced_rule(lengths: Sequence[int], eos_ids: list[int], device: torch.device) -> ScoreRule:
+    ends, is_end = torch.tensor(lengths, device=device), torch.tensor(eos_ids, device=device)
 
     def rule(scores: Tensor, clips: Tensor, steps: Tensor) -> Tensor:
         return force(scores, is_end, now=steps + 1 == ends[clips])
@@ -162,7 +163,7 @@ def by_transformers(case: Case) -> list[list[int]]:
             warnings.simplefilter("ignore", UserWarning)
             output = case.llm.generate(
                 inputs_embeds=prompt[None],
-                attention_mask=torch.ones(1, prompt.shape[0], dtype=torch.int64),
+                attention_mask=torch.ones(1, prompt.shape[0], dtype=torch.int64, device=prompt.device),
                 generation_config=case.config,
                 logits_processor=forced,
             )
@@ -172,7 +173,8 @@ def by_transformers(case: Case) -> list[list[int]]:
 
 def by_decoder(case: Case) -> list[list[int]]:
     settings = DecoderSettings.from_transformers(case.config, case.llm)
-    rule = forced_rule(case.lengths, list(settings.eos_ids)) if case.lengths else None
+    device = case.prompts[0].device
+    rule = forced_rule(case.lengths, list(settings.eos_ids), device) if case.lengths else None
     decoder = Decoder(
         case.llm,
         settings,

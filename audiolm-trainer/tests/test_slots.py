@@ -7,6 +7,8 @@ import pytest
 import torch
 from recorded_steps import recorded
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from salmonn.decoder import Decoder
@@ -82,6 +84,42 @@ def test_shapes_are_exact_without_a_recorder_and_few_with_one(llm: LlamaForCausa
     assert {shape.rows for shape in shapes} == {1, 2, 4, 6}
     assert {shape.first for shape in shapes} == {0}
     assert {shape.last for shape in shapes} == {64 + 2 * steps for steps in (32, 64, 70)}
+
+
+class HostTensors(TorchDispatchMode):
+    """Notes the operations that see a tensor that is not on the device "meta"."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor)]
+        if any(tensor.device.type != "meta" for tensor in tensors):
+            self.seen.append(str(func))
+        return result
+
+
+@pytest.mark.parametrize("num_beams", [1, 4])
+def test_a_step_touches_no_tensor_of_the_host(num_beams: int) -> None:
+    """A device that holds no numbers stands for a GPU: asking it for one, or mixing it with the host, is an error."""
+    with torch.device("meta"):
+        config = LlamaConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=2, vocab_size=40)
+        llm = LlamaForCausalLM(config).eval().to(torch.bfloat16)
+        prompts = [(index, torch.empty(length, 32, dtype=torch.bfloat16)) for index, length in enumerate((5, 9))]
+    asked = settings(num_beams=num_beams, min_length=100, repetition_penalty=1.2)
+    slots = Slots(llm, asked, slots=4, score_rule=None, record=None)
+    with torch.no_grad(), HostTensors() as admitting:
+        slots.admit(0, prompts, None)
+    # Indices, lengths and shortest answers of the prompts, each one copy.
+    assert len(admitting.seen) == 6
+    with torch.no_grad(), HostTensors() as stepping:
+        for steps in range(1, 4):
+            slots.step(slots.shape(rows=2, prompt=9, steps=steps), at_work=2, generators=None)
+        slots.move(1, 0)
+        slots.retire(slice(1, 2))
+    assert stepping.seen == []
 
 
 @pytest.mark.parametrize("record", [None, recorded])
