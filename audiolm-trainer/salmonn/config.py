@@ -83,10 +83,12 @@ class GenerateConfig(_Section):
     """Section `generate`: how answers are decoded. An empty `end_sym` means the one of section `model`.
 
     `engine` "own" is the decoder of this package, token-equal to transformers' and faster; "transformers" is its
-    `generate`, for language models that the own one refuses.
+    `generate`, for language models that the own one refuses. `slots` is how many clips the own one decodes at a time; 0
+    for as many as free memory and the device's speed allow.
     """
 
     engine: Literal["own", "transformers"] = "own"
+    slots: NotNegative = 0
 
     max_new_tokens: Positive = 200
     num_beams: Positive = 4

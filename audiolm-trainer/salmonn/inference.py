@@ -24,6 +24,7 @@ from salmonn.config import Config, from_mapping
 from salmonn.decoder import Decoder
 from salmonn.decoder_settings import DecoderSettings
 from salmonn.decoding import GenerationSettings, generate_ids, stream_ids
+from salmonn.encode_ahead import encode_ahead, lane_of
 from salmonn.errors import PromptError, SalmonnError
 from salmonn.model import SALMONN
 from salmonn.out_of_memory import is_out_of_memory
@@ -100,11 +101,10 @@ class SalmonnLM:
         prompts: task -> prompt.
         settings: how answers are decoded.
         end_sym: text that ends an answer besides the model's own end-of-sequence ids.
-        batch_size: clips that are encoded together, and clips that are decoded at a time: the decoder's slots, or the
-            batches of transformers. The decoder goes on while the next batch is encoded, so with it both are in
-            memory at once: the encoders' activations and the slots' keys and values. Each is halved for itself where
-            it does not fit.
+        batch_size: clips that are encoded together, and the batches of transformers. Halved where they do not fit.
         engine: who decodes in `generate`.
+        slots: clips that our own decoder decodes at a time; None for as many as free memory and the device's speed
+            allow. Halved where they do not fit. Encoders and decoder work side by side, so both are in memory at once.
         seed: of sampling by our own decoder; transformers draws from PyTorch's global generator.
 
     Raises:
@@ -120,6 +120,7 @@ class SalmonnLM:
         end_sym: str,
         batch_size: int,
         engine: DecodingEngine = "own",
+        slots: int | None = None,
         seed: int = 0,
     ) -> None:
         self.model = model
@@ -129,7 +130,8 @@ class SalmonnLM:
         self.eos_ids = _eos_ids(model)
         self.defaults = settings
         self.settings: GenerationConfig = self._for_transformers(settings)
-        self.decoder = self._build_decoder(seed) if engine == "own" else None
+        self.decoder = self._build_decoder(slots, seed) if engine == "own" else None
+        self._lane = lane_of(model.llm.device)
         end_ids = model.token_ids(end_sym) if end_sym else []
         self.special_ids = _special_ids(model)
         single = len(end_ids) == 1 and end_ids[0] in self.special_ids | set(self.eos_ids)
@@ -150,10 +152,11 @@ class SalmonnLM:
         return cls(
             model,
             prompts=prompts,
-            settings=GenerationSettings(**config.generate.model_dump(exclude={"end_sym", "engine"})),
+            settings=GenerationSettings(**config.generate.model_dump(exclude={"end_sym", "engine", "slots"})),
             end_sym=config.end_sym,
             batch_size=config.run.batch_size_eval,
             engine=config.generate.engine,
+            slots=config.generate.slots or None,
             seed=config.run.seed,
         )
 
@@ -271,12 +274,9 @@ class SalmonnLM:
         device = self.model.speech_encoder.query_tokens.device
         return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
 
-    def _build_decoder(self, seed: int) -> Decoder:
+    def _build_decoder(self, slots: int | None, seed: int) -> Decoder:
         llm = self.model.llm
-        settings = DecoderSettings.from_transformers(self.settings, llm, seed=seed)
-        # Prompts that wait together: a GPU computes them at once, a CPU gains nothing by it.
-        prefill = 1 if llm.device.type == "cpu" else self.batch_size
-        return Decoder(llm, settings, slots=self.batch_size, prefill=prefill)
+        return Decoder(llm, DecoderSettings.from_transformers(self.settings, llm, seed=seed), slots=slots)
 
     def _batches(self, requests: Iterable[Request]) -> Iterator[list[_Clip]]:
         """Cut look-aheads of requests, sorted by length, into batches."""
@@ -290,9 +290,9 @@ class SalmonnLM:
                 yield batch
 
     def _prompts(self, batches: Iterable[list[_Clip]]) -> Iterator[tuple[int, Tensor]]:
-        """Encode batch by batch, when the decoder asks for the first clip of one."""
-        for clips in batches:
-            yield from zip((clip.index for clip in clips), self._fitting(clips, self._embed), strict=True)
+        """Encode batch by batch, when the decoder asks for the first clip of one or while it decodes the last one."""
+        for clips, embeds in encode_ahead(batches, lambda some: self._fitting(some, self._embed), self._lane):
+            yield from zip((clip.index for clip in clips), embeds, strict=True)
 
     def _fitting(self, clips: Sequence[_Clip], work: Callable[[Sequence[_Clip]], list[T]]) -> list[T]:
         """Do something with a batch; one that does not fit into memory is halved and tried again, down to one clip."""

@@ -23,6 +23,7 @@ from salmonn.config import Config, ModelConfig
 from salmonn.errors import CheckpointError, ConfigError
 from salmonn.features import FrontEnd
 from salmonn.initial_values import initial_values
+from salmonn.pinned import to_device
 from salmonn.prompts import split_at_audio
 from salmonn.recorded_config import disagreements, recorded_config
 from salmonn.speech_encoder import Encoded, SpeechEncoder, Windows
@@ -297,7 +298,7 @@ class SALMONN(nn.Module):
     def _embed_ids(self, ids: list[int]) -> Tensor:
         # Called as a module, not indexed: some models scale their embeddings there.
         embedding: Any = self.llm.get_input_embeddings()
-        embedded: Tensor = embedding(torch.tensor(ids, dtype=torch.int64, device=embedding.weight.device))
+        embedded: Tensor = embedding(to_device(ids, embedding.weight.device))
         return embedded
 
 

@@ -5,13 +5,11 @@ and its size. Nothing here changes an answer.
 """
 
 from copy import copy
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from salmonn.decoder import Decoder
 from salmonn.decoding import generate_ids
 from salmonn.model_figures import model_figures
 
@@ -57,9 +55,7 @@ class Probe:
             settings.max_new_tokens = 1
             generate_ids(self.lm.model.llm, [prompt], settings)
         else:
-            # Our decoder's memory grows with the answer, so the first token of a long answer comes as soon.
-            once = replace(self.lm.decoder.settings, max_new_tokens=1)
-            list(Decoder(self.lm.model.llm, once, slots=self.lm.decoder.slots).decode([(request.index, prompt)]))
+            self.lm.decoder.first_token((request.index, prompt))
         return bool(self.lm.settings.num_beams == 1)
 
     def figures(self, request: "Request") -> dict[str, float]:
@@ -81,6 +77,7 @@ class Probe:
             "max_new_tokens": decoding.max_new_tokens,
             "do_sample": decoding.do_sample,
             "batch_size": self.lm.batch_size,
+            "slots": (self.lm.decoder.slots or 0) if self.lm.decoder else 0,
             "threads": torch.get_num_threads(),
             "cuda": str(torch.version.cuda) if cuda else "none",
         }

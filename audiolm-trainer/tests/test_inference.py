@@ -55,6 +55,7 @@ def make_lm(
         end_sym=end_sym,
         batch_size=batch_size,
         engine=engine,
+        slots=batch_size,
     )
 
 

@@ -1,6 +1,5 @@
 """Tests of salmonn/probe.py and salmonn/model_figures.py: counts against arithmetic, first tokens against answers."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -79,19 +78,17 @@ def test_the_first_token_is_computed_by_the_engine_that_answers(
     lm = with_beams(nano, num_beams, engine)
     seen: list[tuple[str, int]] = []
 
-    class Watched(Decoder):
-        def decode(self, prompts: Any) -> Iterator[tuple[int, list[int]]]:
-            for index, ids in super().decode(prompts):
-                seen.append(("own", len(ids)))
-                yield index, ids
+    def first_token(self: Decoder, prompt: Any) -> int:
+        seen.append(("own", 1))
+        return first(self, prompt)
 
     def generate_ids(*args: Any) -> list[list[int]]:
         ids = original(*args)
         seen.extend(("transformers", len(row)) for row in ids)
         return ids
 
-    original = probe_module.generate_ids
-    monkeypatch.setattr(probe_module, "Decoder", Watched)
+    original, first = probe_module.generate_ids, Decoder.first_token
+    monkeypatch.setattr(Decoder, "first_token", first_token)
     monkeypatch.setattr(probe_module, "generate_ids", generate_ids)
     answers = list(lm.generate([Asked()]))
     certain = lm.probe().first_token(Asked())
@@ -107,6 +104,7 @@ def test_settings_name_what_figures_hold_for(nano: SalmonnLM) -> None:
     assert (found["encoder_dtype"], found["bridge_dtype"], found["llm_dtype"]) == ("float32",) * 3
     assert (found["num_beams"], found["batch_size"]) == (nano.settings.num_beams, nano.batch_size)
     assert found["engine"] == "own"
+    assert found["slots"] == (nano.decoder.slots or 0 if nano.decoder else None)
     assert found["threads"] == torch.get_num_threads()
 
 

@@ -1,0 +1,84 @@
+"""Encoding the next batch while the last one is being decoded.
+
+In go batches and what encodes one; out come the batches with their results, in order. On a GPU the work of a batch is
+queued on a stream of its own before the batch ahead of it is handed out, so that encoders and decoder share the
+device; on a CPU nothing would be gained by it, and a batch is encoded when it is asked for.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+class Lane(Protocol):
+    """Where work is queued beside what the caller does."""
+
+    def begin(self, work: Callable[[], list[Tensor]]) -> Callable[[], list[Tensor]]:
+        """Queue work; return what makes its results usable for what the caller queues from then on."""
+        ...
+
+
+class SideStream:
+    """A CUDA stream beside the current one.
+
+    Args:
+        device: a GPU.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.stream = torch.cuda.Stream(device)
+        # Weights may still be on their way.
+        self.stream.wait_stream(torch.cuda.current_stream(device))
+
+    def begin(self, work: Callable[[], list[Tensor]]) -> Callable[[], list[Tensor]]:
+        """Queue work on the stream; joining it makes the current stream wait, not the host."""
+        with torch.cuda.stream(self.stream):
+            results = work()
+            done = self.stream.record_event()
+
+        def join() -> list[Tensor]:
+            current = torch.cuda.current_stream(self.stream.device)
+            current.wait_event(done)
+            for tensor in results:
+                # Its memory may be used again only when the current stream, too, is done with it.
+                tensor.record_stream(current)
+            return results
+
+        return join
+
+
+def lane_of(device: torch.device) -> Lane | None:
+    """The lane of a device: a side stream of a GPU, none on a CPU."""
+    return SideStream(device) if device.type == "cuda" else None
+
+
+def encode_ahead(
+    batches: Iterable[T], encode: Callable[[T], list[Tensor]], lane: Lane | None
+) -> Iterator[tuple[T, list[Tensor]]]:
+    """Encode batches, with a lane one batch ahead.
+
+    Args:
+        batches: pulled one by one; with a lane the next one is pulled before a batch is handed out.
+        encode: what a batch needs.
+        lane: where to queue it; None encodes each batch when it is asked for.
+
+    Yields:
+        A batch and what `encode` gave for it, in the order of the batches.
+    """
+    if lane is None:
+        for batch in batches:
+            yield batch, encode(batch)
+        return
+    waiting: tuple[T, Callable[[], list[Tensor]]] | None = None
+    for batch in batches:
+        begun = batch, lane.begin(partial(encode, batch))
+        if waiting is not None:
+            yield waiting[0], waiting[1]()
+        waiting = begun
+    if waiting is not None:
+        yield waiting[0], waiting[1]()
