@@ -50,7 +50,8 @@ class RunConfig(_Section):
     """How to run. The fields after `seed` are the trainer's: accepted, not read here.
 
     Attributes:
-        batch_size_eval: the most clips the model decodes together.
+        batch_size_eval: the most clips the model encodes together; with transformers' decoder it decodes as many.
+        decode_slots: clips that the model's own decoder decodes at a time; 0 for as many as free memory allows.
         num_workers: threads that read audio ahead; 0 reads without threads.
         device: "auto" (the first GPU, else the CPU), "cpu", "cuda", "cuda:1".
         output_dir: folder that gets submission_results/ and valid_results/; relative to the working
@@ -64,6 +65,7 @@ class RunConfig(_Section):
     """
 
     batch_size_eval: int = Field(default=8, ge=1, le=4096)
+    decode_slots: int = Field(default=0, ge=0, le=4096)
     num_workers: int = Field(default=8, ge=0, le=128)
     device: str = "auto"
     output_dir: str = "."

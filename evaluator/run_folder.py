@@ -28,7 +28,10 @@ logger = logging.getLogger(__name__)
 
 # What changes no text: where and how fast it runs, and what is done with the texts afterwards.
 _FREE_RUN_KEYS = frozenset(
-    {"device", "output_dir", "batch_size_eval", "num_workers", "empty_text", "on_audio_error", "latency_clips"}
+    {
+        *("device", "output_dir", "batch_size_eval", "decode_slots", "num_workers"),
+        *("empty_text", "on_audio_error", "latency_clips"),
+    }
 )
 _PART = re.compile(r"(\d+)[-.].*")
 

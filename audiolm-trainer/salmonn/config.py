@@ -83,12 +83,10 @@ class GenerateConfig(_Section):
     """Section `generate`: how answers are decoded. An empty `end_sym` means the one of section `model`.
 
     `engine` "own" is the decoder of this package, token-equal to transformers' and faster; "transformers" is its
-    `generate`, for language models that the own one refuses. `slots` is how many clips the own one decodes at a time; 0
-    for as many as free memory and the device's speed allow.
+    `generate`, for language models that the own one refuses.
     """
 
     engine: Literal["own", "transformers"] = "own"
-    slots: NotNegative = 0
 
     max_new_tokens: Positive = 200
     num_beams: Positive = 4
@@ -145,6 +143,8 @@ class RunConfig(_Section):
     (True) or under `datasets.cache_dir` ("disk"). `valid_every` and `save_every` count steps, 0 means at the end of an
     epoch only. `valid_generate` clips of the validation set are answered for WER and chrF. `keep_last` checkpoints are
     kept besides the best. `max_unreadable` clips may be unreadable and are left out; one more stops the run.
+    Answering encodes `batch_size_eval` clips together and decodes `decode_slots` at a time; 0 means as many as free
+    memory and the device's speed allow.
     `use_distributed` and `dist_url` are the original's and are accepted: how many processes there are is up to the
     command that starts them.
     """
@@ -159,6 +159,7 @@ class RunConfig(_Section):
     accum_grad_iters: Positive = 1
     batch_size_train: Positive = 8
     batch_size_eval: Positive = 8
+    decode_slots: NotNegative = 0
     bucket_by_length: bool = False
     drop_last: bool = True
     num_workers: NotNegative = 8

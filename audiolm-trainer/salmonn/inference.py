@@ -152,11 +152,11 @@ class SalmonnLM:
         return cls(
             model,
             prompts=prompts,
-            settings=GenerationSettings(**config.generate.model_dump(exclude={"end_sym", "engine", "slots"})),
+            settings=GenerationSettings(**config.generate.model_dump(exclude={"end_sym", "engine"})),
             end_sym=config.end_sym,
             batch_size=config.run.batch_size_eval,
             engine=config.generate.engine,
-            slots=config.generate.slots or None,
+            slots=config.run.decode_slots or None,
             seed=config.run.seed,
         )
 
