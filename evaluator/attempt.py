@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from evaluator.annotation import Sample
 from evaluator.config import Config
 from evaluator.journal import Journal, Prediction
 from evaluator.launch import Launch
 from evaluator.model import AudioLM
+from evaluator.model_probe import ModelProbe
 from evaluator.predict import predict
 from evaluator.run_folder import RunPaths
 from evaluator.run_record import PeakMemory, process_peak_memory
@@ -51,7 +51,17 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What a process says when it has finished: rows it predicted, its seconds, its peaks of memory in bytes."""
+    """What a process says when it has finished.
+
+    Attributes:
+        rank: which process, from 0.
+        rows: rows it predicted.
+        audio_seconds: what its model was given, in seconds.
+        seconds: that it needed.
+        process_memory: its largest resident size, in bytes; None where the system does not say.
+        device_memory: the accelerator's peak since the start, in bytes; None where the model does not know it.
+        device_full_memory: the same since predicting began; None also where the model cannot begin its peak anew.
+    """
 
     rank: int
     rows: int
@@ -59,6 +69,7 @@ class Done:
     seconds: float
     process_memory: int | None
     device_memory: int | None
+    device_full_memory: int | None
 
 
 def ask(
@@ -88,6 +99,7 @@ def ask(
     """
     begin = time.perf_counter()
     predictions: list[Prediction] = []
+    device = _DevicePeak(model)
     if model is not None and share:
         predictions = predict(
             model,
@@ -103,19 +115,42 @@ def ask(
         audio_seconds=sum(prediction.audio_seconds for prediction in predictions),
         seconds=round(time.perf_counter() - begin, 3),
         process_memory=process_peak_memory(),
-        device_memory=_device_peak_memory(model),
+        device_memory=device.since_start(),
+        device_full_memory=device.since_predicting(),
     )
 
 
 def peak_memory(done: Sequence[Done]) -> PeakMemory:
     """The peaks of the process that held most; a run that asked nothing has its own."""
     process = [each.process_memory for each in done if each.process_memory is not None]
-    device = [each.device_memory for each in done if each.device_memory is not None]
-    return PeakMemory(max(process, default=process_peak_memory()), max(device, default=None))
+    return PeakMemory(
+        process_since_start=max(process, default=process_peak_memory()),
+        device_since_start=_most([each.device_memory for each in done]),
+        device_full=_most([each.device_full_memory for each in done]),
+    )
 
 
-def _device_peak_memory(model: AudioLM | None) -> int | None:
-    """The accelerator's peak in bytes, if the model knows it: its optional `peak_memory()`."""
-    ask: Any = getattr(model, "peak_memory", None)
-    found = ask() if ask is not None else None
-    return int(found) if found is not None else None
+class _DevicePeak:
+    """The accelerator's peak from here on, if the model can begin it anew, and since the start, if it knows it."""
+
+    def __init__(self, model: AudioLM | None) -> None:
+        self._probe = ModelProbe.of(model) if model is not None else None
+        self._before: int | None = None
+        if self._probe is not None:
+            self._before = self._probe.peak_memory()
+            self._probe.reset_peak_memory()
+
+    def since_start(self) -> int | None:
+        """The peak of loading and predicting, in bytes."""
+        return _most([self._before, self._now()])
+
+    def since_predicting(self) -> int | None:
+        """The peak since this object was made, in bytes."""
+        return self._now() if self._probe is not None and self._probe.offers("reset_peak_memory") else None
+
+    def _now(self) -> int | None:
+        return self._probe.peak_memory() if self._probe is not None else None
+
+
+def _most(sizes: Sequence[int | None]) -> int | None:
+    return max((size for size in sizes if size is not None), default=None)

@@ -235,7 +235,7 @@ def _evaluate(provider: "ModelProvider", config: "Config", mode: Mode, *, resume
 
 def _check(provider: "ModelProvider", config: "Config", mode: Mode | None) -> int:
     from evaluator.conformance import check_model
-    from evaluator.evaluate import load_model
+    from evaluator.model_loading import load_model
     from evaluator.preflight import known_tasks
 
     tasks = known_tasks(provider, config)

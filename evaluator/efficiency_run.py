@@ -17,9 +17,9 @@ from evaluator.efficiency import WARM_UP_ROUNDS, Measurement, Progress, measure
 from evaluator.efficiency_clips import ClipChoice, from_annotation, from_noise
 from evaluator.efficiency_plan import EfficiencyPlan
 from evaluator.errors import ConfigError, Problem
-from evaluator.evaluate import load_model, name_of
 from evaluator.machine import machine
 from evaluator.model import ModelProvider
+from evaluator.model_loading import load_model, name_of
 from evaluator.predict import checked_sampling_rate
 from evaluator.preflight import check_output_folder, known_tasks
 from evaluator.run_folder import make_folder

@@ -39,11 +39,9 @@ TITLES = {
     "pull_to_answer_seconds_p50": "evaluation: pull to answer p50 (s)",
     "pull_to_answer_seconds_p95": "evaluation: pull to answer p95 (s)",
     "process_since_start": "peak memory: process (bytes)",
-    "process": "peak memory: process (bytes)",
     "device_batch1": "peak memory: device, batch 1 (bytes)",
     "device_full": "peak memory: device, all at once (bytes)",
     "device_since_start": "peak memory: device, since start (bytes)",
-    "device": "peak memory: device, since start (bytes)",
     "parameters_total": "parameters",
     "parameters_trained": "parameters, of a checkpoint",
     "macs_encoders": "MACs: encoders, a clip",
@@ -88,10 +86,13 @@ def read_column(path: Path) -> Column:
         data = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ResultError(f"{file} cannot be read: {error}") from error
-    if isinstance(data, dict) and isinstance(data.get("figures"), dict):
-        return _from_efficiency(file, data)
-    if isinstance(data, dict) and isinstance(data.get("speed"), dict):
-        return _from_run(file, data)
+    try:
+        if isinstance(data, dict) and isinstance(data.get("figures"), dict):
+            return _from_efficiency(file, data)
+        if isinstance(data, dict) and isinstance(data.get("speed"), dict):
+            return _from_run(file, data)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ResultError(f"{file} holds figures that are none: {type(error).__name__}: {error}.") from error
     raise ResultError(f"{file} holds no figures: expected an efficiency.json, or the run.json of a finished run.")
 
 
@@ -142,7 +143,10 @@ def _from_efficiency(file: Path, data: Mapping[str, Any]) -> Column:
 
 
 def _from_run(file: Path, data: Mapping[str, Any]) -> Column:
-    figures = _numbers(data["speed"]) | _numbers(data.get("peak_memory_bytes"))
+    latency = _section(data.get("latency"))
+    figures = {_title(name): _ranged(value) for name, value in _section(latency.get("figures")).items()}
+    for section in (data["speed"], data.get("peak_memory_bytes"), latency.get("model_figures")):
+        figures |= _numbers(section)
     config = _section(data.get("config"))
     conditions = {
         "mode": str(data.get("mode")),
@@ -150,9 +154,18 @@ def _from_run(file: Path, data: Mapping[str, Any]) -> Column:
         **_weights(data),
         **_texts(config.get("generate"), ("num_beams", "max_new_tokens", "do_sample")),
         **_texts(config.get("run"), ("batch_size_eval", "device")),
+        **_texts(latency.get("settings")),
         **_texts(data.get("versions"), ("torch", "transformers")),
     }
-    return Column(_name(file), figures, conditions, {}, ())
+    missing = dict(_texts(latency.get("missing")))
+    if latency.get("reason") is not None:
+        missing["latency"] = str(latency["reason"])
+    notes = list(latency.get("notes", []))
+    if latency.get("clips"):
+        source = {"mode": data.get("mode"), "annotation": data.get("annotation")}
+        conditions |= _clips({**source, **_section(latency["clips"])})
+        notes.append('Batch 1 was measured on these clips, after one to warm up; "evaluation" is of the whole run.')
+    return Column(_name(file), figures, conditions, missing, tuple(str(note) for note in notes))
 
 
 def _weights(data: Mapping[str, Any]) -> dict[str, str]:
@@ -195,12 +208,14 @@ def _numbers(value: object) -> dict[str, str]:
 
 def _ranged(spread: Mapping[str, Any]) -> str:
     """0.0412 (0.0409-0.043); a figure of one round has no range."""
-    median, lowest, highest = (_number(spread[key]) for key in ("median", "lowest", "highest"))
+    median, lowest, highest = (_number(_section(spread)[key]) for key in ("median", "lowest", "highest"))
     return median if lowest == highest else f"{median} ({lowest}-{highest})"
 
 
-def _number(value: float) -> str:
+def _number(value: object) -> str:
     """4 significant digits for measured numbers, all of them for counted ones: 0.04123, 3,161,368."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(f"{value!r} is no number")
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 

@@ -16,11 +16,14 @@ from pathlib import Path
 from evaluator.annotation import Sample
 from evaluator.attempt import Attempt, Done, ask, peak_memory
 from evaluator.config import Config
-from evaluator.errors import AudioLMError, ModelLoadError
+from evaluator.errors import AudioLMError
 from evaluator.journal import Journal, Prediction
+from evaluator.latency import Latency, latency_facts
+from evaluator.latency_pass import PROTOCOL, latency_of_run
 from evaluator.launch import SINGLE, Launch
 from evaluator.meeting import be_invited, invite, join, report_done, wait_for_others
 from evaluator.model import AudioLM, ModelProvider
+from evaluator.model_loading import load_model, name_of
 from evaluator.preflight import Preflight, preflight
 from evaluator.redaction import Redactor
 from evaluator.report import write_scores
@@ -131,6 +134,9 @@ def evaluate(
         texts = [prediction.text for prediction in outcome.predictions]
         notices = _write_csv(config, mode, ready, texts, paths, record)
         scores, scoring_error = _score(config, mode, ready, texts, paths, record)
+        # What run.json says should the process not live to say better.
+        record.note(latency={"reason": "the process ended before it was measured"})
+    latency = _latency(model, work, outcome, paths, redact)
     return EvaluationResult(
         mode=mode,
         model=name_of(provider),
@@ -142,6 +148,7 @@ def evaluate(
         seconds=dict(record.seconds),
         audio_seconds=outcome.audio_seconds,
         peak_memory=outcome.peak_memory,
+        latency=latency,
         scores=scores,
         scoring_error=scoring_error,
         notices=(*ready.notices, *notices),
@@ -181,33 +188,6 @@ def take_part(provider: ModelProvider, config: Config, mode: Mode, *, launch: La
     return len(share)
 
 
-def load_model(provider: ModelProvider, config: Config) -> AudioLM:
-    """Load the model on the configured device.
-
-    Args:
-        provider: the model package.
-        config: the validated config; its pass-through sections go to the model package as they are.
-
-    Returns:
-        AudioLM: the loaded model.
-
-    Raises:
-        ModelLoadError: whatever the model package raised, chained.
-    """
-    try:
-        model = provider.load_model(config.mapping(), config.run.device)
-    except AudioLMError:
-        raise
-    except Exception as error:  # the model package is foreign code: its own error types are not known here
-        raise ModelLoadError(f"The model could not be loaded. {type(error).__name__}: {error}") from error
-    if not isinstance(model, AudioLM):
-        raise ModelLoadError(
-            f"{name_of(provider)}.load_model returned {type(model).__name__}, "
-            "which lacks sampling_rate or generate (see evaluator/model.py)."
-        )
-    return model
-
-
 def count(predictions: Sequence[Prediction], *, cut: int) -> Counts:
     """Count rows by what became of them; `cut` is known from the audio headers."""
     return Counts(
@@ -224,11 +204,6 @@ def failures_of(predictions: Sequence[Prediction]) -> tuple[Failure, ...]:
     return tuple(Failure(p.id, p.error) for p in predictions if p.error is not None)
 
 
-def name_of(provider: ModelProvider) -> str:
-    """What the model package is called."""
-    return str(getattr(provider, "__name__", type(provider).__name__))
-
-
 @contextmanager
 def _recorded(record: RunRecord, paths: RunPaths, redact: Redactor, samples: Sequence[Sample]) -> Iterator[None]:
     """Write run.json at the start and however the block ends, and say what a run that did not end well has left."""
@@ -242,6 +217,11 @@ def _recorded(record: RunRecord, paths: RunPaths, redact: Redactor, samples: Seq
         _say_what_is_missing(record, paths, samples)
         record.write(paths.record, status="interrupted" if interrupted else "failed", reason=reason)
         raise
+    _write_ended(record, paths)
+
+
+def _write_ended(record: RunRecord, paths: RunPaths) -> None:
+    """Write run.json of a run whose predictions are complete."""
     failed = record.facts.get("scoring_error")
     record.write(paths.record, status="failed" if failed else "finished", reason=failed)
 
@@ -367,3 +347,26 @@ def _score(
             return None, str(error)
         write_scores(paths.folder / "scores.json", scores, ids=[sample.id for sample in ready.samples])
     return scores, None
+
+
+def _latency(model: AudioLM | None, work: _Work, outcome: Outcome, paths: RunPaths, redact: Redactor) -> Latency | str:
+    """Measure latency, after everything else and into a run.json that is complete without it."""
+    record, run = work.record, work.config.run
+    texts = {prediction.index: prediction.text for prediction in outcome.predictions if prediction.error is None}
+    with record.stage("latency"):
+        found = latency_of_run(
+            model,
+            work.ready.samples,
+            texts,
+            most=run.latency_clips,
+            predict_seconds=record.seconds.get("predict", 0.0),
+        )
+    latency = redact(found) if isinstance(found, str) else found
+    record.note(latency=latency_facts(latency, PROTOCOL))
+    if not isinstance(latency, str) and latency.device_batch1 is not None:
+        record.facts["peak_memory_bytes"]["device_batch1"] = latency.device_batch1
+    try:
+        _write_ended(record, paths)
+    except OSError as error:
+        logger.warning("%s stays without latency: %s", paths.record, error)
+    return latency

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from evaluator.latency import LATENCY_OFF, Latency
 from evaluator.run_record import EvaluationResult, write_json
 from evaluator.scoring import Scores
 from evaluator.tasks import task_of
@@ -30,6 +31,12 @@ _TITLES = {
 }
 # Error rates and what they count.
 _COUNTED = {"wer": "word", "cer": "character"}
+# What the line of latency tells, in the order of a clip's way.
+_LATENCIES = (
+    ("first step", "batch1_first_step_seconds_p50"),
+    ("further token", "batch1_further_token_seconds_p50"),
+    ("whole text", "batch1_final_text_seconds_p50"),
+)
 _SHOWN_FAILURES = 5
 _LABEL_WIDTH = 16
 _GIBIBYTE = 1 << 30
@@ -64,6 +71,7 @@ def summarize(result: EvaluationResult) -> list[str]:
     return [
         *lines,
         _line("speed", _speed(result)),
+        *([_line("latency", _latency(result.latency))] if result.latency != LATENCY_OFF else []),
         _line("peak memory", _memory(result)),
         _line("CSV", str(result.csv_path)),
         _line("folder", str(result.folder)),
@@ -157,11 +165,21 @@ def _speed(result: EvaluationResult) -> str:
     return (f"real-time factor {factor:.2f} ({took}){others}") if factor is not None else f"{took}{others}"
 
 
+def _latency(latency: Latency | str) -> str:
+    """first step 0.051 s, ... (p50 of 8 clips alone); what the model does not offer is left out."""
+    if isinstance(latency, str):
+        return f"not measured: {latency}"
+    found = [f"{title} {latency.figures[name].median:.3g} s" for title, name in _LATENCIES if name in latency.figures]
+    clips = f"{len(latency.ids)} clip(s) alone"
+    other = f"; {latency.different_texts} text(s) other than the run's" if latency.different_texts else ""
+    return f"{', '.join(found)} (p50 of {clips}{other})"
+
+
 def _memory(result: EvaluationResult) -> str:
     peak = result.peak_memory
     parts = [
         f"{size / _GIBIBYTE:.2f} GiB {where}"
-        for where, size in (("process", peak.process), ("device", peak.device))
+        for where, size in (("process", peak.process_since_start), ("device", peak.device_since_start))
         if size is not None
     ]
     return ", ".join(parts) or "unknown"

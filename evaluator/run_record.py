@@ -21,6 +21,7 @@ from evaluator.atomic_file import replacing
 from evaluator.tasks import Mode
 
 if TYPE_CHECKING:
+    from evaluator.latency import Latency
     from evaluator.scoring import Scores
 
 PACKAGES = (
@@ -71,10 +72,17 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class PeakMemory:
-    """The most memory held until the last answer, in bytes; the accelerator's where the model knows it."""
+    """The most memory held until the last answer, in bytes; None where it is not known.
 
-    process: int | None
-    device: int | None
+    Attributes:
+        process_since_start: the process's largest resident size.
+        device_since_start: the accelerator's peak, loading included.
+        device_full: the accelerator's peak while predicting.
+    """
+
+    process_since_start: int | None
+    device_since_start: int | None
+    device_full: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +100,7 @@ class EvaluationResult:
         seconds: stage name -> seconds.
         audio_seconds: audio that the model was given, in seconds.
         peak_memory: until the last answer.
+        latency: of clips asked alone, or why it was not measured.
         scores: the scores; None in submission modes, or where scoring failed.
         scoring_error: why scoring failed, or None.
         notices: what the user should know, in sentences.
@@ -107,6 +116,7 @@ class EvaluationResult:
     seconds: Mapping[str, float]
     audio_seconds: float
     peak_memory: PeakMemory
+    latency: "Latency | str"
     scores: "Scores | None"
     scoring_error: str | None
     notices: tuple[str, ...]

@@ -176,7 +176,23 @@ def test_the_command_shows_folders_and_files(site: Site) -> None:
         assert result.stdout.count(path.parent.name) >= 2
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"figures": 3}', "no json"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        "no json",
+        '{"figures": 3}',
+        '{"figures": {"full_seconds": 3}}',
+        '{"figures": {"full_seconds": {}}}',
+        '{"figures": {"full_seconds": {"median": "1", "lowest": 1, "highest": 1}}}',
+        '{"figures": {}, "clips": {"seconds": ["long"]}}',
+        '{"figures": {}, "notes": 3}',
+        '{"speed": {"tokens": "many"}}',
+        '{"speed": {}, "latency": {"figures": {"batch1_real_time_factor": [1]}}}',
+    ],
+)
 def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "run.json"
     path.write_text(text)
@@ -241,6 +257,34 @@ def test_every_evaluation_tells_its_speed(site: Site) -> None:
     lines = table([read_column(path.parent)])
     assert any(line.startswith("evaluation: tokens ") and line.endswith(" 10") for line in lines)
     assert any(line.startswith("mode ") and "valid_asr" in line for line in lines)
+
+
+def test_an_evaluation_and_a_measurement_side_by_side(site: Site) -> None:
+    def provider() -> FakeProvider:
+        return FakeProvider(model=TimedLM())
+
+    assert invoke(provider(), site, "--efficiency", "--mode", "valid_asr", "--repeats", "1").exit_code == 0
+    assert invoke(provider(), site, "--mode", "valid_asr").exit_code == 0
+    [measured_file] = site.results.glob("efficiency_results/*/efficiency.json")
+    [run_file] = site.results.glob("valid_results/*/run.json")
+    measured_data, run_data = (json.loads(path.read_text()) for path in (measured_file, run_file))
+    latency = run_data["latency"]
+    at_batch_1 = {name for name in measured_data["figures"] if name.startswith("batch1_")}
+    assert set(latency["figures"]) == at_batch_1
+    assert set(latency["figures"]["batch1_real_time_factor"]) == {"median", "lowest", "highest", "rounds"}
+    assert set(measured_data["peak_memory_bytes"]) <= set(run_data["peak_memory_bytes"])
+    assert set(latency["model_figures"]) == set(measured_data["model_figures"])
+    lines = table([read_column(measured_file), read_column(run_file.parent)])
+    rows = {line.partition("  ")[0]: line.split() for line in lines}
+    for name in (*at_batch_1, "device_batch1", "device_full", "process_since_start", "parameters_total"):
+        assert "-" not in rows[TITLES[name]], name
+    assert rows["batch 1: audio s per inference s"][-2:].count("-") == 0
+
+
+def test_a_run_without_latency_says_why_in_the_table(site: Site) -> None:
+    invoke(FakeProvider(), site, "--mode", "valid_asr", "--options", "run.latency_clips=0")
+    [path] = site.results.glob("valid_results/*/run.json")
+    assert "no latency: run.latency_clips is 0" in table([read_column(path)])
 
 
 def test_rows_without_an_answer_have_no_speed(site: Site) -> None:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from evaluator.latency import LATENCY_OFF, Latency
 from evaluator.report import printable, score_lines, summarize, write_scores
 from evaluator.run_record import Counts, EvaluationResult, Failure, PeakMemory
 from evaluator.scoring import Metric, Scores
+from evaluator.timing import Spread
 
 ERRORS = {"substitutions": 3, "deletions": 1, "insertions": 0, "reference_length": 320}
 ASR = Scores(
@@ -33,6 +35,24 @@ AAC = Scores(
     details={},
     per_sample={"cider_d": (2.0, 3.0)},
 )
+LATENCY = Latency(
+    planned=8,
+    ids=("test0000", "test0040"),
+    budget_seconds=1.0,
+    audio_seconds=(2.0, 3.0),
+    tokens=(5, 6),
+    different_texts=0,
+    figures={
+        "batch1_first_step_seconds_p50": Spread.of([0.0512345]),
+        "batch1_further_token_seconds_p50": Spread.of([0.0021]),
+        "batch1_final_text_seconds_p50": Spread.of([1.5]),
+    },
+    device_batch1=None,
+    model_figures={},
+    settings={},
+    missing={},
+    notes=(),
+)
 RESULT = EvaluationResult(
     mode="valid_asr",
     model="salmonn",
@@ -43,7 +63,8 @@ RESULT = EvaluationResult(
     failures=(),
     seconds={"preflight": 0.1, "load_model": 1.25, "predict": 20.0, "write_csv": 0.01, "score": 2.0},
     audio_seconds=300.0,
-    peak_memory=PeakMemory(process=3 << 29, device=None),
+    peak_memory=PeakMemory(process_since_start=3 << 29, device_since_start=None, device_full=None),
+    latency=LATENCY,
     scores=ASR,
     scoring_error=None,
     notices=(),
@@ -64,6 +85,7 @@ def test_summary_says_everything() -> None:
         "  protocol        WER: English normaliser, 13a",
         "  protocol        CER: English normaliser, 13a, characters",
         "  speed           real-time factor 15.00 (300.0 s of audio in 20.0 s); loading took 1.2 s, scoring 2.0 s",
+        "  latency         first step 0.0512 s, further token 0.0021 s, whole text 1.5 s (p50 of 2 clip(s) alone)",
         "  peak memory     1.50 GiB process",
         "  CSV             valid_results/x.csv",
         "  folder          valid_results/x",
@@ -117,6 +139,19 @@ def test_submission_mode_has_no_score_lines() -> None:
     lines = summarize(replace(RESULT, mode="submission_aac", scores=None, seconds={"predict": 20.0}))
     assert lines[0] == "submission_aac: audio captioning"
     assert not any("score" in line or "unavailable" in line for line in lines)
+
+
+def test_latency_is_one_line_whatever_there_is() -> None:
+    def line(latency: Latency | str) -> list[str]:
+        return [text for text in summarize(replace(RESULT, latency=latency)) if "latency" in text]
+
+    few = {name: spread for name, spread in LATENCY.figures.items() if "final" in name}
+    other = replace(LATENCY, figures=few, different_texts=1)
+    assert line(other) == [
+        "  latency         whole text 1.5 s (p50 of 2 clip(s) alone; 1 text(s) other than the run's)"
+    ]
+    assert line("no row has an answer") == ["  latency         not measured: no row has an answer"]
+    assert line(LATENCY_OFF) == []
 
 
 def test_nothing_predicted_has_no_speed() -> None:
