@@ -5,13 +5,10 @@ dies in the middle leaves behind with every answer it had. Everything after pred
 can start from it. A line carries a checksum of itself, and a journal is locked while it is being written.
 """
 
-import contextlib
 import dataclasses
 import json
 import logging
-import os
 import sys
-import time
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,12 +17,12 @@ from types import TracebackType
 from typing import Any, BinaryIO, Literal
 
 from evaluator.atomic_file import replacing
+from evaluator.disk_sync import DiskSync
 from evaluator.errors import JournalError, Problem
 
 logger = logging.getLogger(__name__)
 
 FINISH_REASONS: tuple[str, ...] = ("stop", "length", "error")
-_SYNC_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +73,7 @@ class Journal:
         except OSError as error:
             raise JournalError(f"Cannot create {path}: {error.strerror}.") from error
         self.locked = _lock(self._file, exclusive=True)
-        self._synced = time.monotonic()
+        self._disk = DiskSync(self._file.fileno())
 
     def __enter__(self) -> "Journal":
         return self
@@ -84,24 +81,31 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # What ends the block may be a full disk; its error is the one to be told.
-        with contextlib.suppress(OSError):
-            self.sync()
-        self._file.close()
+        try:
+            self._disk.close()
+        except OSError as refused:
+            # What ends the block may be a full disk; its error is the one to be told.
+            if kind is None:
+                raise self._refused(refused) from refused
+        finally:
+            self._file.close()
 
     def sync(self) -> None:
         """Bring everything written so far onto the disk, where a power cut leaves it.
 
         Raises:
-            OSError: if the disk refuses.
+            JournalError: if the disk refuses.
         """
-        os.fsync(self._file.fileno())
-        self._synced = time.monotonic()
+        try:
+            self._disk.now()
+        except OSError as error:
+            raise self._refused(error) from error
 
     def append(self, prediction: Prediction) -> None:
         """Write one prediction as one line, handed to the operating system before this returns.
 
-        A dying process loses nothing, a power cut the answers of the last second.
+        A dying process loses nothing. A thread brings it onto the disk, so that the model does not wait for that; a
+        power cut costs about the last second.
 
         Raises:
             JournalError: if the line cannot be written in full (a full disk); a part of a line is cut off
@@ -111,13 +115,15 @@ class Journal:
         end = self._file.tell()
         try:
             written = self._file.write(line)
-            if time.monotonic() - self._synced > _SYNC_SECONDS:
-                self.sync()
+            self._disk.written()
         except OSError as error:
-            raise JournalError(f"Cannot write to {self.path}: {error.strerror}.") from error
+            raise self._refused(error) from error
         if written != len(line):
             self._file.truncate(end)
             raise JournalError(f"Cannot write to {self.path}: the disk is full.")
+
+    def _refused(self, error: OSError) -> JournalError:
+        return JournalError(f"Cannot write to {self.path}: {error.strerror}.")
 
 
 def read_journal(path: Path) -> list[Prediction]:

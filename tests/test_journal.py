@@ -1,13 +1,19 @@
 """Tests of evaluator/journal.py: whole lines only, everything read back as it was."""
 
+import errno
 import json
+import os
+import queue
 import resource
 import signal
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from evaluator import disk_sync
 from evaluator.errors import JournalError
 from evaluator.journal import Journal, Prediction, read_journal
 
@@ -83,6 +89,80 @@ def test_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
         signal.signal(signal.SIGXFSZ, handler)
     assert [record.index for record in read_journal(path)] == list(range(written))
     assert path.read_bytes().endswith(b"\n")
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bring answers onto the disk at once."""
+    monkeypatch.setattr(disk_sync, "SYNC_SECONDS", 0.001)
+
+
+def test_nobody_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, impatient: None) -> None:
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def fsync(descriptor: int) -> None:
+        begun.set()
+        assert goes_on.wait(60)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    path = tmp_path / "predictions.jsonl"
+    with Journal(path) as journal:
+        journal.append(FIRST)
+        assert begun.wait(60)
+        # The disk is at work on the first line and gets no further until this one is written.
+        journal.append(replace(FIRST, index=4))
+        assert [record.index for record in read_journal(path)] == [3, 4]
+        goes_on.set()
+
+
+def test_answers_reach_the_disk_though_no_other_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, impatient: None
+) -> None:
+    """Each line is followed by a sync of its own accord, also when the model takes long for the next answer."""
+    path = tmp_path / "predictions.jsonl"
+    synced: queue.Queue[int] = queue.Queue()
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.put(path.read_bytes().count(b"\n")))
+    with Journal(path) as journal:
+        for number in range(1, 4):
+            journal.append(FIRST)
+            while synced.get(timeout=60) < number:
+                pass
+
+
+def test_what_the_disk_refuses_is_told_with_the_next_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, impatient: None
+) -> None:
+    def fsync(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(JournalError, match="Cannot write to"), Journal(tmp_path / "p") as journal:  # noqa: PT012
+        for _ in range(60_000):
+            journal.append(FIRST)
+            time.sleep(0.001)
+        pytest.fail("no answer was refused")
+
+
+def test_a_journal_that_does_not_reach_the_disk_at_the_end_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fsync(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(JournalError, match="Input/output error"), Journal(tmp_path / "first") as journal:
+        journal.append(FIRST)
+    with pytest.raises(ZeroDivisionError), Journal(tmp_path / "second") as journal:  # noqa: PT012 - what ends it is told
+        journal.append(FIRST)
+        raise ZeroDivisionError
+
+
+def test_no_thread_is_left_behind(tmp_path: Path, impatient: None) -> None:
+    before = threading.active_count()
+    with Journal(tmp_path / "predictions.jsonl") as journal:
+        journal.append(FIRST)
+        assert threading.active_count() == before + 1
+    assert threading.active_count() == before
 
 
 def test_torn_last_line_is_no_record(tmp_path: Path) -> None:

@@ -237,6 +237,19 @@ def test_the_same_results_from_one_two_and_three_processes(site: Site) -> None:
         assert facts["audio_seconds"] == one["audio_seconds"]
 
 
+def test_of_several_processes_the_first_measures_latency(site: Site) -> None:
+    args = ("--mode", "submission_asr", "--output-dir", str(site.folder / "out"), "--options", "run.latency_clips=4")
+    with launched(site, 2, *args) as processes:
+        assert [code for code, _ in processes.end()] == [0, 0]
+        asked = Counter(line.partition(" ")[0] for line in lines_of(processes.log))
+    facts = json.loads((only_csv(site, "out").with_suffix("") / "run.json").read_text())
+    rows = [process["rows"] for process in facts["processes"]]
+    measured = facts["latency"]["clips"]["measured"]
+    assert measured >= 1
+    # The first of its clips is asked once more, to warm up.
+    assert (asked["0"], asked["1"]) == (rows[0] + measured + 1, rows[1])
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_killed_process_loses_nothing(site: Site, count: int) -> None:
     """kill -9 of one of two; then the rest from another number of processes."""
