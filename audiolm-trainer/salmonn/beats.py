@@ -84,9 +84,17 @@ class PositionalConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, D] -> [B, T, D]."""
         kernel = self.weight_v.shape[2]
-        weight = self.weight_g * self.weight_v / self.weight_v.norm(dim=(0, 1), keepdim=True)
-        y = functional.conv1d(x.transpose(1, 2), weight, self.bias, padding=kernel // 2, groups=self.groups)
+        y = functional.conv1d(x.transpose(1, 2), self._weight(), self.bias, padding=kernel // 2, groups=self.groups)
         return functional.gelu(y[:, :, : x.shape[1]]).transpose(1, 2)
+
+    def _weight(self) -> Tensor:
+        """The normed kernel, [D, D / groups, kernel].
+
+        Computed anew each time, so that it is never that of older weights; divided in place, because a second large
+        tensor took a CPU more time than the division.
+        """
+        norm = self.weight_v.norm(dim=(0, 1), keepdim=True)
+        return (self.weight_g * self.weight_v).div_(norm)
 
 
 class RelativePositionBias(nn.Module):
@@ -100,15 +108,16 @@ class RelativePositionBias(nn.Module):
 
     def forward(self, length: int) -> Tensor:
         """Biases for `length` tokens: [heads, T, T], indexed by head, query, key."""
-        positions = torch.arange(length, device=self.weight.device)
-        distance = positions[None, :] - positions[:, None]
+        # Key minus query, from the last query and the first key on.
+        distance = torch.arange(1 - length, length, device=self.weight.device)
         half = self.buckets // 2
         exact = half // 2
         size = distance.abs()
         ratio = torch.log(size.float().clamp(min=1) / exact) / math.log(self.max_distance / exact)
         far = (exact + (ratio * (half - exact)).long()).clamp(max=half - 1)
         bucket = (distance > 0).long() * half + torch.where(size < exact, size, far)
-        return self.weight[bucket].permute(2, 0, 1)
+        # A query sees T neighbouring distances: [heads, 2T - 1] -> [heads, T, T], the last query first -> the first.
+        return self.weight[bucket].t().unfold(1, length, 1).flip(1)
 
 
 class Attention(nn.Module):
@@ -142,8 +151,9 @@ class Attention(nn.Module):
         )
         mask = key_mask
         if bias is not None:
-            mask = key_mask + (self._gate(q) * bias if self.gated else bias)
-        y = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+            # One pass over [B, heads, T, T]: such a mask is larger than all else in the layer.
+            mask = torch.addcmul(key_mask, self._gate(q), bias) if self.gated else key_mask + bias
+        y = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask.to(q.dtype))
         output: Tensor = self.out_proj(y.transpose(1, 2).reshape(batch, length, width))
         return output
 
@@ -238,12 +248,16 @@ class BEATs(nn.Module):
             Tokens [B, T, D] with T = (F / p) x (M / p), time outer and frequency inner (8 per 160 ms), and the
             padding mask, bool [B, T], True past a clip's own tokens. Values at masked places mean nothing.
         """
-        patch = self.config.input_patch_size
         # [B, 1, F, M] -> [B, E, F/p, M/p] -> [B, T, E]
         x = self.patch_embedding(fbank[:, None]).flatten(2).transpose(1, 2)
         x = self.layer_norm(x)
         if self.post_extract_proj is not None:
             x = self.post_extract_proj(x)
-        tokens = frames.to(x.device) // patch * (fbank.shape[2] // patch)
+        tokens = self.count_tokens(frames.to(x.device), bins=fbank.shape[2])
         padding_mask = torch.arange(x.shape[1], device=x.device)[None, :] >= tokens[:, None]
         return self.encoder(x, padding_mask), padding_mask
+
+    def count_tokens(self, frames: Tensor, *, bins: int) -> Tensor:
+        """Tokens of clips with so many valid frames, int64 [B] -> int64 [B]: 8 for every 16 frames of 128 bins."""
+        patch = self.config.input_patch_size
+        return frames // patch * (bins // patch)

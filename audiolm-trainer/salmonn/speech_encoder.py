@@ -16,7 +16,7 @@ from transformers import Blip2QFormerConfig, Blip2QFormerModel
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from salmonn.beats import BEATs
-from salmonn.features import FrontEnd
+from salmonn.features import Features, FrontEnd
 
 FRAMES_PER_30_SECONDS = 1500
 SIMILAR = 0.75
@@ -106,34 +106,34 @@ class SpeechEncoder(nn.Module):
         whisper = self.whisper(features.mel.to(parameter.dtype)).last_hidden_state
         if self.beats is None:
             return Encoded(whisper, whisper.new_zeros(len(waves), 0, 0), torch.zeros(len(waves), dtype=torch.int64))
-        tokens, counts = self._hear_sounds(self.beats, features.fbank.to(parameter.dtype), features.fbank_frames)
-        return Encoded(whisper, tokens, counts)
+        counts = self.beats.count_tokens(features.fbank_frames, bins=features.fbank.shape[2])
+        return Encoded(whisper, self._hear_sounds(self.beats, features), counts)
 
     @staticmethod
-    def _hear_sounds(beats: BEATs, fbank: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+    def _hear_sounds(beats: BEATs, features: Features) -> Tensor:
         """Run BEATs on clips of similar length together: padding would cost it as much as sound, attention squared.
 
-        Args:
-            beats: the encoder.
-            fbank: [B, F, M], padded.
-            frames: int64 [B].
+        The host knows the lengths, and the device orders the clips itself, so that neither waits for the other.
 
         Returns:
-            [B, T, Db] with zeros behind a clip's group, and int64 [B], the valid tokens of each clip.
+            [B, T, Db], zeros behind a clip's group.
         """
-        heard: list[tuple[list[int], Tensor]] = []
-        counts = torch.zeros(len(frames), dtype=torch.int64, device=fbank.device)
-        lengths = frames.tolist()
-        for group in similar_lengths(lengths):
-            longest = max(lengths[clip] for clip in group)
-            tokens, padding_mask = beats(fbank[group, :longest], frames[group])
-            heard.append((group, tokens))
-            counts[group] = (~padding_mask).sum(dim=1)
-        size = max(tokens.shape[1] for _, tokens in heard)
-        joined = heard[0][1].new_zeros(len(lengths), size, heard[0][1].shape[2])
-        for group, tokens in heard:
-            joined[group, : tokens.shape[1]] = tokens
-        return joined, counts
+        fbank, frames = features.fbank.to(beats.patch_embedding.weight.dtype), features.fbank_frames
+        groups = similar_lengths(features.fbank_lengths)
+        if len(groups) == 1:
+            return beats(fbank, frames)[0]
+        # Longest first, equal ones as they come: the order in which `similar_lengths` deals clips to groups.
+        order = frames.argsort(descending=True, stable=True)
+        heard: list[tuple[Tensor, Tensor]] = []
+        for group, chosen in zip(groups, order.split([len(group) for group in groups]), strict=True):
+            longest = features.fbank_lengths[group[0]]
+            bank = fbank[:, :longest].index_select(0, chosen)
+            heard.append((chosen, beats(bank, frames.index_select(0, chosen))[0]))
+        first = heard[0][1]
+        joined = first.new_zeros(fbank.shape[0], *first.shape[1:])
+        for chosen, tokens in heard:
+            joined[:, : tokens.shape[1]].index_copy_(0, chosen, tokens)
+        return joined
 
     def bridge(self, encoded: Encoded) -> Tensor:
         """Fuse, window, query and project: -> [B, W x Q, H] in the bridge's dtype."""
@@ -157,7 +157,9 @@ class SpeechEncoder(nn.Module):
             return speech
         audio = self.ln_audio(encoded.beats.to(dtype))
         places = torch.arange(audio.shape[1], device=audio.device)
-        audio = audio.masked_fill(places[None, :, None] >= encoded.beats_tokens.to(audio.device)[:, None, None], 0.0)
+        # Kept clips bring their counts in the host's memory.
+        tokens = encoded.beats_tokens.to(audio.device, non_blocking=True)
+        audio = audio.masked_fill(places[None, :, None] >= tokens[:, None, None], 0.0)
         length = max(speech.shape[1], audio.shape[1])
         return torch.cat([functional.pad(x, (0, 0, 0, length - x.shape[1])) for x in (speech, audio)], dim=-1)
 
@@ -170,7 +172,7 @@ class SpeechEncoder(nn.Module):
 
 
 def similar_lengths(lengths: Sequence[int]) -> list[list[int]]:
-    """Group places so that none of a group is much shorter than its longest.
+    """Group places so that none of a group is much shorter than its longest; longest first, in groups and within.
 
     Example:
         >>> similar_lengths([100, 10, 90, 9])
