@@ -23,12 +23,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from device_clock import peak, require, reset_peak
 from original_step import original_loss
-from random_training import FULL, QUICK, Shape, TrainingSet, build_random_model, draw_training_set
+from random_salmonn import FULL, QUICK, Shape, build_random_model
+from random_training import TrainingSet, draw_training_set
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
@@ -62,8 +63,7 @@ def main() -> None:
     """Compare the losses, measure all arms and print a row for each."""
     options = parse_options()
     device = torch.device(options.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise SystemExit("no GPU is here that PyTorch can use: nothing was measured")
+    require(device)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     shape = choose_shape(options)
     clips, repeats = (4, 1) if options.quick else (options.clips, options.repeats)
@@ -209,23 +209,6 @@ def run_pass(arm: Arm, device: torch.device) -> Run:
             torch.cuda.synchronize(device)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     return Run(wall, cpu, peak(device), statistics.mean(seen) if seen else None)
-
-
-def reset_peak(device: torch.device) -> None:
-    """Start counting the peak of memory anew (on a CPU: of the whole process, Linux)."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
-    else:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-
-
-def peak(device: torch.device) -> int:
-    """Peak bytes since `reset_peak`."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 @contextmanager

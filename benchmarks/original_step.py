@@ -32,7 +32,7 @@ def original_loss(
         prompts: B filled prompts with the audio slot.
         targets: B texts.
     """
-    speech = _embed(model, waves)
+    speech = embed_in_one_batch(model, waves)
     halves = [split_at_audio(prompt) for prompt in prompts]
     before, before_mask = _padded(model, [model.token_ids(first) for first, _ in halves])
     after, after_mask = _padded(model, [model.token_ids(second) for _, second in halves])
@@ -50,7 +50,7 @@ def original_loss(
     return loss
 
 
-def _embed(model: SALMONN, waves: Sequence[NDArray[np.float32]]) -> Tensor:
+def embed_in_one_batch(model: SALMONN, waves: Sequence[NDArray[np.float32]]) -> Tensor:
     """Both encoders with gradients recorded wherever an input asks for them, then the bridge: -> [B, W x Q, H]."""
     encoder = model.speech_encoder
     parameter = encoder.whisper.conv1.weight
