@@ -15,9 +15,9 @@ __all__ = ["check_config", "load_model", "tasks"]
 
 def load_model(config: Mapping[str, Any], device: str) -> "SalmonnLM":
     """Load the model of a configuration; see `salmonn.inference.load_model`."""
-    from salmonn.collector import collection_paused
+    from salmonn.collector import lasting_imports
 
-    with collection_paused():
+    with lasting_imports():
         from salmonn.inference import load_model
 
     return load_model(config, device)
