@@ -15,7 +15,7 @@ import os
 import re
 import struct
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,10 @@ MAX_SECONDS = 30
 MIN_SECONDS = 1
 # The resampler looks ahead: with one second more than is kept, what is kept is as of the whole file.
 _READ_SECONDS = MAX_SECONDS + 1
+
+# Waveforms that are loaded and not yet asked for: 279 clips of 30 s at 16 kHz.
+AHEAD_BYTES = 512 << 20
+_SAMPLE_BYTES = 4
 
 MIN_SAMPLING_RATE = 4_000
 MAX_SAMPLING_RATE = 384_000
@@ -126,14 +130,17 @@ def load_audio(path: Path, sampling_rate: int) -> NDArray[np.float32]:
     return _resampled(wave, rate, sampling_rate)[: MAX_SECONDS * sampling_rate]
 
 
-def read_ahead(paths: Sequence[Path], sampling_rate: int, workers: int) -> Iterator[NDArray[np.float32] | AudioError]:
+def read_ahead(
+    paths: Sequence[Path], sampling_rate: int, workers: int, *, wanted: Callable[[], int] = lambda: 0
+) -> Iterator[NDArray[np.float32] | AudioError]:
     """Load files in threads while earlier ones are used.
 
     Args:
         paths: the files.
         sampling_rate: the rate wanted, in Hz.
-        workers: threads; at most twice as many clips are in memory ahead of use. 0 loads each clip when it is
-            asked for.
+        workers: threads. 0 loads each clip when it is asked for.
+        wanted: asked again and again how many clips to load ahead of use; at least twice as many as there are threads
+            are, and at most as many as fit into `AHEAD_BYTES`, however long they are.
 
     Yields:
         For each path, in order, its waveform as of `load_audio`, or the AudioError in its place.
@@ -144,10 +151,11 @@ def read_ahead(paths: Sequence[Path], sampling_rate: int, workers: int) -> Itera
         return
     pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="audio")
     waiting: deque[Future[NDArray[np.float32] | AudioError]] = deque()
+    most = AHEAD_BYTES // (MAX_SECONDS * sampling_rate * _SAMPLE_BYTES)
     try:
         for path in paths:
             waiting.append(pool.submit(_load_or_error, path, sampling_rate))
-            if len(waiting) >= 2 * workers:
+            if len(waiting) >= max(2 * workers, min(wanted(), most)):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

@@ -37,7 +37,8 @@ def predict(
         journal: gets every prediction the moment it is there.
         on_audio_error: what a clip that cannot be read does: "fail" stops the run, "record" makes it a
             prediction with an empty text and the reason. Another clip's audio never takes its place.
-        workers: threads that decode audio ahead of the model; 0 decodes when the model pulls.
+        workers: threads that decode audio ahead of the model, as many clips as it has taken at once before; 0
+            decodes when the model pulls.
         progress: told the number of samples that are done, after each.
 
     Returns:
@@ -56,8 +57,11 @@ def predict(
         pending={},
         done={},
         failure=None,
+        at_once=0,
+        most_at_once=0,
     )
-    audios = read_ahead([sample.path for sample in samples], run.sampling_rate, workers)
+    paths = [sample.path for sample in samples]
+    audios = read_ahead(paths, run.sampling_rate, workers, wanted=lambda: run.most_at_once)
     answers = model.generate(run.requests(samples, audios))
     try:
         for answer in answers:
@@ -122,7 +126,7 @@ class _Pulled:
 
 @dataclass(slots=True)
 class _Run:
-    """The books of one run: which requests the model holds, which are answered."""
+    """The books of one run: which requests the model holds, which are answered, how many it takes at once."""
 
     samples: dict[int, Sample]
     journal: Journal
@@ -132,6 +136,8 @@ class _Run:
     pending: dict[int, _Pulled]
     done: dict[int, Prediction]
     failure: AudioError | None
+    at_once: int
+    most_at_once: int
 
     def requests(self, samples: Sequence[Sample], audios: Iterator[Any]) -> Iterator[Request]:
         """Yield a request for each clip that can be read; the model pulls them."""
@@ -139,6 +145,8 @@ class _Run:
             if isinstance(audio, AudioError):
                 self.refuse(sample, audio)
                 continue
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
             self.pending[sample.index] = _Pulled(time.perf_counter(), len(audio) / self.sampling_rate)
             yield Request(sample.index, audio, sample.task, sample.question)
 
@@ -165,6 +173,7 @@ class _Run:
 
     def accept(self, given: object) -> None:
         """Check an answer and record it."""
+        self.at_once = 0
         answer = checked_answer(given)
         pulled = self.pending.pop(answer.index, None)
         if pulled is None:

@@ -4,6 +4,7 @@ import gc
 import json
 import logging
 import os
+import queue
 import struct
 import threading
 import time
@@ -260,6 +261,28 @@ def test_read_ahead_is_bounded_and_stops_when_closed(monkeypatch: pytest.MonkeyP
     assert len(started) <= 2 + 2 * 2
     stream.close()  # type: ignore[attr-defined]
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize(("room", "expected"), [(1 << 30, 12), (7 * 30 * 16000 * 4, 7), (0, 4)])
+def test_read_ahead_goes_as_far_as_wanted_and_memory_allows(
+    monkeypatch: pytest.MonkeyPatch, room: int, expected: int
+) -> None:
+    """Two threads; twelve clips are wanted ahead, and there is room for so many bytes."""
+    loaded: queue.Queue[Path] = queue.Queue()
+
+    def fake(path: Path, sampling_rate: int) -> np.ndarray:
+        loaded.put(path)
+        return np.zeros(sampling_rate, np.float32)
+
+    monkeypatch.setattr(audio, "load_audio", fake)
+    monkeypatch.setattr(audio, "AHEAD_BYTES", room)
+    stream = read_ahead([Path(str(number)) for number in range(1000)], 16000, 2, wanted=lambda: 12)
+    next(stream)
+    for _ in range(expected):
+        loaded.get(timeout=60)
+    with pytest.raises(queue.Empty):
+        loaded.get(timeout=0.05)
+    stream.close()  # type: ignore[attr-defined]
 
 
 def test_read_ahead_passes_bugs_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import soundfile
 from fake_model import EchoLM, Reply
 
+from evaluator import audio
 from evaluator.annotation import Sample
 from evaluator.errors import AudioError, ContractError
 from evaluator.journal import Journal, Prediction, read_journal
@@ -69,6 +71,31 @@ def test_journal_has_the_order_of_answers(run: Run, tmp_path: Path) -> None:
     predictions = run(EchoLM(batch_size=3), make_samples(tmp_path, LENGTHS))
     assert [record.index for record in run.journal()] == [2, 1, 0, 5, 4, 3, 6]
     assert sorted(run.journal(), key=lambda record: record.index) == predictions
+
+
+def test_as_many_clips_are_read_ahead_as_the_model_takes_at_once(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two threads would read four ahead; a model that takes twenty at once finds twenty more."""
+    loaded = threading.Semaphore(0)
+    load_audio = audio.load_audio
+
+    def counted(path: Path, sampling_rate: int) -> Any:
+        wave = load_audio(path, sampling_rate)
+        loaded.release()
+        return wave
+
+    class Hungry(EchoLM):
+        def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
+            stream = iter(requests)
+            held = list(islice(stream, 20))
+            # The twenty it holds and, when it took the last of them, all but two of as many again.
+            for _ in range(38):
+                assert loaded.acquire(timeout=60), "the clips of the next turn are not being read"
+            yield from super().generate(chain(held, stream))
+
+    monkeypatch.setattr(audio, "load_audio", counted)
+    assert len(run(Hungry(), make_samples(tmp_path, [16000] * 60))) == 60
 
 
 def test_requests_are_what_the_contract_says(run: Run, tmp_path: Path) -> None:
