@@ -29,9 +29,10 @@ from salmonn.step_graphs import Recorder, cuda_recorder
 
 logger = logging.getLogger(__name__)
 
-# On a GPU prompts are taken in when this part of the slots is free: one pass over several costs little more than over
-# one, and a slot that waits for the others costs a step.
-GROUP = 8
+# Prompts are taken in when a part of the slots is free: a pass over several costs less for each than over one, and a
+# slot that waits for the others costs steps. On a CPU nothing is gained beyond a few.
+PART_ON_CPU, MOST_ON_CPU = 4, 4
+PART_ON_GPU = 8
 
 
 @dataclass(slots=True, eq=False)
@@ -73,9 +74,8 @@ class Decoder:
         llm: a causal language model of transformers, or one wrapped by peft; in evaluation mode.
         settings: how answers are decoded.
         slots: clips at a time; None for as many as free memory and the device's speed allow (`memory_plan.py`).
-        prefill: prompts in one forward pass. With 1 a prompt is computed without padding, which costs nothing on a CPU
-            and makes it independent of its neighbours to the last bit; a GPU wants more. None is 1 on a CPU, an eighth
-            of the slots on a GPU.
+        prefill: prompts in one forward pass, taken in when so many slots are free; None for an eighth of the slots on a
+            GPU, a fourth of them but at most 4 on a CPU.
         behind: looks at finished clips that may be under way unread. With 0 each waits for the device; a clip that has
             ended is computed once more for each look that it is not seen in, which changes no answer. None is 0 on a
             CPU and 1 on a GPU.
@@ -163,8 +163,8 @@ class Decoder:
 
     def group(self, size: int) -> int:
         """How many of `size` slots must be free before prompts are taken in, and how many are at a time."""
-        wanted = self._prefill or (max(size // GROUP, 1) if self._on_gpu else 1)
-        return min(wanted, size)
+        wanted = size // PART_ON_GPU if self._on_gpu else min(size // PART_ON_CPU, MOST_ON_CPU)
+        return min(max(self._prefill or wanted, 1), size)
 
     def generator(self, index: int) -> torch.Generator | None:
         """What a clip draws from when sampling."""
