@@ -36,12 +36,14 @@ from salmonn.components import add_lora
 from salmonn.decoder import Decoder, ScoreRule
 from salmonn.decoder_settings import DecoderSettings
 from salmonn.decoding import GenerationSettings, until_stop
+from salmonn.merging import merge_adapter
 
 CASES = int(os.environ.get("SALMONN_DECODER_CASES", "150"))
 BLOCKS = 8
 FAMILIES: dict[str, tuple[Any, Any]] = {
     "llama": (LlamaConfig, LlamaForCausalLM),
     "lora": (LlamaConfig, LlamaForCausalLM),
+    "merged": (LlamaConfig, LlamaForCausalLM),
     "qwen2": (Qwen2Config, Qwen2ForCausalLM),
     "qwen3": (Qwen3Config, Qwen3ForCausalLM),
 }
@@ -113,12 +115,12 @@ def build_model(family: str, pick: random.Random, *, ties: str) -> Any:
         torch.nn.init.zeros_(llm.lm_head.weight)
     elif ties == "some":
         llm.lm_head.weight.data[vocabulary // 2 :] = 0.0
-    if family == "lora":
+    if family in ("lora", "merged"):
         llm = add_lora(llm, rank=2, alpha=8, dropout=0.0, target_modules=["q_proj", "v_proj"]).eval()
         for name, parameter in llm.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter, std=0.2)
-    return llm
+    return merge_adapter(llm).llm if family == "merged" else llm
 
 
 def draw_config(pick: random.Random) -> GenerationConfig:
