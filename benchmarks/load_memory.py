@@ -1,7 +1,8 @@
 """Peak anonymous memory of loading a language model, as a multiple of its weights: `python benchmarks/load_memory.py`.
 
-Writes a random Llama of about 0.2 billion numbers to a temporary folder in float16, then loads it through
-`salmonn.components` in a fresh process for each dtype (Linux only). A ratio near 1 means that no second copy is made.
+Writes a random Llama of about 0.2 billion numbers to a temporary folder in float16, as `.safetensors` and as
+`pytorch_model.bin`, then loads it through `salmonn.components` in a fresh process for each dtype (Linux only); at last
+with an adapter on every linear layer that is merged. A ratio near 1 means that no second copy is made.
 """
 
 import subprocess
@@ -14,24 +15,34 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from salmonn import components
+from salmonn.merging import merge_adapter
 
 SIZES = {"hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 14, "num_attention_heads": 16}
+DTYPES = ("float16", "bfloat16", "float32")
+NOTHING, PLAIN, MERGED = "nothing", "plain", "merged"
+LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
 def main() -> None:
     """Measure each dtype in a process of its own, against a process that only imports."""
     with tempfile.TemporaryDirectory() as folder:
-        LlamaForCausalLM(LlamaConfig(**SIZES, vocab_size=8000)).half().save_pretrained(folder)
-        baseline = measure("none", folder)
-        for name in ("float16", "bfloat16", "float32"):
-            peak, weights = measure(name, folder)
-            loading = peak - baseline[0]
-            print(f"{name}: {weights / 1e6:.0f} MB of weights, peak {loading / 1e6:.0f} MB, x {loading / weights:.2f}")
+        mapped, old = Path(folder, "safetensors"), Path(folder, "bin")
+        llm = LlamaForCausalLM(LlamaConfig(**SIZES, vocab_size=8000)).half()
+        llm.save_pretrained(mapped)
+        llm.config.save_pretrained(old)
+        torch.save(llm.state_dict(), old / "pytorch_model.bin")
+        baseline = measure(NOTHING, "float16", mapped)[0]
+        for kind, source in ((PLAIN, mapped), (PLAIN, old), (MERGED, mapped)):
+            for dtype in DTYPES:
+                peak, weights = measure(kind, dtype, source)
+                size = f"{weights / 1e6:.0f} MB of weights, peak {(peak - baseline) / 1e6:.0f} MB"
+                print(f"{kind}, {source.name}, {dtype}: {size}, x {(peak - baseline) / weights:.2f}")
 
 
-def measure(dtype: str, folder: str) -> tuple[int, int]:
-    """Peak resident bytes of a process that loads the model, and the bytes of its weights."""
-    done = subprocess.run([sys.executable, __file__, dtype, folder], capture_output=True, text=True, check=True)
+def measure(kind: str, dtype: str, folder: Path) -> tuple[int, int]:
+    """Peak anonymous bytes of a process that loads the model, and the bytes of its weights."""
+    command = [sys.executable, __file__, kind, dtype, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     peak, weights = done.stdout.split()[-2:]
     return int(peak), int(weights)
 
@@ -42,7 +53,7 @@ def anonymous_bytes() -> int:
     return int(status.partition("RssAnon:")[2].split()[0]) * 1024
 
 
-def load(dtype: str, folder: str) -> None:
+def load(kind: str, dtype: str, folder: str) -> None:
     """Load in this process and print the peak of anonymous memory, sampled every 2 ms, and the weights' bytes."""
     peak, weights, done = 0, 0, threading.Event()
 
@@ -53,8 +64,11 @@ def load(dtype: str, folder: str) -> None:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    if dtype != "none":
+    if kind != NOTHING:
         llm = components.load_llm(folder, device=torch.device("cpu"), dtype=getattr(torch, dtype), token=None)
+        if kind == MERGED:
+            llm = components.add_lora(llm, rank=8, alpha=32, dropout=0.0, target_modules=LINEAR)
+            llm = merge_adapter(llm).llm
         weights = sum(p.numel() * p.element_size() for p in llm.parameters())
     done.set()
     watcher.join()
@@ -62,4 +76,4 @@ def load(dtype: str, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    load(*sys.argv[1:]) if len(sys.argv) == 3 else main()
+    load(*sys.argv[1:]) if len(sys.argv) == 4 else main()

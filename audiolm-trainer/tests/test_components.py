@@ -1,6 +1,8 @@
 """Loading the parts, and the variants of the architecture that a configuration can ask for."""
 
 import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,8 @@ import numpy as np
 import pytest
 import sentencepiece
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, WhisperFeatureExtractor
+from safetensors.torch import load_file, save_file
+from transformers import LlamaConfig, LlamaForCausalLM, WhisperFeatureExtractor, WhisperModel
 
 from salmonn import components
 from salmonn.beats import BEATs, BEATsConfig
@@ -19,6 +22,7 @@ from salmonn.speech_encoder import SpeechEncoder, Windows
 
 NOISE = np.random.default_rng(0).standard_normal(48_000).astype(np.float32) * 0.1
 META = torch.device("meta")
+NANO = Path(__file__).resolve().parents[1] / "nano"
 
 
 def full_size(width: int, heads: int, kv_heads: int, layers: int) -> SALMONN:
@@ -133,6 +137,71 @@ def test_a_beats_file_with_a_classifier_loads_and_a_wrong_one_is_named(reference
         components.load_beats(tmp_path / "pre.pt", device=device, dtype=torch.float32)
     with pytest.raises(CheckpointError, match="no BEATs file"):
         components.load_beats(reference / "ckpt.pth", device=device, dtype=torch.float32)
+
+
+def whisper_folder(target: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> str:
+    """The nano Whisper's folder with its tensors changed."""
+    target.mkdir()
+    for name in ("config.json", "preprocessor_config.json"):
+        shutil.copyfile(NANO / "whisper" / name, target / name)
+    save_file(change(load_file(NANO / "whisper/model.safetensors")), target / "model.safetensors", {"format": "pt"})
+    return str(target)
+
+
+def encoder_state(path: str) -> dict[str, torch.Tensor]:
+    encoder = components.load_whisper_encoder(path, device=torch.device("cpu"), dtype=torch.float32, token=None)
+    assert not any(parameter.requires_grad for parameter in encoder.parameters())
+    return dict(encoder.state_dict())
+
+
+def test_whispers_encoder_is_that_of_the_whole_model_in_both_layouts(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    expected = WhisperModel.from_pretrained(NANO / "whisper").get_encoder().state_dict()
+    capfd.readouterr()
+    folders = [
+        str(NANO / "whisper"),
+        # As the released files have it, which hold a language model's head as well.
+        whisper_folder(
+            tmp_path / "head",
+            lambda t: {f"model.{n}": v for n, v in t.items()} | {"proj_out.weight": torch.zeros(8, 8)},
+        ),
+        whisper_folder(tmp_path / "alone", lambda t: {n: v for n, v in t.items() if n.startswith("encoder.")}),
+    ]
+    for folder in folders:
+        state = encoder_state(folder)
+        assert state.keys() == expected.keys()
+        assert all(torch.equal(state[name], tensor) for name, tensor in expected.items())
+    # The decoder's weights are left, on purpose and without a report.
+    assert "UNEXPECTED" not in "".join(capfd.readouterr())
+
+
+def test_a_whisper_that_lacks_weights_of_its_encoder_is_refused(tmp_path: Path) -> None:
+    folder = whisper_folder(tmp_path / "w", lambda t: {n: v for n, v in t.items() if n != "encoder.conv1.bias"})
+    with pytest.raises(CheckpointError, match=r"missing \['conv1\.bias'\]"):
+        encoder_state(folder)
+    with pytest.raises(CheckpointError, match="does not hold the whole model"):
+        encoder_state(str(NANO / "llama"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mappings are read from /proc")
+def test_beats_stays_mapped_where_nothing_is_to_be_changed() -> None:
+    device = torch.device("cpu")
+    mapped = components.load_beats(NANO / "beats.pt", device=device, dtype=torch.float16)
+    copied = components.load_beats(NANO / "beats.pt", device=device, dtype=torch.float32)
+    assert {parameter.dtype for parameter in mapped.parameters()} == {torch.float16}
+    assert is_mapped(mapped.encoder.layers[0].get_parameter("fc1.weight"), "beats.pt")
+    assert not is_mapped(copied.encoder.layers[0].get_parameter("fc1.weight"), "beats.pt")
+    assert not any(p.requires_grad or p.is_meta for p in (*mapped.parameters(), *copied.parameters()))
+
+
+def is_mapped(tensor: torch.Tensor, file: str) -> bool:
+    """Whether a tensor's memory belongs to the mapping of a file."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        begin, end = (int(number, 16) for number in line.split()[0].split("-"))
+        if begin <= tensor.data_ptr() < end:
+            return line.endswith(file)
+    return False
 
 
 def test_a_llama_folder_that_lacks_weights_is_refused(reference: Path, tmp_path: Path) -> None:

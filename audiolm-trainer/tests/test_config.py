@@ -10,6 +10,7 @@ import pytest
 from salmonn.config import Config, Purpose, find_problems, from_mapping, load_config
 from salmonn.config_file import MAX_DEPTH, read_document, spread_options
 from salmonn.errors import ConfigError
+from salmonn.recorded_config import recorded_config
 
 CANARY = "hf_CanaryToken0123456789"
 TRAINER = Path(__file__).resolve().parents[1]
@@ -178,6 +179,7 @@ def test_hub_names_pass_and_paths_of_another_kind_do_not(folder: Path, monkeypat
         ({"end_sym": ""}, "model.end_sym"),
         ({"dtype": "int8"}, "model.dtype"),
         ({"lora_target_modules": []}, "model.lora_target_modules"),
+        ({"merge_lora": True, "lora": False}, "model.merge_lora"),
     ],
 )
 def test_what_cannot_be_done_is_refused(changes: dict[str, Any], key: str) -> None:
@@ -189,6 +191,7 @@ def test_what_cannot_be_done_is_refused(changes: dict[str, Any], key: str) -> No
     [
         ({"model": {"freeze_whisper": False}}, "model.freeze_whisper"),
         ({"model": {"freeze_beats": False}}, "model.freeze_beats"),
+        ({"model": {"merge_lora": True}}, "model.merge_lora"),
         ({"run": {"evaluate": True}}, "run.evaluate"),
     ],
 )
@@ -306,3 +309,12 @@ def test_a_table_without_a_space_behind_its_colon_is_not_taken_for_empty(folder:
     path = write(folder, rest="datasets:\n  task_weights: {asr:2.0}\n")
     with pytest.raises(ConfigError, match=r"datasets\.task_weights\.asr:2\.0: input should be a valid number"):
         load_config(path, purpose="dryrun")
+
+
+def test_how_a_model_is_loaded_is_not_said_of_its_weights(folder: Path) -> None:
+    """A checkpoint of before the key goes on being resumed, and what is passed on never has it."""
+    config = from_mapping(sections(merge_lora=True), folder, purpose="answer")
+    assert config.model.merge_lora
+    assert config.public()["model"]["merge_lora"] is True
+    assert "merge_lora" not in config.shareable()["model"]
+    assert recorded_config(config.public())["model"].keys() == config.shareable()["model"].keys()
