@@ -16,10 +16,11 @@ test: $(VENV)/.ready-dev  ## Run every test of the evaluator and the trainer.
 check: $(VENV)/.ready-dev  ## Check format, lint and types.
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/mypy evaluate_salmonn.py submission_validator.py
 
-bench: $(READY)  ## Measure memory of loading and of large annotations, speed of training and decoding (Linux).
+bench: $(READY)  ## Measure memory of loading and of large annotations, speed of training and answering (Linux).
 	$(BIN)/python benchmarks/load_memory.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_training.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_decoding.py --quick
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_decoding.py --quick --whole
 	$(BIN)/python benchmarks/annotation_memory.py --rows 200000
 
 train-nano: $(READY)  ## Make the nano model anew (needs espeak-ng).

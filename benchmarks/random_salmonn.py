@@ -99,7 +99,7 @@ def build_random_model(shape: Shape, *, device: torch.device, dtype: torch.dtype
 def build_answering_model(shape: Shape, *, device: torch.device, dtype: torch.dtype) -> SALMONN:
     """Build a model of a shape to answer with: frozen, livened, its adapters not zero."""
     model = build_random_model(shape, device=device, dtype=dtype).eval().requires_grad_(False)
-    liven(model, gain=1 + 1 / shape.llm_layers)
+    liven(model, gain=1 + 2 / shape.llm_layers)
     for name, parameter in model.llm.named_parameters():
         if "lora_B" in name:
             parameter.normal_(std=LORA_SPREAD)
@@ -112,7 +112,7 @@ def build_random_llm(shape: Shape, *, device: torch.device, dtype: torch.dtype) 
     torch.manual_seed(0)
     with device:
         llm = LlamaForCausalLM(llm_config(shape, word_tokenizer(shape.vocabulary))).to(dtype)
-    liven(llm, gain=1 + 1 / shape.llm_layers)
+    liven(llm, gain=1 + 2 / shape.llm_layers)
     decide(llm)
     return llm.eval().requires_grad_(False)
 

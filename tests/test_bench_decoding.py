@@ -29,8 +29,10 @@ def load(name: str) -> ModuleType:
 
 
 def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    bench = load("bench_decoding")
+    monkeypatch.setattr(bench, "QUICK_LLM", bench.QUICK)
     monkeypatch.setattr(sys, "argv", ["bench_decoding.py", "--quick", "--clips", "3", *arguments])
-    load("bench_decoding").main()
+    bench.main()
 
 
 @linux_only
