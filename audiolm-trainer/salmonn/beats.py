@@ -116,8 +116,10 @@ class RelativePositionBias(nn.Module):
         ratio = torch.log(size.float().clamp(min=1) / exact) / math.log(self.max_distance / exact)
         far = (exact + (ratio * (half - exact)).long()).clamp(max=half - 1)
         bucket = (distance > 0).long() * half + torch.where(size < exact, size, far)
+        by_distance = self.weight[bucket].t().contiguous()
         # A query sees T neighbouring distances: [heads, 2T - 1] -> [heads, T, T], the last query first -> the first.
-        return self.weight[bucket].t().unfold(1, length, 1).flip(1)
+        # In the order of memory in which every layer reads it.
+        return by_distance.unfold(1, length, 1).flip(1).contiguous()
 
 
 class Attention(nn.Module):

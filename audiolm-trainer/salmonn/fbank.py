@@ -67,13 +67,14 @@ def fbank(wave: Tensor) -> Tensor:
 
 def _rows(block: Tensor) -> Tensor:
     """Frames float32 [r, 400] -> rows of the filter bank, float32 [r, 128]."""
-    frames = block.double() * PCM_SCALE
-    frames = frames - frames.mean(dim=1, keepdim=True)
+    frames = block.double().mul_(PCM_SCALE)
+    frames.sub_(frames.mean(dim=1, keepdim=True))
+    past = frames * PRE_EMPHASIS
+    frames[:, 1:].sub_(past[:, :-1])
     # The first sample stands in for its own past.
-    past = torch.cat([frames[:, :1], frames[:, :-1]], dim=1)
-    frames = (frames - PRE_EMPHASIS * past) * povey_window(block.device)
-    spectrum = torch.fft.rfft(frames, n=FFT_LENGTH)
-    power = spectrum.real.square() + spectrum.imag.square()
+    frames[:, :1].sub_(past[:, :1])
+    spectrum = torch.fft.rfft(frames.mul_(povey_window(block.device)), n=FFT_LENGTH)
+    power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
     energies = power @ mel_filters(block.device)
-    log_energies: Tensor = energies.clamp(min=torch.finfo(torch.float32).eps).log()
-    return ((log_energies - FBANK_MEAN) / (2 * FBANK_STD)).float()
+    log_energies: Tensor = energies.clamp_(min=torch.finfo(torch.float32).eps).log_()
+    return log_energies.sub_(FBANK_MEAN).div_(2 * FBANK_STD).float()

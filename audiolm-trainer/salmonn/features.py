@@ -92,13 +92,13 @@ class FrontEnd:
         """Compute the features of a strip on its device."""
         return Features(
             mel=self.log_mel(strip),
-            fbank=self._fbank(strip),
+            fbank=self.fbank(strip),
             fbank_frames=strip.fbank_counts,
             fbank_lengths=strip.fbank_frames,
         )
 
-    def _fbank(self, strip: WaveStrip) -> Tensor:
-        """Filter banks of all clips, [B, F, 128], zeros past each clip's own frames."""
+    def fbank(self, strip: WaveStrip) -> Tensor:
+        """Compute the filter banks of all clips, [B, F, 128], zeros past each clip's own frames."""
         if not self.patch_frames:
             return torch.zeros(len(strip.fbank_frames), 0, FBANK_BINS, device=strip.memory.device)
         places = torch.arange(max(strip.fbank_frames), device=strip.memory.device)

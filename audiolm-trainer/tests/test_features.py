@@ -1,4 +1,4 @@
-"""Features are those of transformers' extractor and of Kaldi, alone and in any batch, computed without asking the device."""
+"""Features are those of transformers' extractor and of Kaldi, alone and in any batch."""
 
 from collections.abc import Callable
 from typing import Any
