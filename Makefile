@@ -16,11 +16,13 @@ test: $(VENV)/.ready-dev  ## Run every test of the evaluator and the trainer.
 check: $(VENV)/.ready-dev  ## Check format, lint and types.
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/mypy evaluate_salmonn.py submission_validator.py
 
-bench: $(READY)  ## Measure memory of loading and of large annotations, speed of training and answering (Linux).
+bench: $(READY)  ## Measure loading, features, training, answering and large annotations (Linux).
 	$(BIN)/python benchmarks/load_memory.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_training.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_decoding.py --quick
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_decoding.py --quick --whole
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/front_end.py --quick
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/start_up.py --runs 1
 	$(BIN)/python benchmarks/annotation_memory.py --rows 200000
 
 train-nano: $(READY)  ## Make the nano model anew (needs espeak-ng).

@@ -1,9 +1,9 @@
 """How far answers in 16 bits agree with the same model's answers in float32, and with one another.
 
-In go a model in float16 or bfloat16 and clips; out comes, for each way to answer them in 16 bits, how many answers are
-those of float32, how far the others agree with them, and what the difference is worth: both answers are scored by
-the float32 model, in nats a token, as the beam search scores them. The model is in float32 afterwards: its weights are
-still the 16-bit numbers.
+In go a model in float16 or bfloat16 and clips; out comes, for each way to answer them, how many answers are those that
+transformers gives in float32, how far the others agree with them, and what the difference is worth: both answers are
+scored by the float32 model, in nats a token, as the beam search scores them. The model is in float32 afterwards: its
+weights are still the 16-bit numbers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,7 +44,8 @@ def measure_agreement(loop: Loop, clips: Sequence[int], *, slots: Sequence[int])
         slots: numbers of clips that are decoded together.
 
     Returns:
-        Way -> what it has in common with float32; and how many clips have one answer whatever the number of slots.
+        Way -> what it has in common with transformers in float32; and how many clips have one answer whatever the
+        number of slots.
     """
     model, recordings = loop.model, [loop.recordings[clip] for clip in clips]
     short: dict[str, Texts] = {"transformers": loop.sorted(clips, BATCH_SIZE)}
@@ -53,8 +54,9 @@ def measure_agreement(loop: Loop, clips: Sequence[int], *, slots: Sequence[int])
     ours = list(short.values())[1:]
     stable = sum(all(texts[clip] == ours[0][clip] for texts in ours) for clip in clips)
     model.float()
-    right = answer_all(build_package(model, loop.lengths, slots=BATCH_SIZE), recordings)
-    return {way: compare(model, recordings, texts, right) for way, texts in short.items()}, stable
+    right = loop.sorted(clips, BATCH_SIZE)
+    ways = {**short, "package in float32": answer_all(build_package(model, loop.lengths), recordings)}
+    return {way: compare(model, recordings, texts, right) for way, texts in ways.items()}, stable
 
 
 def compare(

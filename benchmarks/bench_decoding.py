@@ -223,9 +223,12 @@ def latency(loop: Loop, clips: range, device: torch.device, record: Record) -> N
         "transformers": (lambda clip: begin.sorted([clip], 1), lambda clip: loop.sorted([clip], 1)),
     }
     for name, (start, finish) in ways.items():
-        seen = measure_latency(start, finish, clips=clips, lengths=loop.lengths, device=device).percentiles()
-        print(f"{name}, {len(clips)} clips one by one: {', '.join(f'{key} {ms:.1f}' for key, ms in seen.items())}")
-        record[f"latency_{name}"] = seen
+        seen = measure_latency(start, finish, clips=clips, lengths=loop.lengths, device=device)
+        percentiles = seen.percentiles()
+        print(
+            f"{name}, {len(clips)} clips one by one: {', '.join(f'{key} {ms:.1f}' for key, ms in percentiles.items())}"
+        )
+        record[f"latency_{name}"] = percentiles | {"seconds": asdict(seen)}
 
 
 def agreement(loop: Loop, clips: range, record: Record) -> None:

@@ -65,7 +65,8 @@ def test_a_whole_run_in_16_bits_has_every_part_of_a_run_on_a_gpu(
     assert "answers are the same with 1, 8, 64 slots" in printed
     kept = json.loads((tmp_path / "all.json").read_text(encoding="utf-8"))
     assert set(kept["agreement"]) >= {"transformers", "package, 1 slots", "package, 64 slots"}
-    assert all(found["clips"] == 2 for found in list(kept["agreement"].values())[:4])
+    # The right answers are transformers' own in float32; there ours are the same.
+    assert kept["agreement"]["package in float32"] == {"clips": 2, "equal": 2, "agreeing_part": 1.0, "largest_gap": 0.0}
     assert kept["latency_package"]["first_step_p50_ms"] > 0
     assert kept["work"]["whisper"] > 0
 
