@@ -48,7 +48,7 @@ BERT_BASE: dict[str, Any] = {
 WHISPER_ENCODER = r"^(?:model\.)?encoder\."
 
 
-class WhisperEncoderAlone(WhisperEncoder):
+class WhisperEncoderAlone(WhisperEncoder):  # type: ignore[no-untyped-call]
     """Whisper's encoder, loaded from a file of the whole model: the decoder's weights are not even read."""
 
     _keys_to_ignore_on_load_unexpected = [r"^(model\.)?decoder\.", r"^proj_out\."]  # noqa: RUF012 - transformers' own

@@ -8,6 +8,8 @@ the sum.
 """
 
 import logging
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -20,6 +22,7 @@ from salmonn.errors import CheckpointError
 logger = logging.getLogger(__name__)
 
 ADAPTER = "default"
+_INSTEAD = "set model.merge_lora to False"
 
 
 class Merged(NamedTuple):
@@ -39,13 +42,17 @@ def merge_adapter(wrapped: PreTrainedModel) -> Merged:
     Raises:
         CheckpointError: an adapted layer is no linear one, or its weight belongs to another layer as well.
     """
-    layers = {name: module for name, module in wrapped.named_modules() if isinstance(module, LoraLayer)}
-    weights = {name: _mergeable_weight(wrapped, name, layer) for name, layer in layers.items()}
+    # peft declares on each kind of layer what all kinds have.
+    layers: dict[str, Any] = {name: module for name, module in wrapped.named_modules() if isinstance(module, LoraLayer)}
+    owners: dict[int, list[str]] = defaultdict(list)
+    for owner, parameter in wrapped.named_parameters(remove_duplicate=False):
+        owners[id(parameter)].append(owner)
+    weights = {name: _mergeable_weight(name, layer, owners) for name, layer in layers.items()}
     numbers = sum(p.numel() for name, p in wrapped.named_parameters() if ".lora_" in name)
     for name, layer in layers.items():
         weight = weights[name]
         # float32 whatever the weight's dtype, so that the sum is rounded once.
-        delta: torch.Tensor = layer.get_delta_weight(ADAPTER)  # type: ignore[operator]
+        delta: torch.Tensor = layer.get_delta_weight(ADAPTER)
         weight.data = delta.float().add_(weight).to(weight.dtype)
     peft_model: Any = wrapped
     llm: PreTrainedModel = peft_model.unload()
@@ -53,7 +60,7 @@ def merge_adapter(wrapped: PreTrainedModel) -> Merged:
     return Merged(llm.requires_grad_(False), numbers)
 
 
-def _mergeable_weight(wrapped: nn.Module, name: str, layer: LoraLayer) -> nn.Parameter:
+def _mergeable_weight(name: str, layer: Any, owners: Mapping[int, Sequence[str]]) -> nn.Parameter:
     """The weight that a layer's adapter is added to.
 
     Raises:
@@ -63,15 +70,12 @@ def _mergeable_weight(wrapped: nn.Module, name: str, layer: LoraLayer) -> nn.Par
     weight = getattr(base, "weight", None)
     if not isinstance(base, nn.Linear) or not isinstance(weight, nn.Parameter) or not weight.is_floating_point():
         raise CheckpointError(f"the adapter of {name} cannot be merged into a {type(base).__name__}: {_INSTEAD}")
-    owners = [owner for owner, other in wrapped.named_parameters(remove_duplicate=False) if other is weight]
-    if len(owners) > 1:
+    shared = owners[id(weight)]
+    if len(shared) > 1:
         raise CheckpointError(
-            f"the adapter of {name} cannot be merged: the weight is shared by {', '.join(owners)}; {_INSTEAD}"
+            f"the adapter of {name} cannot be merged: the weight is shared by {', '.join(shared)}; {_INSTEAD}"
         )
     return weight
-
-
-_INSTEAD = "set model.merge_lora to False"
 
 
 def _report(layers: int, numbers: int, llm: PreTrainedModel) -> None:
