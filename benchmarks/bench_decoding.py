@@ -27,7 +27,7 @@ from answer_report import as_numbers, rows, share_of_ceiling, table
 from arms import Arm, Outcome, fastest_batch, measure
 from ceiling import clips_a_second, limits_of, mean_work, work_of_clip, work_table
 from decoding_stage import Stage, build_stage_arms
-from device_clock import device_name, environment, require
+from device_clock import device_name, environment, free_memory, require
 from drawn_clips import MAX_NEW_TOKENS, Lengths, draw_lengths, draw_prompts, draw_recordings
 from latency import measure_latency
 from original_loop import Loop, settings
@@ -141,6 +141,7 @@ def measure_whole(
     compare_with_ceiling(shape, loop, outcomes, device, record)
     # What follows needs the memory of its slots.
     del package, arms
+    free_memory(device)
     if options.latency:
         latency(loop, range(min(options.latency, options.clips)), device, record)
     if options.agreement:

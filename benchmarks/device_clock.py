@@ -3,6 +3,7 @@
 On a CPU memory is the peak of the whole process, read from /proc (Linux); on a GPU it is what PyTorch allocated.
 """
 
+import gc
 import os
 import platform
 import sys
@@ -53,7 +54,8 @@ def synchronize(device: torch.device) -> None:
 
 
 def free_memory(device: torch.device) -> None:
-    """Give memory that PyTorch keeps for later back to the device."""
+    """Let go of what nobody uses any more, and give memory that PyTorch keeps for later back to the device."""
+    gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
 

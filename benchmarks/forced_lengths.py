@@ -25,7 +25,8 @@ def force(scores: Tensor, end: int, *, now: Tensor) -> Tensor:
         float32 [..., V]: the end's score alone is left, or it alone is -inf. The argument stays as it is.
     """
     forced = scores.masked_fill(now[..., None], -torch.inf)
-    forced[..., end] = torch.where(now, scores[..., end], -torch.inf)
+    # No `torch.where` with a number: it would bring a tensor from the host, which a CUDA graph does not allow.
+    forced[..., end] = scores[..., end].masked_fill(~now, -torch.inf)
     return forced
 
 

@@ -6,11 +6,13 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
@@ -86,6 +88,24 @@ def test_a_forced_end_leaves_nothing_else_and_is_impossible_before() -> None:
     low = -torch.inf
     assert forced.tolist() == [[low, 0.0, low], [0.0, low, 0.0]]
     assert scores.eq(0).all()
+
+
+def test_the_rule_for_the_decoder_can_be_recorded_on_a_gpu() -> None:
+    """It asks the device for nothing and brings nothing from the host."""
+    rule = load("forced_lengths").forced_lengths([2, 5], 1, CPU)
+    seen: list[str] = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            seen.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    scores, clips, steps = torch.zeros(2, 4, 3), torch.tensor([1, 0]), torch.tensor([1, 1])
+    with Watch():
+        forced = rule(scores, clips, steps)
+    assert forced[:, 0].tolist() == [[0.0, -torch.inf, 0.0], [-torch.inf, 0.0, -torch.inf]]
+    unwanted = ("scalar_tensor", "lift_fresh", "_local_scalar_dense", "nonzero", "_to_copy")
+    assert not [name for name in seen if any(word in name for word in unwanted)]
 
 
 @linux_only
@@ -199,6 +219,27 @@ def test_the_ceiling_of_the_full_size() -> None:
     alone = ceiling.clips_a_second(ceiling.FULL, work, limits, slots=1, prompt=115, tokens=27, beams=4)
     assert alone < reached / 5
     assert ceiling.limits_of("NVIDIA GeForce") is None
+
+
+def test_the_share_of_the_ceiling_is_said_where_one_is_known(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench, arms = load("bench_decoding"), load("arms")
+    loop = SimpleNamespace(lengths=load("drawn_clips").draw_lengths(64), prompt_tokens=lambda clip: 115)
+    runs = [load("device_clock").Spent(1.0, 1.0, 0)]
+    outcomes = {
+        "original": arms.Outcome(64, runs=runs),
+        "fair": arms.Outcome(64, failure="out of memory"),
+        "package": arms.Outcome(110, runs=runs),
+    }
+    record: dict[str, Any] = {}
+    monkeypatch.setattr(bench, "device_name", lambda _: "NVIDIA H100 80GB HBM3")
+    bench.compare_with_ceiling(bench.FULL, loop, outcomes, torch.device("cuda"), record)
+    printed = capsys.readouterr().out
+    ceiling = record["ceiling"]["clips_a_second"]
+    assert 190 < ceiling < 230
+    assert f"package: {100 * 110 / ceiling:.1f} % of the arithmetic ceiling of {ceiling:.1f} clips/s" in printed
+    assert "fair: the arithmetic ceiling" in printed
 
 
 def test_counted_work_is_what_pytorch_does() -> None:
