@@ -1,6 +1,6 @@
 """Time of the features of both encoders: `python benchmarks/front_end.py [--quick] [--device cuda]`.
 
-One process, made-up speech: noise of log-normal length (median 6.4 s, at least 1.3, at most 30), the same clips for
+One process, made-up speech: noise of log-normal length (median 6.4 s, at least 1.3, at most 30 s), the same clips for
 both ways, in batches of 1, 8 and 32. A run is one pass over all clips, from waveforms in the host's memory to features
 on the device:
 
@@ -123,7 +123,7 @@ def main() -> None:
     device = torch.device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise SystemExit("no GPU is here that PyTorch can use: nothing was measured")
-    clips = draw_clips(4 if options.quick else options.clips)
+    clips = draw_clips(4 if options.quick else options.clips, median=options.median_seconds)
     sizes = (1, 4) if options.quick else (1, 8, 32)
     repeats = 1 if options.quick else options.repeats
     describe(clips, device, repeats)
@@ -145,14 +145,15 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--clips", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--median-seconds", type=float, default=6.4, help="of the clips; none is longer than 30")
     parser.add_argument("--mel-bins", type=int, default=80, choices=(80, 128))
     return parser.parse_args()
 
 
-def draw_clips(number: int) -> Batch:
+def draw_clips(number: int, *, median: float) -> Batch:
     """Noise as long as speech is."""
     rng = np.random.default_rng(0)
-    lengths = np.clip(rng.lognormal(np.log(6.4), 0.6, size=number), 1.3, 30.0)
+    lengths = np.clip(rng.lognormal(np.log(median), 0.6, size=number), 1.3, 30.0)
     return [(0.1 * rng.standard_normal(round(s * SAMPLING_RATE))).astype(np.float32) for s in lengths]
 
 

@@ -43,7 +43,7 @@ def mel_filters(device: torch.device) -> Tensor:
 @lru_cache(maxsize=4)
 def povey_window(device: torch.device) -> Tensor:
     """Kaldi's default window, float64 [400]: a symmetric Hann window to the power 0.85."""
-    return torch.hann_window(FRAME_LENGTH, periodic=False, dtype=torch.float64, device=device) ** 0.85
+    return (torch.hann_window(FRAME_LENGTH, periodic=False, dtype=torch.float64) ** 0.85).to(device)
 
 
 def whole_frames(samples: int) -> int:

@@ -75,7 +75,8 @@ class LogMel:
     def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Hann window, float32 [n_fft], and filters, float64 [n_fft // 2 + 1, M], on a device."""
         if device not in self._constants:
-            # Rounded to float32 first, as the extractor uses them.
-            filters = torch.from_numpy(self.extractor.mel_filters).float().double().to(device)
-            self._constants[device] = (torch.hann_window(self.window.fft, device=device), filters)
+            # Rounded to float32 first, as the extractor uses them. Copied rather than computed on the device: they are
+            # there when the copy is done, for whatever stream reads them.
+            filters = torch.from_numpy(self.extractor.mel_filters).float().double()
+            self._constants[device] = (torch.hann_window(self.window.fft).to(device), filters.to(device))
         return self._constants[device]

@@ -121,16 +121,17 @@ class SpeechEncoder(nn.Module):
         fbank, frames = features.fbank.to(beats.patch_embedding.weight.dtype), features.fbank_frames
         groups = similar_lengths(features.fbank_lengths)
         if len(groups) == 1:
-            return beats(fbank, frames)[0]
+            together: Tensor = beats(fbank, frames)[0]
+            return together
         # Longest first, equal ones as they come: the order in which `similar_lengths` deals clips to groups.
         order = frames.argsort(descending=True, stable=True)
         heard: list[tuple[Tensor, Tensor]] = []
-        for group, chosen in zip(groups, order.split([len(group) for group in groups]), strict=True):
+        for group, chosen in zip(groups, torch.split(order, [len(group) for group in groups]), strict=True):
             longest = features.fbank_lengths[group[0]]
             bank = fbank[:, :longest].index_select(0, chosen)
             heard.append((chosen, beats(bank, frames.index_select(0, chosen))[0]))
-        first = heard[0][1]
-        joined = first.new_zeros(fbank.shape[0], *first.shape[1:])
+        longest_heard = heard[0][1]
+        joined = longest_heard.new_zeros(fbank.shape[0], *longest_heard.shape[1:])
         for chosen, tokens in heard:
             joined[:, : tokens.shape[1]].index_copy_(0, chosen, tokens)
         return joined

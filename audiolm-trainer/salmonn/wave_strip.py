@@ -126,7 +126,7 @@ def lay_strip(
     for clip, size, end in zip(clips, sizes, ends.tolist(), strict=True):
         _fill(array[end - size : end], clip, window)
     array[ends[-1] : length] = window.padding
-    array[length:].view(np.int64).reshape(NUMBERS, -1)[:] = [ends - sizes, mel_frames, fbank_frames]
+    array[length:].view(np.int64).reshape(NUMBERS, -1)[:] = np.array([ends - sizes, mel_frames, fbank_frames])
     return WaveStrip(memory, tuple(mel_frames), tuple(fbank_frames))
 
 
