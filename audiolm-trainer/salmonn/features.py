@@ -100,7 +100,7 @@ class FrontEnd:
     def fbank(self, strip: WaveStrip) -> Tensor:
         """Compute the filter banks of all clips, [B, F, 128], zeros past each clip's own frames."""
         if not self.patch_frames:
-            return torch.zeros(len(strip.fbank_frames), 0, FBANK_BINS, device=strip.memory.device)
+            return strip.memory.new_zeros(len(strip.fbank_frames), 0, FBANK_BINS)
         places = torch.arange(max(strip.fbank_frames), device=strip.memory.device)
         rows = fbank(strip.samples[self.log_mel.window.half :])
         beyond = places >= strip.fbank_counts[:, None]

@@ -9,7 +9,7 @@ from torch import Tensor
 CPU_FRAMES = 256
 """Frames at once on a CPU: their spectra stay in its caches, which made the filter bank three times as fast."""
 DEVICE_FRAMES = 2**15
-"""Frames at once elsewhere: enough to keep a GPU busy, few enough for a gigabyte in float64 (11 clips of 30 s)."""
+"""Frames at once elsewhere: enough to keep a GPU busy, few enough not to take a gigabyte (11 clips of 30 s)."""
 
 
 def frame_blocks(samples: Tensor, *, length: int, shift: int) -> tuple[Tensor, ...]:

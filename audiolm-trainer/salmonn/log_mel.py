@@ -78,5 +78,6 @@ class LogMel:
             # Rounded to float32 first, as the extractor uses them. Copied rather than computed on the device: they are
             # there when the copy is done, for whatever stream reads them.
             filters = torch.from_numpy(self.extractor.mel_filters).float().double()
-            self._constants[device] = (torch.hann_window(self.window.fft).to(device), filters.to(device))
+            hann = torch.hann_window(self.window.fft, dtype=torch.float32, device="cpu")
+            self._constants[device] = (hann.to(device), filters.to(device))
         return self._constants[device]

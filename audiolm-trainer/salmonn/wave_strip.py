@@ -121,10 +121,12 @@ def lay_strip(
     ]
     ends = np.cumsum(sizes)
     length = int(ends[-1]) + _whole(window.fft, unit)
-    memory = torch.empty(length + NUMBERS * FLOATS_PER_INT64 * len(clips), pin_memory=pinned)
+    size = length + NUMBERS * FLOATS_PER_INT64 * len(clips)
+    # Float32 on the host, whatever defaults the caller has set.
+    memory = torch.empty(size, dtype=torch.float32, device="cpu", pin_memory=pinned)
     array = memory.numpy()
-    for clip, size, end in zip(clips, sizes, ends.tolist(), strict=True):
-        _fill(array[end - size : end], clip, window)
+    for clip, own, end in zip(clips, sizes, ends.tolist(), strict=True):
+        _fill(array[end - own : end], clip, window)
     array[ends[-1] : length] = window.padding
     array[length:].view(np.int64).reshape(NUMBERS, -1)[:] = np.array([ends - sizes, mel_frames, fbank_frames])
     return WaveStrip(memory, tuple(mel_frames), tuple(fbank_frames))

@@ -173,6 +173,21 @@ def test_autocast_makes_features_no_coarser(front_end: FrontEnd) -> None:
         assert torch.equal(one, other)
 
 
+def test_the_callers_default_device_and_dtype_do_not_matter(front_end: FrontEnd) -> None:
+    expected = front_end([noise(30_000)], CPU)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            strip = front_end.lay([noise(30_000)], pinned=False)
+            assert strip.memory.device == CPU
+            fresh = FrontEnd(front_end.extractor, patch_frames=16)
+        features = fresh([noise(30_000)], CPU)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(features.mel, expected.mel)
+    assert torch.equal(features.fbank, expected.fbank)
+
+
 def test_only_frames_that_touch_a_clip_are_computed(front_end: FrontEnd) -> None:
     window = MelWindow(samples=480_000, fft=400, hop=160)
     assert [window.frames_of(samples) for samples in (160, 16_000, 479_000, 479_800, 480_000)] == [

@@ -141,6 +141,25 @@ def test_a_gpu_copies_from_pinned_memory(nano: SalmonnLM, monkeypatch: pytest.Mo
             nano.model.speech_encoder.front_end(noise((16_000,)), torch.device(device))
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is here")
+@pytest.mark.parametrize("lengths", LENGTHS)
+def test_a_gpu_hears_the_same_and_is_not_waited_for(nano: SalmonnLM, lengths: tuple[int, ...]) -> None:
+    device = torch.device("cuda", 0)
+    encoder: SpeechEncoder = copy.deepcopy(nano.model.speech_encoder).to(device)
+    waves = noise(lengths)
+    expected = nano.model.speech_encoder.front_end(waves, torch.device("cpu"))
+    found = encoder.front_end(waves, device)
+    torch.testing.assert_close(found.mel.cpu(), expected.mel, atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.fbank.cpu(), expected.fbank, atol=1e-5, rtol=0)
+    with torch.no_grad():
+        encoder.bridge(encoder.encode(waves))
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            encoder.bridge(encoder.encode(waves))
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
 def test_counts_may_lie_in_the_hosts_memory(nano: SalmonnLM) -> None:
     """Kept clips bring them so; what lies past a clip's tokens is no sound wherever the count lies."""
     encoded = nano.model.encode(noise((16_000, 90_000)))
