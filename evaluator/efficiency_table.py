@@ -137,7 +137,7 @@ def _from_efficiency(file: Path, data: Mapping[str, Any]) -> Column:
         **_texts(data.get("machine"), _MACHINE),
     }
     conditions |= _texts(data.get("versions"), ("torch", "transformers"))
-    conditions["rounds"] = str(_section(data.get("protocol")).get("rounds"))
+    conditions |= _texts(data.get("protocol"), ("rounds",))
     notes = data.get("notes", [])
     return Column(_name(file), figures, conditions, _texts(data.get("missing")), tuple(str(note) for note in notes))
 
@@ -153,9 +153,12 @@ def _from_run(file: Path, data: Mapping[str, Any]) -> Column:
         "status": str(data.get("status")),
         **_weights(data),
         **_texts(config.get("generate"), ("num_beams", "max_new_tokens", "do_sample")),
-        **_texts(config.get("run"), ("batch_size_eval", "device")),
+        **_texts(config.get("run"), ("device",)),
+        "batch_size": str(_section(config.get("run")).get("batch_size_eval")),
         **_texts(latency.get("settings")),
+        **_texts(data.get("machine"), _MACHINE),
         **_texts(data.get("versions"), ("torch", "transformers")),
+        **_texts(latency.get("protocol"), ("rounds",)),
     }
     missing = dict(_texts(latency.get("missing")))
     if latency.get("reason") is not None:

@@ -21,6 +21,7 @@ from evaluator.journal import Journal, Prediction
 from evaluator.latency import Latency, latency_facts
 from evaluator.latency_pass import PROTOCOL, latency_of_run
 from evaluator.launch import SINGLE, Launch
+from evaluator.machine import machine
 from evaluator.meeting import be_invited, invite, join, report_done, wait_for_others
 from evaluator.model import AudioLM, ModelProvider
 from evaluator.model_loading import load_model, name_of
@@ -251,6 +252,7 @@ def _note_inputs(
         annotation=_fingerprint(ready.annotation),
         checkpoint=_fingerprint(Path(checkpoint)) if isinstance(checkpoint, str) and checkpoint else None,
         notices=list(ready.notices),
+        machine=machine(),
     )
     identity = identity_of(record.facts, versions())
     record.note(identity=identity)
