@@ -34,6 +34,7 @@ from salmonn.checkpoint import (
 )
 from salmonn.config import Config
 from salmonn.errors import CheckpointError, ConfigError
+from salmonn.merging import merge_adapter
 from salmonn.meta_model import build_meta_model
 from salmonn.model import SALMONN
 from salmonn.model_card import CardFacts, Sizes, write_card
@@ -246,7 +247,7 @@ def _merged_llm(config: Config, trained: Trained, dtype: str | None) -> PreTrain
     llm = components.load_llm(
         parts.llama_path, device=torch.device("cpu"), dtype=_llm_dtype(config, dtype), token=config.token
     )
-    adapted: Any = components.add_lora(
+    adapted = components.add_lora(
         llm,
         rank=parts.lora_rank,
         alpha=parts.lora_alpha,
@@ -255,10 +256,7 @@ def _merged_llm(config: Config, trained: Trained, dtype: str | None) -> PreTrain
     )
     target = {f"{LLM_PREFIX}{name}": p for name, p in adapted.named_parameters() if ".lora_" in name}
     copy_strictly(trained.adapter(), target, source=parts.ckpt)
-    try:
-        merged: PreTrainedModel = adapted.merge_and_unload(safe_merge=True)
-    except ValueError as error:
-        raise CheckpointError(f"the adapter of {parts.ckpt!r} cannot be merged: {error}") from error
+    merged = merge_adapter(adapted).llm
     # The folder that the model came from is nobody else's business.
     merged.config.name_or_path = ""
     settings = merged.generation_config

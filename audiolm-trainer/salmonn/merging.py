@@ -22,7 +22,7 @@ from salmonn.errors import CheckpointError
 logger = logging.getLogger(__name__)
 
 ADAPTER = "default"
-_INSTEAD = "set model.merge_lora to False"
+_INSTEAD = "keep the adapter beside the weights (model.merge_lora: False)"
 
 
 class Merged(NamedTuple):
@@ -40,7 +40,8 @@ def merge_adapter(wrapped: PreTrainedModel) -> Merged:
         wrapped: a language model from `components.add_lora`, adapter loaded. It must not be used afterwards.
 
     Raises:
-        CheckpointError: an adapted layer is no linear one, or its weight belongs to another layer as well.
+        CheckpointError: an adapted layer is no linear one, its weight belongs to another layer as well, or a sum is too
+            large for the weight's dtype.
     """
     # peft declares on each kind of layer what all kinds have.
     layers: dict[str, Any] = {name: module for name, module in wrapped.named_modules() if isinstance(module, LoraLayer)}
@@ -53,7 +54,10 @@ def merge_adapter(wrapped: PreTrainedModel) -> Merged:
         weight = weights[name]
         # float32 whatever the weight's dtype, so that the sum is rounded once.
         delta: torch.Tensor = layer.get_delta_weight(ADAPTER)
-        weight.data = delta.float().add_(weight).to(weight.dtype)
+        merged = delta.float().add_(weight).to(weight.dtype)
+        if not bool(torch.isfinite(merged).all()):
+            raise CheckpointError(f"the sums of {name} are not finite in {weight.dtype}: {_INSTEAD}")
+        weight.data = merged
     peft_model: Any = wrapped
     llm: PreTrainedModel = peft_model.unload()
     _report(len(layers), numbers, llm)

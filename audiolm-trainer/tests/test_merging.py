@@ -126,6 +126,18 @@ def test_an_adapter_of_another_alpha_is_not_merged(tmp_path: Path) -> None:
         SALMONN.from_config(merging(*options), device=CPU, dtype=torch.float32)
 
 
+def test_a_sum_that_the_dtype_cannot_hold_is_refused(tmp_path: Path) -> None:
+    tensors = {name: tensor.clone() for name, tensor in read_weights(NANO / "salmonn.pth")["model"].items()}
+    for name, tensor in tensors.items():
+        if ".lora_" in name:
+            tensor.mul_(3000.0)
+    save_checkpoint(tmp_path / "c.pth", tensors)
+    options = (f"model.ckpt={json.dumps(str(tmp_path / 'c.pth'))}",)
+    SALMONN.from_config(merging(*options), device=CPU, dtype=torch.float32)
+    with pytest.raises(CheckpointError, match=r"not finite in torch\.float16: keep the adapter beside"):
+        SALMONN.from_config(merging(*options), device=CPU, dtype=torch.float16)
+
+
 @pytest.mark.parametrize(("target", "message"), [("lm_head", "shared by"), ("embed_tokens", "into a Embedding")])
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_weight_that_belongs_to_two_layers_is_refused(target: str, message: str) -> None:
