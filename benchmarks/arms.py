@@ -55,7 +55,12 @@ class Outcome:
 
 
 def measure(
-    arms: dict[str, Arm], *, repeats: int, device: torch.device, warm_ups: Sequence[int | None]
+    arms: dict[str, Arm],
+    *,
+    repeats: int,
+    device: torch.device,
+    warm_ups: Sequence[int | None],
+    tell: Callable[[str, Spent], object] = lambda name, spent: None,
 ) -> dict[str, Outcome]:
     """Run all arms in turn, twice in each repeat.
 
@@ -64,6 +69,7 @@ def measure(
         repeats: of the arms forwards and backwards.
         device: that is waited for and whose memory is read.
         warm_ups: clips of each run of an arm before the measured ones; None for all of its own.
+        tell: is told of every run that is done.
     """
     outcomes = {name: Outcome(len(arm.clips)) for name, arm in arms.items()}
     for name, arm in arms.items():
@@ -81,6 +87,7 @@ def measure(
                 continue
             answers, spent = done
             outcome.runs.append(spent)
+            tell(name, spent)
             known = [clip for clip in arms[name].clips if clip in expected]
             outcome.compared = len(known)
             outcome.differ = max(outcome.differ, sum(answers[clip] != expected[clip] for clip in known))

@@ -17,6 +17,7 @@ import argparse
 import json
 import os
 import statistics
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -27,7 +28,7 @@ from answer_report import as_numbers, rows, share_of_ceiling, table
 from arms import Arm, Outcome, fastest_batch, measure
 from ceiling import clips_a_second, limits_of, mean_work, work_of_clip, work_table
 from decoding_stage import Stage, build_stage_arms
-from device_clock import device_name, environment, free_memory, require
+from device_clock import Spent, device_name, environment, free_memory, require
 from drawn_clips import MAX_NEW_TOKENS, Lengths, draw_lengths, draw_prompts, draw_recordings
 from latency import measure_latency
 from original_loop import Loop, settings
@@ -168,7 +169,7 @@ def run_arms(
 ) -> dict[str, Outcome]:
     """Run the arms, print their table and keep their numbers."""
     warm_ups = GPU_WARM_UPS if device.type == "cuda" else CPU_WARM_UPS
-    outcomes = measure(arms, repeats=options.repeats, device=device, warm_ups=warm_ups)
+    outcomes = measure(arms, repeats=options.repeats, device=device, warm_ups=warm_ups, tell=tell)
     reduced = rows(outcomes, heard=heard, device=device)
     print(f"warm-up, off the clock: {', '.join(f'{name} {done.warm_up:.1f} s' for name, done in outcomes.items())}")
     print(
@@ -177,6 +178,11 @@ def run_arms(
     )
     record["arms"] = as_numbers(outcomes, reduced)
     return outcomes
+
+
+def tell(arm: str, spent: Spent) -> None:
+    """Say that a run is done, beside the results: there are minutes between the first and the last."""
+    print(f"{arm}: {spent.cpu:.1f} CPU s, {spent.wall:.1f} s", file=sys.stderr, flush=True)
 
 
 def compare_with_ceiling(

@@ -22,6 +22,8 @@ fi
 
 mkdir -p "$out" || exit 1
 failed=()
+# What a step says is in its file at once, also when the step is ended from outside.
+export PYTHONUNBUFFERED=1
 
 # step NAME COMMAND...: run a command, its output to the screen and to NAME.txt.
 step() {

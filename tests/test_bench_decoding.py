@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -42,9 +43,10 @@ def test_a_quick_run_prints_every_arm_and_keeps_everything(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     run_main(monkeypatch, "--json", str(tmp_path / "all.json"))
-    printed = capsys.readouterr().out
+    printed, told = capsys.readouterr()
     for arm in ("original", "fair (batches of ", "decoder"):
         assert f"| {arm}" in printed
+    assert told.count("decoder: ") == 2
     assert printed.count(" 0 of 3 |") == 3
     assert "too small for its figures to say anything" in printed
     kept = json.loads((tmp_path / "all.json").read_text(encoding="utf-8"))
@@ -279,3 +281,26 @@ def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert done.returncode == 3
     assert "nothing was run" in done.stdout
     assert not out.exists()
+
+
+def test_on_a_gpu_everything_is_run_and_what_failed_is_named(tmp_path: Path) -> None:
+    """With a stand-in for Python that fails at one step; what it is asked to run must exist."""
+    for name, text in {
+        "nvidia-smi": "exit 0",
+        "python": 'case "$*" in *front_end.py*) echo "no luck"; exit 7;; *) echo "ran $*";; esac',
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+    out = tmp_path / "results"
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHON": str(tmp_path / "python")}
+    done = subprocess.run([BENCHMARKS / "gpu.sh", out], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1] == f"Failed: front_end (see {out}/)"
+    assert (out / "front_end.txt").read_text(encoding="utf-8") == "no luck\n"
+    ran = "".join(file.read_text(encoding="utf-8") for file in sorted(out.iterdir()))
+    scripts = {word for word in ran.split() if word.endswith(".py")}
+    assert all((BENCHMARKS.parent / script).is_file() for script in scripts)
+    assert {"benchmarks/bench_decoding.py", "benchmarks/bench_training.py"} < scripts
+    asked = [line.split()[2:] for line in ran.splitlines() if line.startswith("ran benchmarks/bench_decoding.py")]
+    assert len(asked) == 3
+    assert all(load("bench_decoding").parse_options(arguments).full for arguments in asked)
