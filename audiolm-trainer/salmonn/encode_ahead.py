@@ -31,7 +31,7 @@ class SideStream:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.stream = torch.cuda.Stream(device)
+        self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         # Weights may still be on their way.
         self.stream.wait_stream(torch.cuda.current_stream(device))
 
