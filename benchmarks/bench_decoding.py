@@ -5,7 +5,7 @@ One process, one random model, the same weights and clips for every arm, four be
 
     original    the original's loop: file order, batches of 8, transformers' beam search
     fair        transformers' beam search, longest clips first, with the batch size that is fastest in a first pass
-    decoder     `salmonn.decoder`, longest clips first
+    decoder     `salmonn.decoding.decoder`, longest clips first
 
 With `--whole` everything from waveforms to text, see `whole_run.py`. The arms run in turn, forwards then backwards, in
 every repeat; each row says how many answers differ from transformers'. On a shared CPU the CPU time is the one to

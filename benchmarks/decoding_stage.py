@@ -10,8 +10,8 @@ from original_loop import BATCH_SIZE, search_in_batches, settings
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from salmonn.decoder import Decoder
-from salmonn.decoder_settings import DecoderSettings
+from salmonn.decoding.decoder import Decoder
+from salmonn.decoding.decoder_settings import DecoderSettings
 
 
 @dataclass(frozen=True, slots=True)

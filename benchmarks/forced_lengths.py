@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
-from salmonn.slots import ScoreRule
+from salmonn.decoding.slots import ScoreRule
 
 
 def force(scores: Tensor, end: int, *, now: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ class ForcedLengths(LogitsProcessor):
 
 
 def forced_lengths(tokens: Sequence[int], end: int, device: torch.device) -> ScoreRule:
-    """For `salmonn.decoder.Decoder`: the answer to clip n has `tokens[n]` tokens.
+    """For `salmonn.decoding.decoder.Decoder`: the answer to clip n has `tokens[n]` tokens.
 
     The rule runs inside a CUDA graph: it only computes with tensors that are on the device beforehand.
     """

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
 
-from salmonn.decoding import GenerationSettings, until_stop
+from salmonn.decoding.transformers_decoding import GenerationSettings, until_stop
 from salmonn.model import SALMONN
 from salmonn.prompts import split_at_audio
 from salmonn.speech_encoder import FRAMES_PER_30_SECONDS

@@ -34,7 +34,7 @@ PARTS: Mapping[tuple[str, str], str] = {
     ("salmonn.components", "add_lora"): "LoRA wrapped",
     ("salmonn.model", "SpeechEncoder"): "bridge built",
     ("salmonn.model", "load_checkpoint"): "checkpoint copied",
-    ("salmonn.decoder", "check_supported"): "decoder's try",
+    ("salmonn.decoding.decoder", "check_supported"): "decoder's try",
 }
 START, IMPORTS, REST, TOTAL, ENDED = "interpreter", "imports", "everything else", "total", "total, the end included"
 ANONYMOUS, PEAK = "anonymous memory, MB", "peak resident, MB"

@@ -17,7 +17,7 @@ from original_loop import Loop
 from random_salmonn import END, PROMPTS
 
 from salmonn.config import RunConfig
-from salmonn.decoding import GenerationSettings
+from salmonn.decoding.transformers_decoding import GenerationSettings
 from salmonn.inference import SalmonnLM
 from salmonn.model import SALMONN
 from salmonn.prompts import PromptBook

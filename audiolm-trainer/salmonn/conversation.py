@@ -19,7 +19,7 @@ from salmonn.errors import AudioError, PromptError
 from salmonn.prompts import AUDIO_PREFIX, AUDIO_SLOT, PromptBook, fill_template, free_wording, without_slot
 
 if TYPE_CHECKING:
-    from salmonn.decoding import GenerationSettings
+    from salmonn.decoding.transformers_decoding import GenerationSettings
     from salmonn.inference import Answer
 
 FREE = ""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
-    from salmonn.decoding import GenerationSettings
+    from salmonn.decoding.transformers_decoding import GenerationSettings
 
 Mode = Literal["beam search", "greedy", "sampling"]
 MODES: tuple[Mode, ...] = get_args(Mode)

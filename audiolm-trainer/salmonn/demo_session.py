@@ -13,7 +13,7 @@ from salmonn.errors import AudioError
 from salmonn.task_titles import title_of
 
 if TYPE_CHECKING:
-    from salmonn.decoding import GenerationSettings
+    from salmonn.decoding.transformers_decoding import GenerationSettings
 
 READABLE = "The page takes WAV, FLAC, OGG, Opus and MP3."
 WAITING = "…"

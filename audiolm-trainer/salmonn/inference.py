@@ -21,9 +21,9 @@ from transformers import GenerationConfig
 from salmonn import components
 from salmonn.audio import MAX_SECONDS
 from salmonn.config import Config, from_mapping
-from salmonn.decoder import Decoder
-from salmonn.decoder_settings import DecoderSettings
-from salmonn.decoding import GenerationSettings, generate_ids, stream_ids
+from salmonn.decoding.decoder import Decoder
+from salmonn.decoding.decoder_settings import DecoderSettings
+from salmonn.decoding.transformers_decoding import GenerationSettings, generate_ids, stream_ids
 from salmonn.encode_ahead import encode_ahead, lane_of
 from salmonn.errors import PromptError, SalmonnError
 from salmonn.model import SALMONN

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from salmonn.decoding import generate_ids
+from salmonn.decoding.transformers_decoding import generate_ids
 from salmonn.model_figures import model_figures
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import soundfile
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
-from salmonn.decoding import GenerationSettings
+from salmonn.decoding.transformers_decoding import GenerationSettings
 from salmonn.errors import CheckpointError, PromptError
 from salmonn.inference import Answer
 from salmonn.prompts import PromptBook, split_at_audio

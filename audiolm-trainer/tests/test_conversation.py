@@ -20,7 +20,7 @@ from salmonn.conversation import (
     read_clip,
     spoken_part,
 )
-from salmonn.decoding import GenerationSettings, stream_ids
+from salmonn.decoding.transformers_decoding import GenerationSettings, stream_ids
 from salmonn.decoding_modes import Choices
 from salmonn.errors import AudioError, PromptError, SalmonnError
 from salmonn.inference import Answer, SalmonnLM

@@ -26,12 +26,12 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from salmonn.attention import NAME, shared_attention
 from salmonn.audio import load_audio
-from salmonn.decoder import Decoder
-from salmonn.decoder_settings import DecoderSettings
-from salmonn.decoder_support import check_supported
-from salmonn.decoding import GenerationSettings, generate_ids
+from salmonn.decoding.attention import NAME, shared_attention
+from salmonn.decoding.decoder import Decoder
+from salmonn.decoding.decoder_settings import DecoderSettings
+from salmonn.decoding.decoder_support import check_supported
+from salmonn.decoding.transformers_decoding import GenerationSettings, generate_ids
 from salmonn.errors import ConfigError
 from salmonn.inference import SalmonnLM
 from salmonn.model import SALMONN

@@ -33,9 +33,9 @@ from transformers import (
 from transformers.utils import logging
 
 from salmonn.components import add_lora
-from salmonn.decoder import Decoder, ScoreRule
-from salmonn.decoder_settings import DecoderSettings
-from salmonn.decoding import GenerationSettings, until_stop
+from salmonn.decoding.decoder import Decoder, ScoreRule
+from salmonn.decoding.decoder_settings import DecoderSettings
+from salmonn.decoding.transformers_decoding import GenerationSettings, until_stop
 from salmonn.merging import merge_adapter
 
 CASES = int(os.environ.get("SALMONN_DECODER_CASES", "150"))

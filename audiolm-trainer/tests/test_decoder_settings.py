@@ -17,10 +17,10 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from salmonn.decoder_settings import DecoderSettings
-from salmonn.decoding import GenerationSettings
+from salmonn.decoding.decoder_settings import DecoderSettings
+from salmonn.decoding.score_rules import ScoreRules
+from salmonn.decoding.transformers_decoding import GenerationSettings
 from salmonn.errors import ConfigError
-from salmonn.score_rules import ScoreRules
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from salmonn.audio import load_audio
 from salmonn.config import load_config
-from salmonn.decoder import Decoder
-from salmonn.decoder_settings import DecoderSettings
+from salmonn.decoding.decoder import Decoder
+from salmonn.decoding.decoder_settings import DecoderSettings
+from salmonn.decoding.memory_plan import plan_slots, slot_bytes
+from salmonn.decoding.slots import Slots
+from salmonn.decoding.step_graphs import cuda_recorder
 from salmonn.inference import SalmonnLM, load_language_model
-from salmonn.memory_plan import plan_slots, slot_bytes
-from salmonn.slots import Slots
-from salmonn.step_graphs import cuda_recorder
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 

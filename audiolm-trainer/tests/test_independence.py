@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from salmonn.audio import load_audio
-from salmonn.decoding import GenerationSettings
+from salmonn.decoding.transformers_decoding import GenerationSettings
 from salmonn.inference import SalmonnLM
 from salmonn.model import SALMONN
 from salmonn.prompts import PromptBook

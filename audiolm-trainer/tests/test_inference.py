@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import salmonn
 from salmonn.audio import load_audio
 from salmonn.config import from_mapping
-from salmonn.decoding import GenerationSettings, until_stop
+from salmonn.decoding.transformers_decoding import GenerationSettings, until_stop
 from salmonn.errors import AudioError, ConfigError, PromptError
 from salmonn.inference import LOOK_AHEAD_BATCHES, DecodingEngine, SalmonnLM, load_language_model
 from salmonn.model import SALMONN

@@ -8,11 +8,11 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from salmonn import memory_plan
-from salmonn.decoder import Decoder
-from salmonn.decoder_settings import DecoderSettings
-from salmonn.memory_plan import plan_slots, slot_bytes
-from salmonn.slots import Slots
+from salmonn.decoding import memory_plan
+from salmonn.decoding.decoder import Decoder
+from salmonn.decoding.decoder_settings import DecoderSettings
+from salmonn.decoding.memory_plan import plan_slots, slot_bytes
+from salmonn.decoding.slots import Slots
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_the_decoder_plans_with_its_first_prompt(llm: LlamaForCausalLM, monkeypa
         asked.append(prompt_length)
         return 2
 
-    monkeypatch.setattr("salmonn.decoder.plan_slots", plan)
+    monkeypatch.setattr("salmonn.decoding.decoder.plan_slots", plan)
     decoder = Decoder(llm, SETTINGS)
     prompts = [(index, torch.randn(length, 32)) for index, length in enumerate((9, 20, 3))]
     assert len(list(decoder.decode(prompts))) == len(list(decoder.decode(prompts))) == 3

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from salmonn import probe as probe_module
-from salmonn.decoder import Decoder
+from salmonn.decoding.decoder import Decoder
 from salmonn.inference import SalmonnLM
 from salmonn.model_figures import model_figures
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from salmonn.audio import load_audio
-from salmonn.decoding import GenerationSettings, generate_ids
+from salmonn.decoding.transformers_decoding import GenerationSettings, generate_ids
 from salmonn.model import SALMONN
 from salmonn.prompts import PromptBook
 

@@ -11,10 +11,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from salmonn.decoder import Decoder
-from salmonn.decoder_settings import DecoderSettings
-from salmonn.kv_cache import StepShape
-from salmonn.slots import Slots
+from salmonn.decoding.decoder import Decoder
+from salmonn.decoding.decoder_settings import DecoderSettings
+from salmonn.decoding.kv_cache import StepShape
+from salmonn.decoding.slots import Slots
 
 
 @pytest.fixture(scope="module")

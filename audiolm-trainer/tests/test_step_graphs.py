@@ -1,4 +1,4 @@
-"""Steps by key: plain the first time, recorded the second, replayed from then on; how strict the recorder for CPUs is."""
+"""Steps by key: plain the first time, recorded the second, then replayed; how strict the recorder for CPUs is."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 import torch
 from recorded_steps import recorded
 
-from salmonn.step_graphs import StepGraphs
+from salmonn.decoding.step_graphs import StepGraphs
 
 
 def count_up(counter: torch.Tensor, log: list[str]) -> Callable[[], torch.Tensor]:

@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from salmonn.decoder_settings import DecoderSettings
-from salmonn.decoder_support import check_supported
-from salmonn.memory_plan import plan_slots
+from salmonn.decoding.decoder_settings import DecoderSettings
+from salmonn.decoding.decoder_support import check_supported
+from salmonn.decoding.memory_plan import plan_slots
+from salmonn.decoding.slots import Prompt, ScoreRule, Slots
+from salmonn.decoding.step_graphs import Recorder, cuda_recorder
 from salmonn.out_of_memory import is_out_of_memory
-from salmonn.slots import Prompt, ScoreRule, Slots
-from salmonn.step_graphs import Recorder, cuda_recorder
 
 logger = logging.getLogger(__name__)
 

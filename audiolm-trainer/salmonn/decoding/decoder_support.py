@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from salmonn.attention import shared_attention
+from salmonn.decoding.attention import shared_attention
+from salmonn.decoding.kv_cache import SlotCache
 from salmonn.errors import ConfigError
-from salmonn.kv_cache import SlotCache
 
 _INSTEAD = "set generate.engine: transformers"
 # How far a tried step may be from the same tokens in one row, relative to the largest logit.

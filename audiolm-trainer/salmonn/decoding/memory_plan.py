@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import torch
 
-from salmonn.decoder_settings import DecoderSettings
+from salmonn.decoding.decoder_settings import DecoderSettings
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ Shapes: S slots of which a slice of n is advanced, K beams, V vocabulary, G long
 import torch
 from torch import Tensor
 
-from salmonn.decoder_settings import DecoderSettings
-from salmonn.token_choice import cut
+from salmonn.decoding.decoder_settings import DecoderSettings
+from salmonn.decoding.token_choice import cut
 
 # Added to a score that must not be chosen. Not -inf: transformers' own number decides how such scores tie.
 NEVER = -1.0e9

@@ -7,7 +7,7 @@ log-probabilities with several.
 import torch
 from torch import Tensor
 
-from salmonn.decoder_settings import DecoderSettings
+from salmonn.decoding.decoder_settings import DecoderSettings
 
 
 class ScoreRules:

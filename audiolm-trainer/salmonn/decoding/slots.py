@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from salmonn.attention import shared_attention
-from salmonn.beam_search import BeamSearch
-from salmonn.decoder_settings import DecoderSettings
-from salmonn.kv_cache import SlotCache, StepShape
+from salmonn.decoding.attention import shared_attention
+from salmonn.decoding.beam_search import BeamSearch
+from salmonn.decoding.decoder_settings import DecoderSettings
+from salmonn.decoding.kv_cache import SlotCache, StepShape
+from salmonn.decoding.score_rules import ScoreRules
+from salmonn.decoding.step_graphs import Recorder, StepGraphs
+from salmonn.decoding.token_choice import TokenChoice
 from salmonn.pinned import to_device
-from salmonn.score_rules import ScoreRules
-from salmonn.step_graphs import Recorder, StepGraphs
-from salmonn.token_choice import TokenChoice
 
 Prompt: TypeAlias = tuple[int, Tensor]
 # Changes scores, float32 [n, K, V], given the clips' indices and how many tokens each has, int64 [n] both, all on the

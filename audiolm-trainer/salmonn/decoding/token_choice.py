@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from salmonn.decoder_settings import DecoderSettings
+from salmonn.decoding.decoder_settings import DecoderSettings
 
 
 class TokenChoice:
