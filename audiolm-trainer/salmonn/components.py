@@ -25,6 +25,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from salmonn.beats import BEATs, BEATsConfig
 from salmonn.checkpoint import assign_beats_weights, read_weights, report
+from salmonn.config import ModelConfig
 from salmonn.errors import CheckpointError, ConfigError
 from salmonn.initial_values import initial_values
 
@@ -174,6 +175,24 @@ def add_lora(
     # peft's wrapper passes on everything that is used of the model it wraps.
     adapted: PreTrainedModel = wrapped
     return adapted
+
+
+def add_configured_lora(llm: PreTrainedModel, parts: ModelConfig, *, drawn: bool) -> PreTrainedModel:
+    """Wrap a language model with the adapter that a configuration describes; see `add_lora`.
+
+    Args:
+        llm: a plain language model.
+        parts: the section `model`.
+        drawn: whether the adapter gets its random initial values; False where all of them are loaded next.
+    """
+    with initial_values(wanted=drawn):
+        return add_lora(
+            llm,
+            rank=parts.lora_rank,
+            alpha=parts.lora_alpha,
+            dropout=parts.lora_dropout,
+            target_modules=list(parts.lora_target_modules),
+        )
 
 
 def qformer_config(path: str, *, encoder_width: int) -> Blip2QFormerConfig:

@@ -247,13 +247,7 @@ def _merged_llm(config: Config, trained: Trained, dtype: str | None) -> PreTrain
     llm = components.load_llm(
         parts.llama_path, device=torch.device("cpu"), dtype=_llm_dtype(config, dtype), token=config.token
     )
-    adapted = components.add_lora(
-        llm,
-        rank=parts.lora_rank,
-        alpha=parts.lora_alpha,
-        dropout=parts.lora_dropout,
-        target_modules=list(parts.lora_target_modules),
-    )
+    adapted = components.add_configured_lora(llm, parts, drawn=False)
     target = {f"{LLM_PREFIX}{name}": p for name, p in adapted.named_parameters() if ".lora_" in name}
     copy_strictly(trained.adapter(), target, source=parts.ckpt)
     merged = merge_adapter(adapted).llm

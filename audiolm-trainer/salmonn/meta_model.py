@@ -24,7 +24,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from salmonn.beats import BEATs, BEATsConfig
 from salmonn.checkpoint import read_weights
-from salmonn.components import add_lora, qformer_config
+from salmonn.components import add_configured_lora, qformer_config
 from salmonn.config import Config, ModelConfig
 from salmonn.errors import CheckpointError
 from salmonn.features import FrontEnd
@@ -106,13 +106,7 @@ def build_meta_model(config: Config, *, offline: bool) -> SALMONN:
         encoder = _speech_encoder(parts, llm.config.hidden_size, token=config.token, offline=offline)
         llm.requires_grad_(False)
         if parts.lora:
-            llm = add_lora(
-                llm,
-                rank=parts.lora_rank,
-                alpha=parts.lora_alpha,
-                dropout=parts.lora_dropout,
-                target_modules=list(parts.lora_target_modules),
-            )
+            llm = add_configured_lora(llm, parts, drawn=True)
     return SALMONN(
         speech_encoder=encoder,
         llm=llm,

@@ -106,14 +106,7 @@ class SALMONN(nn.Module):
         llm = components.load_llm(parts.llama_path, device=device, dtype=dtype, token=config.token)
         encoder = _load_speech_encoder(parts, llm.config.hidden_size, device, dtype, config.token, drawn=drawn)
         if parts.lora:
-            with initial_values(wanted=drawn):
-                llm = components.add_lora(
-                    llm,
-                    rank=parts.lora_rank,
-                    alpha=parts.lora_alpha,
-                    dropout=parts.lora_dropout,
-                    target_modules=list(parts.lora_target_modules),
-                )
+            llm = components.add_configured_lora(llm, parts, drawn=drawn)
         model = cls(
             speech_encoder=encoder,
             llm=llm,

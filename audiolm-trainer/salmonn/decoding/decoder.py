@@ -102,7 +102,9 @@ class Decoder:
         self.settings = settings
         self.slots = slots
         self._prefill = prefill
-        self._on_gpu: bool = self.llm.get_input_embeddings().weight.device.type == "cuda"
+        embeddings: Any = self.llm.get_input_embeddings()
+        self._device: torch.device = embeddings.weight.device
+        self._on_gpu = self._device.type == "cuda"
         self.behind = behind if behind is not None else int(self._on_gpu)
         self._score_rule = score_rule
         self._record = record or (cuda_recorder() if self._on_gpu else None)
@@ -170,8 +172,7 @@ class Decoder:
         """What a clip draws from when sampling."""
         if not self.settings.do_sample:
             return None
-        device = self.llm.get_input_embeddings().weight.device
-        return torch.Generator(device).manual_seed(clip_seed(self.settings.seed, index))
+        return torch.Generator(self._device).manual_seed(clip_seed(self.settings.seed, index))
 
     def _borrow(self, prompt_length: int) -> Slots:
         """Take the idle slots, or make some for prompts of about a length."""
