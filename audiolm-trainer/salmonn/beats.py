@@ -46,16 +46,48 @@ class BEATsConfig:
         """Take the known fields of a file's `cfg`.
 
         Raises:
-            ValueError: the file describes a variant that no released SALMONN uses; the message names the field.
+            ValueError: a field is of another type, or the file describes a variant that no released SALMONN uses; the
+                message names the field.
         """
-        config = cls(**{field.name: cfg[field.name] for field in fields(cls) if field.name in cfg})
+        known = {field.name: cfg[field.name] for field in fields(cls) if field.name in cfg}
+        for name, value in known.items():
+            wanted = type(getattr(cls(), name))
+            if type(value) is not wanted:
+                raise ValueError(f"cfg.{name} is {value!r}; a value of type {wanted.__name__} is needed")
+        config = cls(**known)
         if config.input_patch_size <= 0:
             raise ValueError(f"cfg.input_patch_size is {config.input_patch_size}; a positive patch size is needed")
         if config.layer_norm_first:
             raise ValueError("cfg.layer_norm_first is True; only the released post-norm form is supported")
         if config.activation_fn != "gelu":
             raise ValueError(f"cfg.activation_fn is {config.activation_fn!r}; only 'gelu' is supported")
+        config._check_sizes()
         return config
+
+    def _check_sizes(self) -> None:
+        """Refuse sizes that no encoder can have.
+
+        Raises:
+            ValueError: naming the field.
+        """
+        small = [
+            f"cfg.{field.name} is {value}"
+            for field in fields(self)
+            if field.name != "num_buckets" and type(value := getattr(self, field.name)) is int and value < 1
+        ]
+        if small:
+            raise ValueError(f"{', '.join(small)}; sizes are above 0")
+        for name in ("encoder_attention_heads", "conv_pos_groups"):
+            divisor = getattr(self, name)
+            if self.encoder_embed_dim % divisor:
+                raise ValueError(
+                    f"cfg.encoder_embed_dim is {self.encoder_embed_dim}, no multiple of cfg.{name}, {divisor}"
+                )
+        if self.relative_position_embedding and not 4 <= self.num_buckets < 4 * self.max_distance:
+            raise ValueError(
+                f"cfg.num_buckets is {self.num_buckets}; from 4 to below four times cfg.max_distance "
+                f"({self.max_distance}) is needed"
+            )
 
     @property
     def residual_scale(self) -> float:

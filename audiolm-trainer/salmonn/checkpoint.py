@@ -113,8 +113,9 @@ def read_weights(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"weights file {str(path)!r} is not a plain weights file (tensors, numbers and strings only): {error}"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise CheckpointError(f"weights file {str(path)!r} is damaged or truncated: {error}") from error
+    except Exception as error:  # the pickle of a damaged file can fail in any of its steps
+        reason = f"{type(error).__name__}: {error}"
+        raise CheckpointError(f"weights file {str(path)!r} is damaged or truncated ({reason})") from error
     if not isinstance(data, dict):
         raise CheckpointError(f"weights file {str(path)!r} holds a {type(data).__name__}, not a dict")
     return data
@@ -160,7 +161,19 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     data = read_weights(file)
     if not isinstance(data.get("model"), dict):
         raise CheckpointError(f"{str(file)!r} has no 'model' entry; found the entries {sorted(map(str, data))[:10]}")
+    check_tensors(data["model"], file)
     return data
+
+
+def check_tensors(entry: Mapping[Any, Any], path: Path) -> None:
+    """Make sure that an entry of a weights file holds nothing but named tensors.
+
+    Raises:
+        CheckpointError: naming what is none.
+    """
+    wrong = [str(key) for key, value in entry.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
+    if wrong:
+        raise CheckpointError(f"{str(path)!r} holds entries that are no named tensors:{_listing(wrong)}")
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
@@ -169,8 +182,8 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="pt", device="cpu") as file:
             data: dict[str, Any] = {"model": {name: file.get_tensor(name) for name in file.keys()}}  # noqa: SIM118
             notes: dict[str, str] = file.metadata() or {}
-    except SafetensorError as error:
-        raise CheckpointError(f"weights file {str(path)!r} is damaged or truncated: {error}") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"weights file {str(path)!r} is damaged or truncated ({error})") from error
     layout = notes.get(LAYOUT_KEY, LAYOUT)
     if layout != LAYOUT:
         raise CheckpointError(f"{str(path)!r} has layout {layout!r}, this version reads {LAYOUT!r}: update salmonn")

@@ -5,12 +5,14 @@ dtype without a second copy, and logs what was loaded from where. Folders may be
 """
 
 import json
+import re
 import sys
 import warnings
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -20,16 +22,20 @@ from transformers import (
     PreTrainedTokenizerBase,
     WhisperFeatureExtractor,
 )
+from transformers.activations import ACT2FN
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from transformers.utils.logging import disable_progress_bar
 
 from salmonn.beats import BEATs, BEATsConfig
-from salmonn.checkpoint import assign_beats_weights, read_weights, report
+from salmonn.checkpoint import assign_beats_weights, check_tensors, read_weights, report
 from salmonn.config import ModelConfig
 from salmonn.errors import CheckpointError, ConfigError
 from salmonn.initial_values import initial_values
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+TOKENIZER_CONFIG = "tokenizer_config.json"
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 QFORMER_LAYERS = 2
 # The sizes of bert-base-uncased, which the original asks the hub for.
@@ -87,8 +93,8 @@ def load_front_end_extractor(path: str, token: str | None) -> WhisperFeatureExtr
     """Whisper's feature extractor of a model folder."""
     try:
         return WhisperFeatureExtractor.from_pretrained(path, token=token)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"no Whisper feature extractor in {path!r}: {error}") from error
+    except Exception as error:  # transformers raises whatever its reading of a file comes to
+        raise CheckpointError(f"no Whisper feature extractor in {path!r}: {_reason(error)}") from error
 
 
 def load_whisper_encoder(path: str, *, device: torch.device, dtype: torch.dtype, token: str | None) -> WhisperEncoder:
@@ -121,6 +127,7 @@ def load_beats(path: Path, *, device: torch.device, dtype: torch.dtype) -> BEATs
         raise CheckpointError(f"{str(path)!r}: {error}") from error
     with initial_values(wanted=False):
         beats = BEATs(config)
+    check_tensors(data["model"], path)
     assign_beats_weights(path, data["model"], beats, device=device, dtype=dtype)
     # What is no weight (buffers) follows.
     beats.to(device=device, dtype=dtype)
@@ -139,16 +146,42 @@ def load_llm(path: str, *, device: torch.device, dtype: torch.dtype, token: str 
     return _freeze(llm)
 
 
-def load_tokenizer(path: str, token: str | None) -> PreTrainedTokenizerBase:
+def load_tokenizer(path: str, token: str | None, *, local_only: bool = False) -> PreTrainedTokenizerBase:
     """The tokenizer of a language model's folder, from `tokenizer.json` or a sentencepiece `tokenizer.model`.
 
+    Args:
+        path: the folder, or a name on the hub.
+        token: for the hub.
+        local_only: ask the hub for nothing.
+
     Raises:
-        CheckpointError: the folder holds no tokenizer that can be read.
+        CheckpointError: the folder holds no tokenizer that can be read, or one whose beginning, end or unknown token
+            is an empty text.
     """
+    empty = _empty_special_tokens(path)
+    if empty:
+        raise CheckpointError(
+            f"tokenizer_config.json of {path!r} has empty special tokens ({', '.join(empty)}): "
+            'write the tokens of its vocabulary there, for example "<s>", "</s>" and "<unk>"'
+        )
     try:
-        return AutoTokenizer.from_pretrained(path, token=token)
-    except (OSError, ValueError, ImportError) as error:
-        raise CheckpointError(f"no tokenizer can be read from {path!r}: {error}") from error
+        return AutoTokenizer.from_pretrained(path, token=token, local_files_only=local_only)
+    except Exception as error:  # transformers raises whatever its reading of a file comes to
+        raise CheckpointError(f"no tokenizer can be read from {path!r}: {_reason(error)}") from error
+
+
+def _empty_special_tokens(path: str) -> list[str]:
+    """Name the special tokens that a folder's tokenizer_config.json, or a hub name's in the cache, leaves empty."""
+    file = Path(path) / TOKENIZER_CONFIG
+    cached = None if file.is_file() or not HUB_NAME.fullmatch(path) else try_to_load_from_cache(path, TOKENIZER_CONFIG)
+    try:
+        read = json.loads((Path(cached) if isinstance(cached, str) else file).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        # Not there, or reported by the library that reads it next.
+        return []
+    named = {name: read.get(name) for name in ("bos_token", "eos_token", "unk_token")} if isinstance(read, dict) else {}
+    texts = {name: value.get("content") if isinstance(value, dict) else value for name, value in named.items()}
+    return [name for name, text in texts.items() if text == ""]
 
 
 def add_lora(
@@ -212,10 +245,9 @@ def qformer_config(path: str, *, encoder_width: int) -> Blip2QFormerConfig:
             read = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise CheckpointError(f"model.qformer_path: {str(file)!r} cannot be read: {error}") from error
-        needed = ("hidden_size", "num_attention_heads", "intermediate_size")
-        missing = [key for key in needed if not isinstance(read.get(key), int)]
-        if missing:
-            raise CheckpointError(f"model.qformer_path: {str(file)!r} lacks {', '.join(missing)}")
+        problems = _qformer_problems(read)
+        if problems:
+            raise CheckpointError(f"model.qformer_path: {str(file)!r} {'; '.join(problems)}")
         sizes |= {key: read[key] for key in sizes if key in read}
     return Blip2QFormerConfig(
         **sizes,
@@ -224,6 +256,31 @@ def qformer_config(path: str, *, encoder_width: int) -> Blip2QFormerConfig:
         cross_attention_frequency=1,
         use_qformer_text_input=False,
     )
+
+
+def _qformer_problems(read: object) -> list[str]:
+    """List what is wrong with the sizes of a BERT-style `config.json`."""
+    if not isinstance(read, dict):
+        return [f"must hold an object with hidden_size and so on (found {read!r})"]
+    needed = ("hidden_size", "num_attention_heads", "intermediate_size")
+    missing = [key for key in needed if key not in read]
+    if missing:
+        return [f"lacks {', '.join(missing)}"]
+    wrong = [f"{key} must be a whole number above 0, not {read[key]!r}" for key in needed
+             if type(read[key]) is not int or read[key] < 1]  # fmt: skip
+    if not wrong and read["hidden_size"] % read["num_attention_heads"]:
+        wrong.append("hidden_size must be a multiple of num_attention_heads")
+    numbers = [key for key, value in BERT_BASE.items() if isinstance(value, float) and key in read]
+    wrong += [f"{key} must be a number from 0 to 1, not {read[key]!r}" for key in numbers
+              if type(read[key]) not in (int, float) or not 0 <= read[key] <= 1]  # fmt: skip
+    if read.get("hidden_act", "gelu") not in list(ACT2FN):
+        wrong.append(f"hidden_act {read['hidden_act']!r} is not known")
+    return wrong
+
+
+def _reason(error: Exception) -> str:
+    """An error of a library; one that says little by itself is named."""
+    return str(error) if isinstance(error, (OSError, ValueError, ImportError)) else f"{type(error).__name__}: {error}"
 
 
 def _from_pretrained(
@@ -237,8 +294,8 @@ def _from_pretrained(
         model, info = factory.from_pretrained(
             path, dtype=dtype, device_map={"": device}, token=token, output_loading_info=True, **names
         )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise CheckpointError(f"no {factory.__name__} can be loaded from {path!r}: {error}") from error
+    except Exception as error:  # transformers raises whatever its reading of a file comes to
+        raise CheckpointError(f"no {factory.__name__} can be loaded from {path!r}: {_reason(error)}") from error
     missing = sorted(info["missing_keys"])
     misshapen = sorted(str(key) for key in info["mismatched_keys"])
     if missing or misshapen:

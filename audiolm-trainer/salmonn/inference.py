@@ -127,15 +127,16 @@ class SalmonnLM:
         self.prompts = prompts
         self.batch_size = batch_size
         self.sampling_rate = model.sampling_rate
-        self.eos_ids = _eos_ids(model)
+        own_eos = _eos_ids(model)
+        end_ids = model.token_ids(end_sym) if end_sym else []
+        self.special_ids = _special_ids(model)
+        single = len(end_ids) == 1 and end_ids[0] in self.special_ids | set(own_eos)
+        # A special end symbol ends decoding like the model's own ids, whose first one pads.
+        self.eos_ids = list(dict.fromkeys([*own_eos, *(end_ids if single else [])]))
         self.defaults = settings
         self.settings: GenerationConfig = self._for_transformers(settings)
         self.decoder = self._build_decoder(slots, seed) if engine == "own" else None
         self._lane = lane_of(model.llm.device)
-        end_ids = model.token_ids(end_sym) if end_sym else []
-        self.special_ids = _special_ids(model)
-        single = len(end_ids) == 1 and end_ids[0] in self.special_ids | set(self.eos_ids)
-        self.stop_ids = set(self.eos_ids) | (set(end_ids) if single else set())
         # An end symbol that is no token of its own was learned as plain text and is cut as text, as the original does.
         self.end_text = "" if single else end_sym
         if self.end_text:
@@ -321,9 +322,9 @@ class SalmonnLM:
 
     def _to_answer(self, index: int, ids: Sequence[int]) -> Answer:
         """Decode ids up to the first stop id, special tokens left out by id."""
-        stop = next((place for place, token in enumerate(ids) if token in self.stop_ids), None)
+        stop = next((place for place, token in enumerate(ids) if token in self.eos_ids), None)
         kept = [token for token in ids[:stop] if token not in self.special_ids]
-        text = str(self.model.tokenizer.decode(kept))
+        text = self.model.token_text.text(kept)
         cut = bool(self.end_text) and self.end_text in text
         if cut:
             text = text.partition(self.end_text)[0]
@@ -348,4 +349,5 @@ def _eos_ids(model: SALMONN) -> list[int]:
 def _special_ids(model: SALMONN) -> set[int]:
     """Ids of all special tokens: the tokenizer's named ones and those that its files only mark as special."""
     marked = {index for index, token in model.tokenizer.added_tokens_decoder.items() if token.special}
-    return set(model.tokenizer.all_special_ids) | marked
+    # A special token without a text has no id.
+    return {index for index in model.tokenizer.all_special_ids if index is not None} | marked

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from salmonn import components
 from salmonn.audio import SAMPLING_RATE
-from salmonn.checkpoint import copy_strictly, load_checkpoint, read_weights, released_name, report
+from salmonn.checkpoint import check_tensors, copy_strictly, load_checkpoint, read_weights, released_name, report
 from salmonn.config import Config, ModelConfig
 from salmonn.errors import CheckpointError, ConfigError
 from salmonn.features import FrontEnd
@@ -27,6 +27,7 @@ from salmonn.pinned import to_device
 from salmonn.prompts import split_at_audio
 from salmonn.recorded_config import disagreements, recorded_config
 from salmonn.speech_encoder import Encoded, SpeechEncoder, Windows
+from salmonn.token_text import TokenText
 
 SCALED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
 """Settings of language models (Gemma 2, Cohere, Granite, Falcon-H1) whose logits are not the head's output as it is."""
@@ -79,6 +80,7 @@ class SALMONN(nn.Module):
         self.speech_encoder = speech_encoder
         self.llm = llm
         self.tokenizer = tokenizer
+        self.token_text = TokenText(tokenizer)
         self.end_sym = end_sym
         self.max_txt_len = max_txt_len
         # Numbers of an adapter that is no longer beside the language model's weights but in them.
@@ -213,7 +215,7 @@ class SALMONN(nn.Module):
 
     def token_ids(self, text: str) -> list[int]:
         """Tokenise without special tokens of the tokenizer's own adding."""
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return self.token_text.ids(text)
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
         """Released name -> parameter, for every parameter that is trained."""
@@ -278,6 +280,7 @@ class SALMONN(nn.Module):
         """Copy the projection alone from a file with the released names, as the original's key of that name does."""
         data: dict[str, Any] = read_weights(path)
         state = data["model"] if isinstance(data.get("model"), dict) else data
+        check_tensors({k: v for k, v in state.items() if str(k).startswith("speech_llama_proj.")}, path)
         target = {f"speech_llama_proj.{k}": v for k, v in self.speech_encoder.projection.named_parameters()}
         copy_strictly({k: v for k, v in state.items() if k in target}, target, source=str(path))
         report("projection", str(path), target.values())

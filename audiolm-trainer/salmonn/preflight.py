@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from salmonn.checkpoint import our_name, read_checkpoint, read_weights, released_name, trained_part
 from salmonn.components import choose_device, load_tokenizer
@@ -82,10 +82,9 @@ def find_tokenizer(config: Config, *, offline: bool) -> PreTrainedTokenizerBase 
     if not offline or Path(path).is_dir():
         return load_tokenizer(path, config.token)
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, local_files_only=True)
-    except (OSError, ValueError, ImportError):
+        return load_tokenizer(path, None, local_only=True)
+    except CheckpointError:
         return None
-    return tokenizer
 
 
 def _device_problems(config: Config) -> Iterator[Problem]:
@@ -200,6 +199,7 @@ def _held_shapes(path: Path, *, whole: bool) -> dict[str, Shape]:
     else:
         data = read_weights(path)
         entry = data["model"] if isinstance(data.get("model"), dict) else data
+    entry = {name: value for name, value in entry.items() if isinstance(name, str)}
     return {
         released_name(our_name(name)): tuple(value.shape)
         for name, value in entry.items()

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from salmonn.checkpoint import (
     copy_strictly,
     our_name,
+    read_checkpoint,
     read_weights,
     released_name,
     save_checkpoint,
@@ -142,6 +144,34 @@ def test_a_missing_file_and_code_in_a_file(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(CheckpointError, match="holds a list"):
         read_weights(tmp_path / "list.pth")
+
+
+@pytest.mark.parametrize("form", ["pth", "old_pth", "safetensors"])
+def test_a_file_cut_anywhere_is_named_as_damaged(tmp_path: Path, form: str) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / f"cut.{form.removeprefix('old_')}"
+    tensors = {"a": torch.ones(3), "b": torch.zeros(2, 2)}
+    if form == "safetensors":
+        save_file(tensors, whole)
+    else:
+        torch.save(
+            {"model": tensors, "epoch": 3, "config": {"run": {"seed": 1}}},
+            whole,
+            _use_new_zipfile_serialization=form == "pth",
+        )
+    content = whole.read_bytes()
+    for length in range(len(content)):
+        cut.write_bytes(content[:length])
+        with pytest.raises(CheckpointError, match=re.escape(repr(str(cut)))):
+            read_weights(cut)
+    cut.write_bytes(content)
+    assert set(read_weights(cut)["model"]) == {"a", "b"}
+
+
+@pytest.mark.parametrize("entry", [{1: torch.ones(1)}, {"a": [1.0]}, {"a": None}])
+def test_entries_that_are_no_named_tensors_are_listed(tmp_path: Path, entry: Any) -> None:
+    torch.save({"model": entry}, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match=r"x\.pth' holds entries that are no named tensors:\s+[1a]"):
+        read_checkpoint(tmp_path / "x.pth")
 
 
 def test_copying_changes_nothing_when_keys_differ() -> None:

@@ -1,5 +1,7 @@
 """Loading the parts, and the variants of the architecture that a configuration can ask for."""
 
+import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -120,6 +122,106 @@ def test_qformer_sizes(reference: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"hidden_size": 8}')
     with pytest.raises(CheckpointError, match="lacks num_attention_heads, intermediate_size"):
         components.qformer_config(str(tmp_path), encoder_width=1)
+
+
+SIZES = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 16}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", r"must hold an object .* \(found \[\]\)"),
+        ("3", "must hold an object"),
+        ("null", "must hold an object"),
+        ("{", "cannot be read"),
+        (json.dumps(SIZES | {"hidden_size": "8"}), "hidden_size must be a whole number above 0, not '8'"),
+        (json.dumps(SIZES | {"hidden_size": True}), "not True"),
+        (json.dumps(SIZES | {"intermediate_size": 0}), "intermediate_size must be a whole number above 0, not 0"),
+        (json.dumps(SIZES | {"num_attention_heads": 3}), "multiple of num_attention_heads"),
+        (json.dumps(SIZES | {"layer_norm_eps": "1e-12"}), "layer_norm_eps must be a number from 0 to 1"),
+        (json.dumps(SIZES | {"hidden_act": ["gelu"]}), "hidden_act .* is not known"),
+        (json.dumps(SIZES | {"hidden_act": "gellu"}), "hidden_act 'gellu' is not known"),
+    ],
+)
+def test_a_qformer_file_with_other_content_is_refused_with_its_key(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(CheckpointError, match=f"^model\\.qformer_path: '.*config.json' .*{message}"):
+        components.qformer_config(str(tmp_path), encoder_width=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"input_patch_size": "16"}, "cfg.input_patch_size is '16'; a value of type int is needed"),
+        ({"encoder_layers": 12.0}, "cfg.encoder_layers is 12.0"),
+        ({"deep_norm": "True"}, "cfg.deep_norm is 'True'; a value of type bool is needed"),
+        ({"activation_fn": None}, "cfg.activation_fn is None"),
+        ({"encoder_layers": 0}, "cfg.encoder_layers is 0; sizes are above 0"),
+        ({"encoder_attention_heads": 5}, "no multiple of cfg.encoder_attention_heads, 5"),
+        ({"conv_pos_groups": 7}, "no multiple of cfg.conv_pos_groups, 7"),
+        ({"num_buckets": 2}, "cfg.num_buckets is 2"),
+        ({"max_distance": 1}, "cfg.num_buckets is"),
+    ],
+)
+def test_a_beats_cfg_of_other_values_is_refused_with_its_field(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    data = torch.load(NANO / "beats.pt", weights_only=True)
+    torch.save({"cfg": data["cfg"] | change, "model": data["model"]}, tmp_path / "beats.pt")
+    with pytest.raises(CheckpointError, match=re.escape(message)):
+        components.load_beats(tmp_path / "beats.pt", device=torch.device("cpu"), dtype=torch.float32)
+
+
+@pytest.mark.parametrize(
+    "empty",
+    [
+        {"bos_token": "", "eos_token": "", "unk_token": "", "tokenizer_class": "LLaMATokenizer"},
+        {"unk_token": ""},
+        {"bos_token": ""},
+        {"eos_token": {"__type": "AddedToken", "content": ""}},
+    ],
+)
+def test_empty_special_tokens_are_named(tmp_path: Path, empty: dict[str, Any]) -> None:
+    folder = shutil.copytree(NANO / "llama", tmp_path / "llama")
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | empty))
+    names = ", ".join(name for name in ("bos_token", "eos_token", "unk_token") if name in empty)
+    with pytest.raises(CheckpointError, match=rf"tokenizer_config\.json of .*empty special tokens \({names}\)"):
+        components.load_tokenizer(str(folder), None)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("tokenizer_config.json", '{"eos_token": 5}'),
+        ("tokenizer_config.json", "[]"),
+        ("tokenizer.json", "[]"),
+        ("tokenizer.json", "{"),
+        ("tokenizer.json", '{"version": "1.0"}'),
+    ],
+)
+def test_a_damaged_tokenizer_is_a_sentence(tmp_path: Path, name: str, content: str) -> None:
+    folder = shutil.copytree(NANO / "llama", tmp_path / "llama")
+    (folder / name).write_text(content)
+    with pytest.raises(CheckpointError, match="no tokenizer can be read from"):
+        components.load_tokenizer(str(folder), None)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("model.safetensors", b"short"),
+        ("config.json", b"[]"),
+        ("config.json", b"{"),
+        ("config.json", b'{"model_type": "llama", "hidden_size": "x"}'),
+        ("config.json", b'{"model_type": "nobody"}'),
+    ],
+)
+def test_a_damaged_language_model_is_a_sentence(tmp_path: Path, name: str, content: bytes) -> None:
+    folder = shutil.copytree(NANO / "llama", tmp_path / "llama")
+    (folder / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match="no AutoModelForCausalLM can be loaded from"):
+        components.load_llm(str(folder), device=torch.device("cpu"), dtype=torch.float32, token=None)
 
 
 def test_a_beats_file_with_a_classifier_loads_and_a_wrong_one_is_named(reference: Path, tmp_path: Path) -> None:

@@ -100,6 +100,32 @@ def test_one_eos_id_or_several(tiny: SALMONN, monkeypatch: pytest.MonkeyPatch, e
     assert len(list(make_lm(tiny).generate(make_requests(2)))) == 2
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("beams", [1, 2])
+def test_a_special_end_symbol_ends_decoding_though_it_is_no_eos(
+    nano: SalmonnLM, monkeypatch: pytest.MonkeyPatch, engine: DecodingEngine, beams: int
+) -> None:
+    request = Request(0, load_audio(ROOT / "data/sample/asr/0000.flac", 16_000), "asr", "")
+    settings: dict[str, Any] = {"num_beams": beams, "max_new_tokens": 40, "end_sym": "</s>"}
+    usual = next(iter(make_lm(nano.model, engine=engine, **settings).generate([request])))
+    monkeypatch.setattr(nano.model.llm.generation_config, "eos_token_id", 1)
+    monkeypatch.setattr(nano.model.llm.config, "eos_token_id", 1)
+    lm = make_lm(nano.model, engine=engine, **settings)
+    assert next(iter(lm.generate([request]))) == usual
+    assert usual.num_tokens < 20
+    assert usual.finish_reason == "stop"
+    *_, shown = lm.stream(request.audio, lm.prompts.prompt("asr"))
+    assert shown == usual.text
+    assert lm.settings.eos_token_id == [1, 2]
+
+
+def test_a_tokenizer_whose_special_token_is_empty_has_no_id_for_it(
+    tiny: SALMONN, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(tiny.tokenizer), "all_special_ids", property(lambda _: [400, None]))
+    assert make_lm(tiny).special_ids == {400, 401, 402}
+
+
 def test_until_stop() -> None:
     assert until_stop([5, 6, 2, 2], {2}) == [5, 6, 2]
     assert until_stop([5, 6], {2}) == [5, 6]
