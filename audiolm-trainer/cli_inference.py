@@ -8,12 +8,12 @@ one question and exits. The audio slot and the template are put around the quest
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import click
 
+from salmonn.command_line import INTERRUPTED, options_command, stop
 from salmonn.config import Config, load_config
-from salmonn.config_file import spread_options
 from salmonn.errors import AudioError, PromptError, SalmonnError
 
 if TYPE_CHECKING:
@@ -21,19 +21,10 @@ if TYPE_CHECKING:
     from salmonn.inference import SalmonnLM
     from salmonn.prompts import PromptBook
 
-INTERRUPTED = 130
 HELP = "/tasks lists the tasks, /task NAME asks one; an empty line or /new goes on to another file."
 
 
-class InferenceCommand(click.Command):
-    """A command whose --options takes every value up to the next flag."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Repeat the flag before each of its values, the form click knows."""
-        return super().parse_args(ctx, spread_options(args))
-
-
-@click.command(cls=InferenceCommand)
+@options_command
 @click.option(
     "--cfg-path",
     required=True,
@@ -218,12 +209,6 @@ def answer(conversation: "Conversation", request: str) -> str:
     text = conversation.answer(request).answer
     shown = [letter if letter.isprintable() or letter == "\n" else repr(letter)[1:-1] for letter in text]
     return "".join(shown)
-
-
-def stop(error: SalmonnError) -> NoReturn:
-    """End with the error's sentences and the exit code of its kind."""
-    click.echo(f"error: {error}", err=True)
-    sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

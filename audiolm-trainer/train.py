@@ -16,26 +16,17 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from salmonn.config import load_config
-from salmonn.config_file import read_document, spread_options
+from salmonn.command_line import INTERRUPTED, options_command, stop
+from salmonn.config import load_config, open_document
 from salmonn.errors import SalmonnError
 
 if TYPE_CHECKING:
     from salmonn.trainer import TrainingResult
 
-INTERRUPTED = 130
 SIGNALLED = 128
 
 
-class TrainCommand(click.Command):
-    """A command whose --options takes every value up to the next flag."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Repeat the flag before each of its values, the form click knows."""
-        return super().parse_args(ctx, spread_options(args))
-
-
-@click.command(cls=TrainCommand)
+@options_command
 @click.option(
     "--cfg-path",
     required=True,
@@ -111,7 +102,7 @@ def say(result: "TrainingResult", folder: Path) -> None:
 
 def is_pretraining(cfg_path: Path) -> bool:
     """Whether a configuration has a section `pretrain`: a part of the nano model, not a SALMONN."""
-    return "pretrain" in read_document(cfg_path, ()).tree
+    return "pretrain" in open_document(cfg_path).tree
 
 
 def pretrain(cfg_path: Path, options: tuple[str, ...]) -> None:
@@ -129,12 +120,6 @@ def rehearse(cfg_path: Path, options: tuple[str, ...]) -> None:
     report = run_dryrun(config)
     for line in report.lines():
         click.echo(line)
-
-
-def stop(error: SalmonnError) -> NoReturn:
-    """End with the error's sentences and the exit code of its kind."""
-    click.echo(f"error: {error}", err=True)
-    sys.exit(error.exit_code)
 
 
 def one_of_several() -> NoReturn:

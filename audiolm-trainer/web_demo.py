@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from salmonn.command_line import INTERRUPTED, TERMINATED, options_command, stop
 from salmonn.config import Config, load_config
-from salmonn.config_file import spread_options
 from salmonn.errors import SalmonnError
 
 if TYPE_CHECKING:
@@ -27,20 +27,11 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 EXAMPLES = Path(__file__).resolve().parent / "examples"
 PASSWORD_VARIABLE = "AUDIOLM_DEMO_PASSWORD"
-INTERRUPTED, TERMINATED = 130, 143
 # Gradio reads these, and some would widen what the flags here allow.
 UNWANTED_VARIABLES = ("GRADIO_ALLOWED_PATHS", "GRADIO_SHARE", "GRADIO_SERVER_NAME", "GRADIO_WATCH_DIRS", "GRADIO_DEBUG")
 
 
-class DemoCommand(click.Command):
-    """A command whose --options takes every value up to the next flag."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Repeat the flag before each of its values, the form click knows."""
-        return super().parse_args(ctx, spread_options(args))
-
-
-@click.command(cls=DemoCommand)
+@options_command
 @click.option(
     "--cfg-path",
     required=True,
@@ -170,12 +161,6 @@ def model_name(config: Config) -> str:
 def terminate(number: int, frame: "FrameType | None") -> NoReturn:
     """Leave through the clean-up when the process is asked to end."""
     sys.exit(TERMINATED)
-
-
-def stop(error: SalmonnError) -> NoReturn:
-    """End with the error's sentences and the exit code of its kind."""
-    click.echo(f"error: {error}", err=True)
-    sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

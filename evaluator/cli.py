@@ -6,7 +6,7 @@ and 143 (signals).
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -21,6 +21,7 @@ from evaluator.session import session
 from evaluator.setup_cli import setup_metrics_command
 from evaluator.tasks import MODES, TASKS, Mode
 from evaluator.validate_cli import validate_command
+from evaluator.yaml_file import spread_values
 
 if TYPE_CHECKING:
     from evaluator.config import Config
@@ -67,27 +68,7 @@ class _ManyValues(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Spread the values, then parse as usual."""
-        return super().parse_args(ctx, spread_values(args, "--options"))
-
-
-def spread_values(args: Sequence[str], flag: str) -> list[str]:
-    """Repeat a flag before each of its values.
-
-    Example: `["--options", "a=1", "b=-2", "--mode", "x"]` -> `["--options", "a=1", "--options", "b=-2",
-        "--mode", "x"]`.
-    A value ends the list if it looks like a flag; a negative number does not.
-    """
-    spread: list[str] = []
-    inside = False
-    for position, arg in enumerate(args):
-        is_flag = arg.startswith("-") and not arg[1:2].isdigit() and not arg.startswith("-.")
-        if is_flag:
-            inside = arg == flag
-            if not inside or position + 1 == len(args):
-                spread.append(arg)
-        else:
-            spread.extend([flag, arg] if inside else [arg])
-    return spread
+        return super().parse_args(ctx, spread_values(args))
 
 
 def chosen_mode(mode: str | None, task: str | None, *, skip_scoring: bool) -> tuple[Mode | None, tuple[str, ...]]:

@@ -22,16 +22,16 @@ from evaluator.config_sections import (
     ScoringConfig,
     check_section,
     nearest,
+    take_foreign,
 )
 from evaluator.errors import ConfigError, Problem
 from evaluator.tasks import Task
-from evaluator.yaml_file import YamlFile, parse_value, read_yaml
+from evaluator.yaml_file import Document, YamlError, read_document
 
 __all__ = ["Config", "DatasetsConfig", "RunConfig", "ScoringConfig", "load_config", "mask_secrets"]
 
 CheckExtra = Callable[[Mapping[str, Any]], Iterable[tuple[str, str]]]
 
-_EVALUATOR_ONLY_RUN_KEYS = frozenset({"on_audio_error", "empty_text"})
 _MODEL_PATH_KEYS = frozenset({"ckpt", "speech_llama_proj_model"})
 _SECRET = re.compile(r"hf_[A-Za-z0-9]{10,}")
 
@@ -52,7 +52,8 @@ class Config:
         datasets: where annotations and audio are.
         run: how to run.
         scoring: what to score with.
-        notices: sentences the user should see once (deprecated keys).
+        foreign: keys of datasets and run that the evaluator does not know, by section: the model's own.
+        notices: sentences the user should see once (deprecated keys, keys that nobody checks).
         token: the file's model.token; None where there is none, or the environment variable HF_TOKEN is set.
     """
 
@@ -62,9 +63,10 @@ class Config:
     datasets: DatasetsConfig
     run: RunConfig
     scoring: ScoringConfig
+    foreign: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"datasets": {}, "run": {}})
     notices: tuple[str, ...] = ()
     token: SecretStr | None = None
-    _places: Mapping[str, str] = field(default_factory=dict, repr=False)
+    _document: Document = field(default_factory=lambda: Document(None, {}), repr=False)
 
     def annotation_path(self, task: Task) -> Path:
         """The annotation file of a task; the deprecated datasets.test_ann_path wins where it is given.
@@ -77,26 +79,26 @@ class Config:
         dotted = f"datasets.{key}"
         if not value:
             message = f"name the annotation JSON of {task.title} here"
-            raise ConfigError("No annotation file is configured.", [Problem(self._where(dotted), message)])
+            raise ConfigError("No annotation file is configured.", [Problem(self._document.label(dotted), message)])
         path = Path(value)
         if not path.exists():
             message = f"there is no file {_tried(value, self.path.parent)}"
-            raise ConfigError("The annotation file is missing.", [Problem(self._where(dotted), message)])
+            raise ConfigError("The annotation file is missing.", [Problem(self._document.label(dotted), message)])
         return path
 
     def mapping(self) -> dict[str, Any]:
         """The plain sections model, generate, datasets, run for the model's `load_model`.
 
-        Holds the token when the file has one: hand it on, never print or store it. Keys that only the
-        evaluator knows (run.on_audio_error, run.empty_text, scoring) are left out.
+        Holds the token when the file has one: hand it on, never print or store it. Keys that are the evaluator's
+        alone (`RunConfig.EVALUATOR_ONLY`, scoring) are left out.
         """
         token = {"token": self.token.get_secret_value()} if self.token else {}
-        return _plain({**self.model, **token}, self.generate, self.datasets, self.run)
+        return _plain({**self.model, **token}, self.generate, self.datasets, self.run, self.foreign)
 
     def public(self) -> dict[str, Any]:
         """The whole configuration without secrets, ready for JSON: what run.json records."""
-        sections = _plain(self.model, self.generate, self.datasets, self.run)
-        sections["run"].update(on_audio_error=self.run.on_audio_error, empty_text=self.run.empty_text)
+        sections = _plain(self.model, self.generate, self.datasets, self.run, self.foreign)
+        sections["run"].update(self.run.model_dump(include=set(RunConfig.EVALUATOR_ONLY)))
         masked: dict[str, Any] = _masked({**sections, "scoring": self.scoring.model_dump()})
         return masked
 
@@ -109,10 +111,7 @@ class Config:
 
         A key that is not there has its section's line.
         """
-        return _locate(self._places, key, self.path)
-
-    def _where(self, key: str) -> str:
-        return f"{self.locate(key)}: {key}"
+        return self._document.locate(key)
 
 
 def load_config(
@@ -130,31 +129,35 @@ def load_config(
         options: "a.b=1" items, or pairs "a.b", "1"; values are YAML, null clears the key.
         device: overrides run.device.
         output_dir: overrides run.output_dir.
-        check_extra: asked about {"model", "generate", "datasets", "run"} (plain, paths resolved, without the
-            token); yields (dotted key, what is wrong), which joins the same report.
+        check_extra: the model package's `check_config`: asked about {"model", "generate", "datasets", "run"} (plain,
+            paths resolved, without the token); yields (dotted key, what is wrong), which joins the same report. It
+            judges what the evaluator does not know in datasets and run; None: a notice names those keys.
 
     Raises:
         ConfigError: with every problem found, each with file and line, key, and the nearest key there is.
     """
-    file = read_yaml(path)
-    problems = list(file.problems)
-    places = {key: f"{path}:{line}" for key, line in file.lines.items()}
-    data = _sections(file, problems)
-    _override(data, options, places, problems)
+    document = _read(path, options)
     for key, value in (("device", device), ("output_dir", output_dir)):
         if value is not None:
-            data["run"][key] = value
-            places[f"run.{key}"] = "--" + key.replace("_", "-")
-    token = _take_token(data["model"], places, problems)
+            document.assign(f"run.{key}", value, "--" + key.replace("_", "-"))
+    problems = [Problem(*problem) for problem in document.problems]
+    data = _sections(document, problems)
+    token = _take_token(data["model"], document, problems)
     _resolve_paths(data, path.parent)
-    datasets = check_section(DatasetsConfig, "datasets", data, places, problems)
-    run = check_section(RunConfig, "run", data, places, problems)
-    scoring = check_section(ScoringConfig, "scoring", data, places, problems)
-    extra = check_extra(_plain(data["model"], data["generate"], datasets, run)) if check_extra else ()
-    _add_model_problems(extra, places, problems, path)
+    foreign = {
+        name: take_foreign(kind, data[name]) for name, kind in (("datasets", DatasetsConfig), ("run", RunConfig))
+    }
+    datasets = check_section(DatasetsConfig, "datasets", data, document, problems)
+    run = check_section(RunConfig, "run", data, document, problems)
+    scoring = check_section(ScoringConfig, "scoring", data, document, problems)
+    sections = _plain(data["model"], data["generate"], datasets, run, foreign)
+    _add_model_problems(check_extra(sections) if check_extra else (), document, problems)
     if problems:
         found = [Problem(*(_without(token, text) for text in (p.where, p.message))) for p in problems]
         raise ConfigError(f"The configuration {path} has {_count(found)}:", found)
+    notices = _notices(datasets, document, token=token)
+    if check_extra is None:
+        notices += _unjudged(foreign, document)
     return Config(
         path=path,
         model=data["model"],
@@ -162,9 +165,10 @@ def load_config(
         datasets=datasets,
         run=run,
         scoring=scoring,
-        notices=_notices(datasets, places, token=token),
+        foreign=foreign,
+        notices=notices,
         token=SecretStr(token) if token and not os.environ.get("HF_TOKEN") else None,
-        _places=places,
+        _document=document,
     )
 
 
@@ -172,11 +176,18 @@ def _count(problems: Sequence[Problem]) -> str:
     return "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
 
 
-def _sections(file: YamlFile, problems: list[Problem]) -> dict[str, dict[str, Any]]:
+def _read(path: Path, options: Sequence[str]) -> Document:
+    try:
+        return read_document(path, options)
+    except YamlError as error:
+        raise ConfigError("The configuration file cannot be read.", [Problem(*error.problem)]) from error
+
+
+def _sections(document: Document, problems: list[Problem]) -> dict[str, dict[str, Any]]:
     """The five sections as dictionaries; absent or empty ones are empty."""
     result: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
-    for name, value in file.data.items():
-        where = f"{file.path}:{file.lines[name]}: {name}"
+    for name, value in document.tree.items():
+        where = document.label(name)
         if name not in SECTIONS:
             problems.append(Problem(where, f"unknown section; {nearest(name, SECTIONS)}"))
         elif isinstance(value, dict):
@@ -186,63 +197,13 @@ def _sections(file: YamlFile, problems: list[Problem]) -> dict[str, dict[str, An
     return result
 
 
-def _option_pairs(options: Sequence[str], problems: list[Problem]) -> list[tuple[str, str]]:
-    """Split options into (key, value): all "a.b=1" when the first has a "=", else taken two by two."""
-    if not options:
-        return []
-    if "=" in options[0]:
-        pairs = []
-        for item in options:
-            key, equals, value = item.partition("=")
-            if equals:
-                pairs.append((key, value))
-            else:
-                problems.append(Problem("--options", f'"{item}" has no value; write {item}=VALUE'))
-        return pairs
-    if len(options) % 2:
-        problems.append(Problem("--options", f'"{options[-1]}" has no value; write {options[-1]}=VALUE'))
-    return list(zip(options[::2], options[1::2], strict=False))
-
-
-def _override(
-    data: dict[str, dict[str, Any]],
-    options: Sequence[str],
-    places: dict[str, str],
-    problems: list[Problem],
-) -> None:
-    for key, text in _option_pairs(options, problems):
-        where = f"--options: {key}"
-        section, _, rest = key.partition(".")
-        names = rest.split(".")
-        if section not in SECTIONS or not all(names):
-            hint = nearest(section, SECTIONS) if section not in SECTIONS else "name a key of the section"
-            problems.append(Problem(where, f"expected SECTION.KEY=VALUE; {hint}"))
-            continue
-        try:
-            value = parse_value(text, where)
-        except ConfigError as error:
-            problems.extend(error.problems)
-            continue
-        target: Any = data[section]
-        for name in names[:-1]:
-            target = target.setdefault(name, {}) if isinstance(target, dict) else None
-        if not isinstance(target, dict):
-            problems.append(Problem(where, "there is a single value above this key; it has no keys of its own"))
-            continue
-        if value is None:
-            target.pop(names[-1], None)
-        else:
-            target[names[-1]] = value
-        places[key] = "--options"
-
-
-def _take_token(model: dict[str, Any], places: Mapping[str, str], problems: list[Problem]) -> str:
+def _take_token(model: dict[str, Any], document: Document, problems: list[Problem]) -> str:
     """Take the token out, so that nothing downstream can show it; "None" is how the original writes null."""
     token = model.pop("token", None)
     if token is None or token == "None":
         return ""
     if not isinstance(token, str):
-        problems.append(Problem(f"{places['model.token']}: model.token", "expected a text"))
+        problems.append(Problem(document.label("model.token"), "expected a text"))
         return ""
     return token.strip()
 
@@ -284,50 +245,50 @@ def _tried(value: str, folder: Path) -> str:
     return f"{value!r}, {places}"
 
 
-def _notices(datasets: DatasetsConfig, places: Mapping[str, str], *, token: str) -> tuple[str, ...]:
+def _notices(datasets: DatasetsConfig, document: Document, *, token: str) -> tuple[str, ...]:
     notices = []
     if datasets.test_ann_path:
         notices.append(
-            f"{places['datasets.test_ann_path']}: datasets.test_ann_path is deprecated; it is used here in "
+            f"{document.locate('datasets.test_ann_path')}: datasets.test_ann_path is deprecated; it is used here in "
             "place of test_ann_path_asr and test_ann_path_aac. Name those two instead."
         )
     if token:
         notices.append(
-            f"{places['model.token']}: model.token is written down in clear; put it into the environment "
+            f"{document.locate('model.token')}: model.token is written down in clear; put it into the environment "
             "variable HF_TOKEN instead."
         )
     return tuple(notices)
 
 
+def _unjudged(foreign: Mapping[str, Mapping[str, Any]], document: Document) -> tuple[str, ...]:
+    """A sentence about the keys that nobody has checked, for a model package that offers no `check_config`."""
+    keys = [f"{name}.{key}" for name, values in foreign.items() for key in values]
+    if not keys:
+        return ()
+    return (f"{document.path}: the evaluator does not know {', '.join(keys)}; the model package gets them unchecked.",)
+
+
 def _plain(
-    model: Mapping[str, Any], generate: Mapping[str, Any], datasets: DatasetsConfig, run: RunConfig
+    model: Mapping[str, Any],
+    generate: Mapping[str, Any],
+    datasets: DatasetsConfig,
+    run: RunConfig,
+    foreign: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """The four sections that the model knows; of the trainer's keys only those that were given."""
-    run_values = {**run.model_dump(exclude=RunConfig.trainer_keys()), **run.model_dump(exclude_unset=True)}
+    """The four sections that the model package knows."""
     return {
         "model": dict(model),
         "generate": dict(generate),
-        "datasets": datasets.model_dump(exclude_unset=True),
-        "run": {key: value for key, value in run_values.items() if key not in _EVALUATOR_ONLY_RUN_KEYS},
+        "datasets": {**datasets.model_dump(exclude_unset=True), **foreign["datasets"]},
+        "run": {**run.model_dump(exclude=set(RunConfig.EVALUATOR_ONLY)), **foreign["run"]},
     }
 
 
-def _locate(places: Mapping[str, str], key: str, path: Path) -> str:
-    parts = key.split(".")
-    for end in range(len(parts), 0, -1):
-        place = places.get(".".join(parts[:end]))
-        if place is not None:
-            return place
-    return str(path)
-
-
-def _add_model_problems(
-    found: Iterable[tuple[str, str]], places: Mapping[str, str], problems: list[Problem], path: Path
-) -> None:
+def _add_model_problems(found: Iterable[tuple[str, str]], document: Document, problems: list[Problem]) -> None:
     """Add the model's problems, but for keys that the evaluator has complained about already."""
     seen = {problem.where for problem in problems}
     for key, message in found:
-        where = f"{_locate(places, key, path)}: {key}"
+        where = document.label(key)
         if where not in seen:
             problems.append(Problem(where, message))
 

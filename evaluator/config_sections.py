@@ -1,19 +1,20 @@
 """The sections of a configuration that the evaluator checks: datasets, run, scoring.
 
 In: a section as plain values and where its keys stand. Out: a frozen pydantic model, and every problem with
-its place, the value and the nearest key. Keys that only the trainer reads are accepted, so that one file
-serves both programs.
+its place, the value and the nearest key. Other keys of datasets and run belong to the model package, so that one file
+serves training and evaluation.
 """
 
 import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from evaluator.errors import Problem
+from evaluator.yaml_file import Document
 
 SECTIONS = ("model", "generate", "datasets", "run", "scoring")
 
@@ -32,22 +33,18 @@ class DatasetsConfig(_Section):
         test_ann_path_asr: annotation of the asr modes.
         test_ann_path_aac: annotation of the aac modes.
         test_ann_path: deprecated: annotation of whatever mode runs.
-        train_ann_path: the trainer's.
-        valid_ann_path: the trainer's.
-        whisper_path: the trainer's; the evaluator's audio knows no Whisper.
+        whisper_path: the original's; handed on and not read here, since the model makes its own features.
     """
 
     prefix: str = ""
     test_ann_path_asr: str = ""
     test_ann_path_aac: str = ""
     test_ann_path: str = ""
-    train_ann_path: str = ""
-    valid_ann_path: str = ""
     whisper_path: str = ""
 
 
 class RunConfig(_Section):
-    """How to run. The fields after `seed` are the trainer's: accepted, not read here.
+    """How to run. Fields that are not in `EVALUATOR_ONLY` are handed on to the model.
 
     Attributes:
         batch_size_eval: the most clips the model encodes together; with transformers' decoder it decodes as many.
@@ -74,25 +71,7 @@ class RunConfig(_Section):
     latency_clips: int = Field(default=8, ge=0, le=1000)
     seed: int = 42
 
-    evaluate: Any = None
-    exp_name: Any = None
-    log_freq: Any = None
-    epoch_based: Any = None
-    iters_per_epoch: Any = None
-    accum_grad_iters: Any = None
-    batch_size_train: Any = None
-    use_distributed: Any = None
-    amp: Any = None
-    world_size: Any = None
-    dist_url: Any = None
-    optims: Any = None
-    max_grad_norm: Any = None
-    cache_features: Any = None
-
-    @classmethod
-    def trainer_keys(cls) -> set[str]:
-        """Names of the fields that only the trainer reads."""
-        return {name for name, info in cls.model_fields.items() if info.annotation is Any}
+    EVALUATOR_ONLY: ClassVar[frozenset[str]] = frozenset({"on_audio_error", "empty_text", "latency_clips"})
 
     @field_validator("device")
     @classmethod
@@ -137,6 +116,9 @@ class ScoringConfig(_Section):
     threads: int = Field(default=2, ge=1, le=64)
 
 
+_KINDS: Mapping[str, type[_Section]] = {"datasets": DatasetsConfig, "run": RunConfig, "scoring": ScoringConfig}
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for a wrong name: 'did you mean "device"?', or the list of names where none is near."""
     names = sorted(known)
@@ -146,20 +128,29 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return "known: " + ", ".join(names)
 
 
+def take_foreign(kind: type[_Section], values: dict[str, Any]) -> dict[str, Any]:
+    """Take the keys that a section does not know out of its values, and return them.
+
+    A key that is another section's of the evaluator stays and is a problem there.
+    """
+    homes = {key for section in _KINDS.values() for key in section.model_fields}
+    return {key: values.pop(key) for key in list(values) if key not in homes and key not in kind.model_fields}
+
+
 def check_section(
     kind: type[Section],
     name: str,
     data: Mapping[str, Mapping[str, Any]],
-    places: Mapping[str, str],
+    document: Document,
     problems: list[Problem],
 ) -> Section:
-    """Check one section; a key whose value is null has its default.
+    """Check one section.
 
     Args:
         kind: the section's class.
         name: its name, for example "run".
-        data: all sections as plain values.
-        places: dotted key -> "file:line" or "--options".
+        data: all sections as plain values; a key whose value is null has its default.
+        document: knows where keys stand.
         problems: gets what is wrong.
 
     Returns:
@@ -174,22 +165,16 @@ def check_section(
         for detail in error.errors(include_url=False, include_context=True):
             key = str(detail["loc"][0])
             dotted = ".".join([name, *map(str, detail["loc"])])
-            place = places.get(dotted) or places.get(f"{name}.{key}") or places.get(name, "")
-            problems.append(Problem(f"{place}: {dotted}", _message(kind, name, key, dict(detail))))
+            problems.append(Problem(document.label(dotted), _message(kind, name, key, dict(detail))))
             values.pop(key, None)
     return kind.model_validate(values)
 
 
 def _message(kind: type[_Section], section: str, key: str, detail: Mapping[str, Any]) -> str:
     if detail["type"] == "extra_forbidden":
-        others: dict[str, type[_Section]] = {
-            "datasets": DatasetsConfig,
-            "run": RunConfig,
-            "scoring": ScoringConfig,
-        }
-        homes = [name for name, kinds in others.items() if name != section and key in kinds.model_fields]
+        homes = [name for name, kinds in _KINDS.items() if name != section and key in kinds.model_fields]
         if homes:
-            return f'unknown key here; it belongs into the section "{homes[0]}"'
+            return f'unknown key here; it belongs to the section "{homes[0]}"'
         return f"unknown key; {nearest(key, kind.model_fields)}"
     found = json.dumps(detail["input"], default=str)
     found = found if len(found) <= 60 else found[:57] + "..."

@@ -53,7 +53,7 @@ SPREAD = [
     (["--options", "a=1", "--check", "--options", "b=2"], ["--options", "a=1", "--check", "--options", "b=2"]),
     (["--options=a=1", "--check"], ["--options=a=1", "--check"]),
     (["--options"], ["--options"]),
-    (["--options", "--check"], ["--check"]),
+    (["--options", "--check"], ["--check", "--options"]),
     ([], []),
 ]  # fmt: skip
 

@@ -12,9 +12,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from salmonn.config_file import Document, read_document
+from salmonn.config import open_document, without_nulls
 from salmonn.config_paths import resolve_path
 from salmonn.errors import ConfigError
+from salmonn.yaml_file import Document
 
 SECTION = "pretrain"
 Positive = Annotated[int, Field(ge=1)]
@@ -164,10 +165,9 @@ def load_pretraining(path: Path, options: Sequence[str] = ()) -> Pretraining:
     Raises:
         ConfigError: Anything is wrong; every problem is listed with file and line.
     """
-    document = read_document(path, options)
+    document = open_document(path, options)
     section = document.tree.get(SECTION)
-    problems = list(document.problems)
-    problems += [
+    problems = [
         (key, "does not belong beside pretrain: pretraining a part reads this section alone")
         for key in document.tree
         if key != SECTION
@@ -180,13 +180,13 @@ def load_pretraining(path: Path, options: Sequence[str] = ()) -> Pretraining:
         raise _error(
             document, [*problems, (f"{SECTION}.part", f"must be one of {known} (found {section.get('part')!r})")]
         )
-    section = _absolute(section, path.resolve().parent)
+    section = _absolute(without_nulls(section, kind), path.resolve().parent)
     try:
         settings = kind.model_validate(section)
     except ValidationError as error:
         raise _error(document, [*problems, *_schema_problems(error, kind)]) from None
     problems += _path_problems(settings)
-    if problems:
+    if problems or document.problems:
         raise _error(document, problems)
     return settings
 
@@ -227,6 +227,6 @@ def _schema_problems(error: ValidationError, kind: type[Pretraining]) -> Iterabl
 
 
 def _error(document: Document, problems: Sequence[tuple[str, str]]) -> ConfigError:
-    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    located = [(f"{document.locate(key)}: {key}", text) for key, text in problems]
+    located = [*document.problems, *((document.label(key), text) for key, text in problems)]
+    count = "1 problem" if len(located) == 1 else f"{len(located)} problems"
     return ConfigError(f"the configuration has {count}", located)

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from salmonn.inference import SalmonnLM
 
-__all__ = ["check_config", "load_model", "tasks"]
+__version__ = "0.1.0"
+
+__all__ = ["__version__", "check_config", "load_model", "tasks"]
 
 
 def load_model(config: Mapping[str, Any], device: str) -> "SalmonnLM":

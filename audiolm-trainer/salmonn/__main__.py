@@ -4,36 +4,28 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import click
 
+from salmonn.command_line import HELP_FLAGS, INTERRUPTED, OptionsCommand, stop, with_version
 from salmonn.config import load_config
-from salmonn.config_file import spread_options
 from salmonn.errors import SalmonnError
 
 if TYPE_CHECKING:
     from salmonn.export import Form
 
-INTERRUPTED = 130
 FORMS = ("pth", "safetensors", "peft", "merged")
 DTYPES = ("float32", "bfloat16", "float16")
 
 
-class OptionsCommand(click.Command):
-    """A command whose --options takes every value up to the next flag."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Repeat the flag before each of its values, the form click knows."""
-        return super().parse_args(ctx, spread_options(args))
-
-
-@click.group()
+@click.group(context_settings=HELP_FLAGS)
+@with_version
 def main() -> None:
     """Commands around a trained SALMONN."""
 
 
-@main.command(cls=OptionsCommand)
+@main.command(cls=OptionsCommand, context_settings=HELP_FLAGS)
 @click.option(
     "--cfg-path",
     required=True,
@@ -118,12 +110,6 @@ def convert(*, source: Path, output: Path | None, force: bool) -> None:
         click.echo(
             f"wrote {done.path}: {done.size / 1e6:.1f} MB, from {done.source.name}: {done.source_size / 1e6:.1f} MB"
         )
-
-
-def stop(error: SalmonnError) -> NoReturn:
-    """End with the error's sentences and the exit code of its kind."""
-    click.echo(f"error: {error}", err=True)
-    sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

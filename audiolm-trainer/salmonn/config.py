@@ -9,16 +9,22 @@ import difflib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from salmonn.config_file import Document, drop_nulls, read_document
 from salmonn.config_paths import PATHS, Purpose, get_value, path_problems, resolve_paths, without_folder
 from salmonn.errors import ConfigError
+from salmonn.yaml_file import Document, YamlError, read_document
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 SECTIONS = ("model", "generate", "datasets", "run")
-FOREIGN_SECTIONS = ("scoring",)
+EVALUATOR_SECTIONS = ("scoring",)
+EVALUATOR_KEYS = frozenset({"on_audio_error", "empty_text", "latency_clips"})
+"""Keys of `run` that only the evaluator reads; a file for both programs may have them."""
 TOKEN_VARIABLE = "HF_TOKEN"
 
 Positive = Annotated[int, Field(ge=1)]
@@ -132,7 +138,7 @@ class OptimConfig(_Section):
 
 
 class RunConfig(_Section):
-    """Section `run`: one training run. The last group is the evaluator's and is accepted unread.
+    """Section `run`: one training run.
 
     A step takes `batch_size_train` x `world_size` samples, however many processes there really are: they share them.
     An optimizer step follows every `accum_grad_iters` steps. No process computes more than `batch_size_train` samples
@@ -182,10 +188,6 @@ class RunConfig(_Section):
     use_distributed: bool = False
     dist_url: str = "env://"
     evaluate: bool = False
-
-    on_audio_error: str = "fail"
-    empty_text: str = "."
-    latency_clips: NotNegative = 8
 
 
 class Config(_Section):
@@ -254,7 +256,19 @@ def load_config(path: Path, options: Sequence[str] = (), *, purpose: Purpose = "
     Raises:
         ConfigError: anything is wrong; every problem is listed with file and line.
     """
-    return _build_config(read_document(path, options), path.resolve().parent, purpose)
+    return _build_config(open_document(path, options), path.resolve().parent, purpose)
+
+
+def open_document(path: Path, options: Sequence[str] = ()) -> Document:
+    """Read a YAML file and its overrides without judging what they say.
+
+    Raises:
+        ConfigError: the file cannot be read, is not YAML or has no mapping at its top.
+    """
+    try:
+        return read_document(path, options)
+    except YamlError as error:
+        raise ConfigError(f"the configuration {error}") from error
 
 
 def from_mapping(mapping: Mapping[str, Any], folder: Path | None = None, *, purpose: Purpose = "evaluate") -> Config:
@@ -268,7 +282,7 @@ def from_mapping(mapping: Mapping[str, Any], folder: Path | None = None, *, purp
     Raises:
         ConfigError: anything is wrong; every problem is listed.
     """
-    return _build_config(Document(path=None, tree=_plain(mapping), lines={}), folder, purpose)
+    return _build_config(Document(path=None, tree=_plain(mapping)), folder, purpose)
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -284,51 +298,57 @@ def find_problems(
 ) -> list[tuple[str, str]]:
     """List everything wrong with a configuration as (dotted key, message), without loading anything.
 
-    For "evaluate" only the sections model and generate are judged; the evaluator judges its own two.
-
     Example:
         >>> find_problems({"model": {"llama_path": "/none", "whisper_path": "/none"}})[0][0]
         'model.llama_path'
     """
-    tree = _own_part(_plain(mapping), purpose)
+    tree = _own_part(_plain(mapping))
     problems = [*_section_problems(tree), *_schema_problems(tree), *_choice_problems(tree, purpose)]
     problems += path_problems(resolve_paths(tree, folder), folder, purpose)
-    if purpose == "evaluate":
-        problems = [(key, text) for key, text in problems if key.partition(".")[0] not in ("datasets", "run")]
     return list(dict.fromkeys(problems))
 
 
 def _build_config(document: Document, folder: Path | None, purpose: Purpose) -> Config:
-    found = [*document.problems, *find_problems(document.tree, folder, purpose=purpose)]
-    tree = resolve_paths(_own_part(document.tree, purpose), folder)
-    if not found:
-        try:
-            return Config.model_validate({key: tree[key] for key in SECTIONS if key in tree})
-        except ValidationError:
-            found = _schema_problems(tree)
-    located = [(_label(document.locate(key), key), text) for key, text in found]
-    count = "1 problem" if len(found) == 1 else f"{len(found)} problems"
+    located: list[tuple[str, str]] = [*document.problems]
+    located += [(document.label(key), text) for key, text in find_problems(document.tree, folder, purpose=purpose)]
+    if not located:
+        return Config.model_validate(_known(resolve_paths(_own_part(document.tree), folder)))
+    count = "1 problem" if len(located) == 1 else f"{len(located)} problems"
     raise ConfigError(f"the configuration has {count}", located)
 
 
-def _label(place: str, key: str) -> str:
-    """Join place and key: ("a.yaml:3", "run.seed") -> "a.yaml:3: run.seed"; one is enough where they are the same."""
-    return f"{place}: {key}" if place and place != key else key
-
-
 def _plain(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy nested mappings into dicts, nulls left out, so that nothing here changes the caller's."""
-    return drop_nulls({k: _plain(v) if isinstance(v, Mapping) else v for k, v in mapping.items()})
+    """Copy nested mappings into dicts, so that nothing here changes the caller's."""
+    return {key: _plain(value) if isinstance(value, Mapping) else value for key, value in mapping.items()}
 
 
-def _own_part(tree: dict[str, Any], purpose: Purpose) -> dict[str, Any]:
-    """Leave out what another program owns: its sections and, for "evaluate", its datasets and run keys."""
-    own = {key: value for key, value in tree.items() if key not in FOREIGN_SECTIONS}
-    if purpose == "evaluate":
-        for name, section in (("datasets", DatasetsConfig), ("run", RunConfig)):
-            if isinstance(own.get(name), dict):
-                own[name] = {k: v for k, v in own[name].items() if k in section.model_fields}
+def _own_part(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what only the evaluator reads."""
+    own = {key: value for key, value in tree.items() if key not in EVALUATOR_SECTIONS and value is not None}
+    if isinstance(own.get("run"), dict):
+        own["run"] = {key: value for key, value in own["run"].items() if key not in EVALUATOR_KEYS}
     return own
+
+
+def _known(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The sections of the schema, without keys whose value is null: they have their defaults."""
+    return without_nulls({key: tree[key] for key in SECTIONS if key in tree}, Config)
+
+
+def without_nulls(values: Mapping[str, Any], section: type[BaseModel]) -> dict[str, Any]:
+    """Leave out what is not given: the known keys, nested ones too, whose value is None.
+
+    An unknown key stays: it is wrong with any value.
+    """
+    kept: dict[str, Any] = {}
+    for key, value in values.items():
+        known = section.model_fields.get(key)
+        kind = known.annotation if known else None
+        if isinstance(value, Mapping) and isinstance(kind, type) and issubclass(kind, BaseModel):
+            kept[key] = without_nulls(value, kind)
+        elif value is not None or known is None:
+            kept[key] = value
+    return kept
 
 
 def _section_problems(tree: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
@@ -344,26 +364,47 @@ def _section_problems(tree: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
 
 
 def _schema_problems(tree: Mapping[str, Any]) -> list[tuple[str, str]]:
-    known = {key: tree[key] for key in SECTIONS if isinstance(tree.get(key), dict)}
+    known = _known({key: value for key, value in tree.items() if isinstance(value, dict)})
     if "model" not in known:
         known["model"] = {"llama_path": "-", "whisper_path": "-"}
     try:
         Config.model_validate(known)
     except ValidationError as error:
-        return [_describe(tuple(str(part) for part in e["loc"]), e["type"], e["msg"], e["input"])
-                for e in error.errors(include_url=False)]  # fmt: skip
+        # A setting of several types has one error for each of them.
+        by_key: dict[tuple[str, ...], list[ErrorDetails]] = {}
+        for detail in error.errors(include_url=False):
+            by_key.setdefault(_key_path(detail["loc"]), []).append(detail)
+        return [_describe(path, details) for path, details in by_key.items()]
     return []
 
 
-def _describe(location: tuple[str, ...], kind: str, message: str, value: object) -> tuple[str, str]:
-    key = ".".join(location)
+def _key_path(location: Sequence[int | str]) -> tuple[str, ...]:
+    """The part of a pydantic location that names keys: behind a setting of several types stands a type's name."""
+    section: type[BaseModel] = Config
+    for depth, part in enumerate(location, start=1):
+        field = section.model_fields.get(str(part))
+        if field is None:
+            break
+        if get_origin(field.annotation) in (Union, UnionType):
+            location = location[:depth]
+            break
+        if not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
+            break
+        section = field.annotation
+    return tuple(str(part) for part in location)
+
+
+def _describe(path: tuple[str, ...], details: "Sequence[ErrorDetails]") -> tuple[str, str]:
+    key = ".".join(path)
+    kind, value = details[0]["type"], details[0]["input"]
     if kind == "missing":
         return key, "is missing"
     if kind == "extra_forbidden":
-        near = difflib.get_close_matches(location[-1], _keys_of(location[:-1]), n=1)
+        near = difflib.get_close_matches(path[-1], _keys_of(path[:-1]), n=1)
         return key, "is not a setting" + (f"; did you mean {near[0]}?" if near else "")
-    shown = "" if location[-1] == "token" else f" (found {value!r})"
-    return key, f"{message[:1].lower()}{message[1:]}{shown}"
+    message = ", or ".join(f"{detail['msg'][:1].lower()}{detail['msg'][1:]}" for detail in details)
+    shown = "" if path[-1] == "token" else f" (found {value!r})"
+    return key, f"{message}{shown}"
 
 
 def _keys_of(location: tuple[str, ...]) -> list[str]:
@@ -372,7 +413,7 @@ def _keys_of(location: tuple[str, ...]) -> list[str]:
         annotation = section.model_fields[part].annotation
         assert isinstance(annotation, type)
         section = annotation
-    return list(section.model_fields)
+    return [*section.model_fields, *(EVALUATOR_KEYS if location == ("run",) else ())]
 
 
 def _choice_problems(tree: Mapping[str, Any], purpose: Purpose) -> Iterable[tuple[str, str]]:

@@ -123,7 +123,7 @@ def test_one_flag_without_the_other_is_a_usage_error(config: Path, arguments: tu
 def test_a_wrong_path_in_the_flag_is_found_before_the_model_is_loaded(config: Path, loaded: list[str]) -> None:
     result = invoke(config, "--wav-path", "/none.wav", "--prompt", "What?")
     assert (result.exit_code, loaded) == (3, [])
-    assert "error: audio file '/none.wav' does not exist" in result.output
+    assert "Error: audio file '/none.wav' does not exist" in result.output
 
 
 def test_configuration_and_loading_errors_are_sentences(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +138,7 @@ def test_configuration_and_loading_errors_are_sentences(config: Path, monkeypatc
     monkeypatch.setattr("salmonn.inference.load_language_model", fail)
     result = invoke(config)
     assert result.exit_code == 4
-    assert result.output.endswith("error: weights file 'x.pth' is empty: download it again\n")
+    assert result.output.endswith("Error: weights file 'x.pth' is empty: download it again\n")
 
 
 def test_questions_about_one_clip_follow_each_other_until_another_is_asked_for(config: Path, loaded: list[str]) -> None:

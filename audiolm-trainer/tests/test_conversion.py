@@ -333,7 +333,7 @@ def test_the_command_says_names_and_sizes(tmp_path: Path) -> None:
     assert f"wrote {tmp_path / 'b.safetensors'}: 1.0 MB, from beats.pt: 1.0 MB" in result.output
     again = CliRunner().invoke(main, arguments)
     assert again.exit_code == CheckpointError.exit_code
-    assert again.output.startswith("error: ")
+    assert again.output.startswith("Error: ")
     assert "--force" in again.output
 
 
