@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from evaluator.errors import Problem
+from evaluator.invisible import is_invisible
 from evaluator.yaml_file import Document
 
 SECTIONS = ("model", "generate", "datasets", "run", "scoring")
@@ -90,7 +91,7 @@ class RunConfig(_Section):
     @field_validator("empty_text")
     @classmethod
     def _visible_text(cls, value: str) -> str:
-        if not value.strip() or not value.isprintable():
+        if all(map(is_invisible, value)) or not value.isprintable():
             raise ValueError("expected one line with something visible in it: it stands for empty answers in the CSV")
         return value
 

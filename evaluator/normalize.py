@@ -1,17 +1,21 @@
-"""Text normalisation for word error rates: one raw transcript in, the words that are compared out.
+"""Text normalisation for error rates: one raw transcript in, the words and the characters that are compared out.
 
 The protocol is the original evaluator's: Whisper's English normaliser, sacrebleu's 13a tokeniser, tokens of
 punctuation only dropped, lower case. It must be applied exactly once, to raw text: the normaliser is not
 idempotent ("minus ten" -> "-10" -> "10").
 """
 
+import contextlib
 import functools
 import json
 import re
+import sys
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import metadata, resources
 from typing import cast
+
+from evaluator.other_scripts import set_aside, without_unwritten_spaces
 
 PROTOCOL = "whisper-en + 13a"
 
@@ -46,7 +50,22 @@ def _tokenizer_13a() -> Callable[[str], str]:
 
 def whisper_english(text: str) -> str:
     """Normalise English as Whisper does: "Mr. Smith's colour, 20%!" -> "mister smith is color 20%"."""
-    return _normalizer()(text)
+    with _numbers_of_any_length():
+        return _normalizer()(text)
+
+
+@contextlib.contextmanager
+def _numbers_of_any_length() -> Iterator[None]:
+    """Let numbers of more than 4300 digits be read: the normaliser reads every number, and an answer may loop."""
+    if not hasattr(sys, "set_int_max_str_digits"):  # Python below 3.10.7 reads them
+        yield
+        return
+    before = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)
+    try:
+        yield
+    finally:
+        sys.set_int_max_str_digits(before)
 
 
 def is_punctuation(token: str) -> bool:
@@ -68,6 +87,35 @@ def wer_words(text: str) -> tuple[str, ...]:
     tokens = _tokenizer_13a()(whisper_english(text)).split()
     kept = (token for token in tokens if not is_punctuation(token))
     return tuple(" ".join(kept).lower().split())
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def cer_text(text: str) -> str:
+    """The characters of a raw transcript: those of `wer_words`, joined by one space, as far as the script is Latin.
+
+    Other scripts keep their marks, which the English normaliser strips although they make other letters, and no space
+    counts beside letters of a script that writes none.
+
+    Args:
+        text: raw text; not yet normalised by anything.
+
+    Returns:
+        str: NFC; "" for text that says nothing.
+
+    Example:
+        "It's 3!" -> "it is 3"; "がくせい。" -> "がくせい" ("かくせい" as words); "你好,世界" -> "你好世界".
+    """
+    plain, letters = set_aside(text)
+    words = " ".join(wer_words(plain)).translate(letters)
+    return without_unwritten_spaces(unicodedata.normalize("NFC", words))
+
+
+def cer_protocol() -> str:
+    """As `wer_protocol`, for characters."""
+    return (
+        f"{wer_protocol()}; other scripts than Latin NFKC with their marks; spaces count, "
+        "but not beside scripts that write none"
+    )
 
 
 def wer_protocol() -> str:

@@ -5,7 +5,6 @@ cannot be had is None with the reason and what to do about it, and never costs t
 no audio.
 """
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from evaluator.config_sections import nearest
 from evaluator.errors import ConfigError, Problem
+from evaluator.invisible import is_invisible
 from evaluator.tasks import AAC, ASR, Task, TaskName
 
 # The metrics' libraries are imported where they are used: a command's --help imports this file.
@@ -167,7 +167,7 @@ def score(
         task=task.name,
         num_samples=len(lowered),
         metrics=tuple(_metric(name, found, requested=name in requested) for name in wanted),
-        details={"empty_hypotheses": sum(not text.strip() for text in lowered), **found.details},
+        details={"empty_hypotheses": sum(all(map(is_invisible, text)) for text in lowered), **found.details},
         per_sample={name: outcome.rows for name, outcome in found.outcomes.items() if outcome.rows},
     )
 
@@ -249,16 +249,15 @@ def _nothing(wanted: Sequence[str]) -> _Found:
 
 
 def _score_transcripts(references: Sequence[str], hypotheses: Sequence[str]) -> _Found:
-    """WER and CER by the original's protocol."""
+    """WER by the original's protocol, and CER, which is the same for English and keeps other scripts' letters."""
     from evaluator.metrics.outcome import Outcome
     from evaluator.metrics.wer import character_errors, word_errors
-    from evaluator.normalize import wer_protocol, wer_words
+    from evaluator.normalize import cer_protocol, cer_text, wer_protocol, wer_words
 
     reference_words = [wer_words(text) for text in references]
     hypothesis_words = [wer_words(text) for text in hypotheses]
     words = word_errors(reference_words, hypothesis_words)
-    # The normaliser leaves letters decomposed; one Korean syllable would count as three characters.
-    characters = character_errors(_composed(reference_words), _composed(hypothesis_words))
+    characters = character_errors([cer_text(text) for text in references], [cer_text(text) for text in hypotheses])
     outcomes: dict[str, Outcome] = {}
     details: dict[str, Any] = {"empty_references": sum(not row for row in reference_words)}
     for name, unit, errors in (("wer", "words", words), ("cer", "characters", characters)):
@@ -272,9 +271,7 @@ def _score_transcripts(references: Sequence[str], hypotheses: Sequence[str]) -> 
     # The rate of a set is a ratio of two sums; whoever resamples rows needs both terms.
     outcomes["word_edits"] = Outcome(None, tuple(float(row.edits) for row in words.rows))
     outcomes["reference_words"] = Outcome(None, tuple(float(row.reference_length) for row in words.rows))
-    protocol = wer_protocol()
-    cer_protocol = f"{protocol}; characters after NFC, spaces between words count"
-    return _Found(outcomes, {"wer": protocol, "cer": cer_protocol}, details)
+    return _Found(outcomes, {"wer": wer_protocol(), "cer": cer_protocol()}, details)
 
 
 def _counts(errors: "ErrorCounts") -> dict[str, int]:
@@ -286,10 +283,6 @@ def _counts(errors: "ErrorCounts") -> dict[str, int]:
         "reference_length": errors.reference_length,
         "hypothesis_length": errors.hypothesis_length,
     }
-
-
-def _composed(rows: Sequence[Sequence[str]]) -> list[list[str]]:
-    return [[unicodedata.normalize("NFC", word) for word in row] for row in rows]
 
 
 def _score_captions(

@@ -160,6 +160,10 @@ def _check_bytes(file: BinaryIO, findings: FindingCollector, *, limit: int) -> b
         encoding = "UTF-16 without a byte order mark" if head.count(0) < 0.6 * len(head) else "binary"
         findings.add("E202", None, f"the file looks like {encoding}; save it as UTF-8 text")
         return False
+    if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith((b"{", b"[")):
+        # Annotations and predictions lie beside CSVs, under names that are as long.
+        findings.add("E201", None, "this is no CSV but JSON; an annotation belongs to --annotation")
+        return False
     if head.startswith(b"\xef\xbb\xbf"):
         findings.add("W101", 1, "the file starts with one; UTF-8 needs none")
         file.seek(3)

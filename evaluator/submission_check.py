@@ -94,7 +94,7 @@ class _Lines:
         try:
             text = raw.decode("utf-8")
         except UnicodeDecodeError as error:
-            self._report("E203", f"byte {error.start + 1} of the line ({error.reason}); save the file as UTF-8")
+            self._report("E203", f"byte {error.start + 1} of the line ({error.reason}); {_cure(raw)}")
             text = raw.decode("utf-8", errors="replace")
             self.damaged = True
         return text
@@ -109,6 +109,17 @@ class _Lines:
     def _report(self, code: str, detail: str) -> None:
         if self._fresh:  # not when a rewind reads the line once more
             self._findings.add(code, self.line, detail)
+
+
+def _cure(raw: bytes) -> str:
+    """How a line that is not UTF-8 gets so; the encoding of Korean Windows is known by its syllables."""
+    try:
+        korean = any("\uac00" <= character <= "\ud7a3" for character in raw.decode("cp949"))
+    except UnicodeDecodeError:
+        korean = False
+    if korean:
+        return 'it reads as CP949: save the file as "CSV UTF-8" in Excel, or write it with encoding="utf-8"'
+    return "save the file as UTF-8"
 
 
 def read_records(file: BinaryIO, findings: FindingCollector, *, max_lines: int, max_bytes: int) -> Iterator[Record]:
@@ -181,6 +192,7 @@ class RowCheck:
         self._texts = 0
         self._texts_differ = False
         self._out_of_order: int | None = None
+        self._blank_lines: list[int] = []
         self._columns = len(HEADER)
         self._id_column, self._text_column = 0, 1
 
@@ -193,7 +205,7 @@ class RowCheck:
             if header is not None:
                 self._header(header)
             for record in records:
-                self._row(record)
+                self._row_or_blank(record)
         finally:
             csv.field_size_limit(before)
         self._finish()
@@ -208,10 +220,21 @@ class RowCheck:
             self._row(record)
             return
         found = shown(",".join(names[:20]), 200)
-        self._findings.add("E301", record.line, f"expected {wanted}, found {found}")
+        self._findings.add("E301", record.line, f"expected {wanted}, found {found}{_header_cure(names)}")
         self._columns = max(len(names), len(HEADER))
         if set(HEADER) <= set(names):
             self._id_column, self._text_column = names.index(HEADER[0]), names.index(HEADER[1])
+
+    def _row_or_blank(self, record: Record) -> None:
+        """Blank lines wait for what follows: at the end of the file they are harmless, between rows they are not."""
+        if not "".join(record.fields).strip() and len(record.fields) <= 1:
+            self._blank_lines.append(record.line)
+            return
+        for line in self._blank_lines:
+            self.rows += 1
+            self._findings.add("E303", line, "a blank line; remove it")
+        self._blank_lines.clear()
+        self._row(record)
 
     def _row(self, record: Record) -> None:
         self.rows += 1
@@ -240,8 +263,6 @@ class RowCheck:
             self._texts_differ = True
 
     def _shape(self, fields: Sequence[str]) -> str:
-        if not fields:
-            return "a blank line; remove it"
         detail = f"expected {self._columns}, found {len(fields)}"
         if len(fields) > self._columns:
             return f"{detail}; a text with commas needs quotation marks around it"
@@ -271,6 +292,11 @@ class RowCheck:
             self._findings.add("E402", line, detail)
 
     def _finish(self) -> None:
+        if self._blank_lines:
+            lines = f"line {self._blank_lines[0]}"
+            if len(self._blank_lines) > 1:
+                lines = f"lines {self._blank_lines[0]} to {self._blank_lines[-1]}"
+            self._findings.add("W304", self._blank_lines[0], f"{lines}; some programs read rows there")
         if self.rows == 0:
             self._findings.add("E302", None, "there is nothing below the header")
         if self._texts > 1 and not self._texts_differ:
@@ -296,3 +322,14 @@ class RowCheck:
             between = f"between test{numbers[0]:04d} and test{numbers[-1]:04d}"
             detail = f"{len(missing)} ids are missing {between}, the first is test{missing[0]:04d}"
             self._findings.add("W302", None, detail)
+
+
+def _header_cure(names: Sequence[str]) -> str:
+    """What to do about a wrong header whose mistake is a known one."""
+    if names and names[0].strip() in ("", "Unnamed: 0", "index") and tuple(names[1:]) == HEADER:
+        return "; the first column is the index of pandas: write with to_csv(..., index=False)"
+    if len(names) == 1 and (";" in names[0] or "\t" in names[0]):
+        return "; the separator is a comma"
+    if {name.strip().lower() for name in names} == set(HEADER):
+        return "; names, order, capitals and spaces count"
+    return ""

@@ -45,6 +45,7 @@ RULES: dict[str, str] = {
     "W301": "All texts equal",
     "W302": "Gap in the numbering",
     "W303": "Order differs from the annotation",
+    "W304": "Blank lines at the end",
 }
 
 KEPT_PER_CODE = 1000

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 
 from evaluator.annotation import shown
+from evaluator.invisible import is_invisible
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
@@ -42,8 +43,8 @@ def clean_text(text: str) -> str:
 
 
 def is_blank(text: str) -> bool:
-    """Whether nothing in a text can be seen: "", spaces, controls, zero-width characters."""
-    return not any(character.isprintable() and not character.isspace() for character in text)
+    """Whether nothing in a text can be seen: "", spaces, controls, zero-width characters, fillers (U+3164, U+2800)."""
+    return all(map(is_invisible, text))
 
 
 def text_warnings(text: str) -> Iterator[tuple[str, str]]:

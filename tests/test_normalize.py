@@ -1,12 +1,17 @@
 """Tests of the text normalisation: tricky strings with what the original makes of them."""
 
 import json
+import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
 
+from evaluator.metrics.wer import character_errors
 from evaluator.normalize import (
     caption_line,
+    cer_protocol,
+    cer_text,
     is_punctuation,
     spelling_map,
     wer_protocol,
@@ -71,6 +76,88 @@ def test_korean_stays_words() -> None:
     assert len(wer_words("안녕하세요 세계")) == 2
 
 
+# (reference, hypothesis): the same characters
+SAME = [
+    ("今天天气很好，我们去公园。", "今天天气很好我们去公园"),
+    ("「你好」、世界……", "你好 世界"),
+    ("约翰·史密斯", "约翰史密斯"),
+    ("我喜欢 Python 编程", "我喜欢Python编程"),
+    ("2024 年 5 月", "２０２４年5月"),
+    ("ﾊﾞｽ", "バス"),
+    ("ไทย ครับ", "ไทยครับ"),
+    ("བོད་སྐད", "བོདསྐད"),
+    ("안녕하세요, 세계!", "안녕하세요 세계"),
+    ("नमस्ते।", "नमस्ते"),
+    ("كَتَبَ الولد؟", "كتب الولد"),
+    ("العـــربية", "العربية"),
+    ("שָׁלוֹם", "שלום"),
+    ("می\u200cروم", "میروم"),
+    ("ΟΔΟΣ", "οδος"),
+    ("が\u3164く\ufe0f", "がく"),
+    ("café", "cafe"),
+]
+# (reference, hypothesis): one letter is another one, or missing
+ONE_OFF = [
+    ("がくせい", "かくせい"),
+    ("ばす", "ぱす"),
+    ("कि", "की"),
+    ("कमल", "किमल"),
+    ("க", "கா"),
+    ("กา", "กี"),
+    ("ما", "مآ"),
+    ("أنا", "انا"),
+    ("мой", "мои"),
+    ("ގެ", "ގ"),
+    ("안녕 하세요", "안녕하세요"),
+    ("a b", "ab"),
+    ("𠮷野家", "吉野家"),
+    ("\U000f0000が", "が"),  # a private character is not taken for a placeholder
+]
+
+
+@pytest.mark.parametrize(("reference", "hypothesis"), SAME)
+def test_characters_that_are_the_same(reference: str, hypothesis: str) -> None:
+    assert cer_text(reference) == cer_text(hypothesis) != ""
+    assert "  " not in cer_text(reference)
+
+
+@pytest.mark.parametrize(("reference", "hypothesis"), ONE_OFF)
+def test_marks_that_make_another_letter(reference: str, hypothesis: str) -> None:
+    assert character_errors([cer_text(reference)], [cer_text(hypothesis)]).total.edits == 1
+
+
+@pytest.mark.parametrize("text", [text for pair in SAME + ONE_OFF for text in pair])
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_the_form_of_unicode_makes_no_difference(text: str, form: str) -> None:
+    assert cer_text(unicodedata.normalize(form, text)) == cer_text(text)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("raw", [raw for raw, _ in NORMALISED] + ["naïve Über-crème, n° 5 µm", "Łódź ʼn ﬁve ½ Ⅷ"])
+def test_the_characters_of_english_are_those_of_its_words(raw: str) -> None:
+    assert cer_text(raw) == unicodedata.normalize("NFC", " ".join(wer_words(raw)))
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        ("1" * 5000, 1),
+        (f"call {'9' * 5000} now", 3),
+        ("0" * 5000, 1),
+        ("one " * 5000 + "hundred", 1),
+        ("three " * 4300 + "million", 1),
+        (f"${'7' * 5000}.50", 1 + 1),
+        ("\ud800 half \udfff", 3),
+        ("(" * 2000 + "a", 1),
+        ("\u0301" * 2000, 0),
+    ],
+)
+def test_answers_that_loop_have_words(raw: str, words: int) -> None:
+    limit = sys.get_int_max_str_digits()
+    assert len(wer_words(raw)) == words
+    assert len(cer_text(raw).split()) == words
+    assert sys.get_int_max_str_digits() == limit
+
+
 def test_spelling_map() -> None:
     spellings = spelling_map()
     assert len(spellings) == 1739
@@ -99,6 +186,8 @@ def test_the_protocol_names_its_versions() -> None:
     assert protocol.startswith("whisper-en + 13a (")
     for name in ("transformers ", "sacrebleu ", "jiwer "):
         assert name in protocol
+    assert cer_protocol().startswith(protocol)
+    assert "other scripts than Latin NFKC with their marks" in cer_protocol()
 
 
 @pytest.mark.parametrize(

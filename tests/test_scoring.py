@@ -60,6 +60,10 @@ TRANSCRIPTS = [
     (["a b", "c d"], ["a b", ""], 0.5, 0.5),
     (["um", "a b"], ["x", "a b"], 0.5, 1 / 3),
     (["안녕"], ["안념"], 1.0, 0.5),  # one of two syllables, not one of five letters
+    (["がくせい", "ばす"], ["かくせい", "はす"], 0.0, 1 / 3),  # WER knows no voicing marks
+    (["今天天气很好我们去公园"], ["今天天气很好，我们去公园。"], 2.0, 0.0),
+    (["call me now", "hello there"], ["1" * 5000, "hello there"], 3 / 5, 5000 / 22),
+    (["a b", "c"], ["\ud800 b", "c"], 1 / 3, 1 / 4),
 ]
 
 

@@ -81,6 +81,13 @@ FILES: dict[str, tuple[bytes, list[str]]] = {
     "one column": (GOOD + b"test0001\n", ["E303:3"]),
     "three columns": (GOOD + b"test0001,a,b\n", ["E303:3"]),
     "blank line": (HEAD + b"\ntest0000,a\n", ["E303:2"]),
+    "blank lines inside and at the end": (GOOD + b"\n\ntest0001,b\n\n \n", ["E303:3", "E303:4", "W304:6"]),
+    "a blank line at the end": (GOOD + b"\n", ["W304:3"]),
+    "two blank lines at the end": (GOOD + b"\n\n", ["W304:3"]),
+    "blank lines of Windows at the end": (GOOD + b"\r\n\r\n", ["W304:3"]),
+    "blank lines without a row": (HEAD + b"\n\n", ["E302", "W304:2"]),
+    "two cells of nothing at the end": (GOOD + b",\n", ["E401:3", "E501:3"]),
+    "json": (b'\xef\xbb\xbf\n[{"testset_id": "test0000"}]', ["E201"]),
     "open quote": (GOOD + b'test0001,"a\ntest0002,b\ntest0002,c\n', ["E304:3", "E402:5", "W302"]),
     "text behind quote": (GOOD + b'test0001,"a"b\ntest0002,c\n', ["E304:3", "W302"]),
     "quote closed by the next": (GOOD + b'test0001,"a\ntest0002,"b"\ntest0000,c\n', ["E304:4", "E402:5", "W302"]),
@@ -102,6 +109,8 @@ FILES: dict[str, tuple[bytes, list[str]]] = {
     "quoted empty text": (GOOD + b'test0001,""\n', ["E501:3"]),
     "spaces": (GOOD + b"test0001,   \n", ["E501:3"]),
     "no-break and zero-width spaces": (GOOD + "test0001,\u00a0\u200b\u3000\n".encode(), ["E501:3"]),
+    "hangul filler": (GOOD + "test0001,\u3164\ntest0002,a\u3164\n".encode(), ["E501:3"]),
+    "blank braille": (GOOD + "test0001,\u2800 \u2800\n".encode(), ["E501:3"]),
     "byte order mark": (b"\xef\xbb\xbf" + GOOD, ["W101:1"]),
     "two byte order marks": (b"\xef\xbb\xbf" * 2 + GOOD, ["E202:1", "E301:1", "W101:1"]),
     "formula": (GOOD + b"test0001,=cmd()\n", ["W203:3"]),
@@ -119,6 +128,26 @@ FILES: dict[str, tuple[bytes, list[str]]] = {
         ["E401:2", "E501:2", "E303:3", "E204:4", "E203:5", "E402:5"],
     ),
 }
+
+
+# The bytes of a file -> what its report tells to do.
+CURES = {
+    "cp949": (GOOD.decode().encode() + "test0001,안녕하세요\n".encode("cp949"), 'CP949: save the file as "CSV UTF-8"'),
+    "latin-1": (GOOD + b"test0001,caf\xe9\n", "save the file as UTF-8"),
+    "index column": (b",testset_id,text\n0,test0000,a\n", "write with to_csv(..., index=False)"),
+    "index column read back": (b"Unnamed: 0,testset_id,text\n0,test0000,a\n", "write with to_csv(..., index=False)"),
+    "semicolons": (b"testset_id;text\ntest0000;a\n", "the separator is a comma"),
+    "capital header": (b"Testset_ID,Text\ntest0000,a\n", "capitals and spaces count"),
+    "annotation": (b'{"annotation": []}', "this is no CSV but JSON; an annotation belongs to --annotation"),
+    "predictions": (b'{"index": 0}\n{"index": 1}\n', "this is no CSV but JSON"),
+}
+
+
+@pytest.mark.parametrize("name", CURES)
+def test_what_to_do_is_told(tmp_path: Path, name: str) -> None:
+    content, cure = CURES[name]
+    (tmp_path / "a.csv").write_bytes(content)
+    assert cure in str(check_submission(tmp_path / "a.csv").errors[0])
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -53,7 +53,7 @@ def test_lengths_must_agree() -> None:
 
 
 def test_characters_count_spaces() -> None:
-    errors = character_errors([("ab", "c")], [("abc",)])
+    errors = character_errors(["ab c"], ["abc"])
     assert errors.total == ErrorCounts(hits=3, substitutions=0, deletions=1, insertions=0)
     assert errors.total.rate == 0.25
 

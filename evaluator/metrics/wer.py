@@ -71,20 +71,20 @@ def word_errors(references: Sequence[Words], hypotheses: Sequence[Words]) -> Err
     Raises:
         ValueError: the numbers of references and hypotheses differ.
     """
-    return _compare(jiwer.process_words, references, hypotheses)
+    return _compare(jiwer.process_words, [" ".join(row) for row in references], [" ".join(row) for row in hypotheses])
 
 
-def character_errors(references: Sequence[Words], hypotheses: Sequence[Words]) -> ErrorRate:
-    """Compare the characters of words joined by one space, which counts; see `word_errors`."""
+def character_errors(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorRate:
+    """Compare the characters of normalised texts, of which spaces are some; see `word_errors`."""
     return _compare(jiwer.process_characters, references, hypotheses)
 
 
-def _compare(process: Any, references: Sequence[Words], hypotheses: Sequence[Words]) -> ErrorRate:
+def _compare(process: Any, references: Sequence[str], hypotheses: Sequence[str]) -> ErrorRate:
     if len(references) != len(hypotheses):
         raise ValueError(f"{len(references)} references cannot be compared with {len(hypotheses)} hypotheses")
     if not references:
         return ErrorRate(total=ErrorCounts(0, 0, 0, 0), rows=())
-    output = process([" ".join(words) for words in references], [" ".join(words) for words in hypotheses])
+    output = process(list(references), list(hypotheses))
     rows = tuple(_row(chunks) for chunks in output.alignments)
     total = ErrorCounts(output.hits, output.substitutions, output.deletions, output.insertions)
     return ErrorRate(total=total, rows=rows)
