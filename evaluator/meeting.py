@@ -128,7 +128,9 @@ def wait_for_others(attempt: Attempt, *, stall: float = STALL_SECONDS, grace: fl
                 raise ProcessError(f"Process {rank} of {attempt.launch.world_size} ended before it had finished.")
         if not waiting:
             break
-        if all(watched.quiet_seconds() > stall for watched in waiting.values()):
+        # Each is looked at, so that each one's silence is known: no short cut behind the first that works.
+        quiet = [watched.quiet_seconds() for watched in waiting.values()]
+        if min(quiet) > stall:
             names = ", ".join(map(str, waiting))
             raise ProcessError(f"Process(es) {names} answered nothing for {stall:.0f} s; they hang, or are dead.")
     return sorted(found, key=lambda done: done.rank)

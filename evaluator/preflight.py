@@ -19,6 +19,7 @@ from evaluator.audio import MAX_SECONDS, MIN_SECONDS, AudioFacts, check_audio
 from evaluator.config import Config
 from evaluator.errors import AnnotationError, AudioError, AudioLMError, ConfigError, Problem
 from evaluator.model import ModelProvider
+from evaluator.references import group_references
 from evaluator.tasks import TASKS, Mode, Task, is_scored, task_of
 
 _MOST_NAMED = 5
@@ -103,6 +104,9 @@ def preflight(provider: ModelProvider, config: Config, mode: Mode) -> Preflight:
         problem = Problem(f"{config.locate('run.output_dir')}: run.output_dir", unwritable)
         errors.append(ConfigError("The results cannot be written.", [problem]))
     notices = [*config.notices, *_audio_notices(headers, samples)]
+    if is_scored(mode) and task.many_references:
+        samples, told = group_references(samples)
+        notices += told
     try:
         notices += scoring.preflight(task, config.scoring) if is_scored(mode) else []
     except ConfigError as error:

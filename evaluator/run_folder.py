@@ -8,11 +8,12 @@ In: the output folder, a mode, what the run is made of. Out: paths, and the pred
     <time>_<mode>/parts/            until then a journal for each process of each attempt (2-0.jsonl), and marks
 """
 
+import contextlib
 import hashlib
 import json
 import logging
+import os
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -33,7 +34,9 @@ _FREE_RUN_KEYS = frozenset(
         *("empty_text", "on_audio_error", "latency_clips"),
     }
 )
-_PART = re.compile(r"(\d+)[-.].*")
+# Journals and marks of an attempt; whatever else lies in the folder of parts is somebody else's.
+_PART = re.compile(r"(\d{1,9})(?:-\d{1,9}\.(?:jsonl|joined\.json|done\.json)|\.plan\.json)")
+_JOURNAL = re.compile(r"(\d{1,9})-(\d{1,9})\.jsonl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +165,8 @@ def find_run(resume: str, parent: Path, identity: Mapping[str, str]) -> RunPaths
         return None
     path = Path(resume)
     folder = path.with_suffix("") if path.suffix == ".csv" else path.parent if path.suffix == ".jsonl" else path
+    if folder.name in ("", ".."):  # typed inside the folder: its CSV is named after it
+        folder = Path(os.path.abspath(folder))  # noqa: PTH100 - resolve() would also follow links
     facts = _facts(folder)
     if facts is None or not isinstance(facts.get("identity"), dict):
         raise JournalError(f"{folder} is no folder of a run (there is no run.json that says of what); see --resume.")
@@ -215,8 +220,17 @@ def merge(paths: RunPaths, samples: Sequence[Sample]) -> list[Prediction]:
     predictions = [found[sample.index] for sample in samples]
     if paths.parts.exists():
         write_journal(paths.predictions, predictions)
-        shutil.rmtree(paths.parts, ignore_errors=True)
+        _remove_parts(paths)
     return predictions
+
+
+def _remove_parts(paths: RunPaths) -> None:
+    """Remove what the attempts have left; what is not theirs stays."""
+    with contextlib.suppress(OSError):
+        for path in _listed(paths.parts):
+            if _PART.fullmatch(path.name):
+                path.unlink()
+        paths.parts.rmdir()
 
 
 def missing_rows(ids: Sequence[str], total: int) -> str:
@@ -227,9 +241,9 @@ def missing_rows(ids: Sequence[str], total: int) -> str:
 
 def _journals(paths: RunPaths) -> list[Path]:
     """All journals, those of later attempts later."""
-    parts = [path for path in _listed(paths.parts) if path.suffix == ".jsonl"]
-    parts.sort(key=lambda path: [int(number) for number in path.stem.split("-")])
-    return [*([paths.predictions] if paths.predictions.exists() else []), *parts]
+    found = [(match, path) for path in _listed(paths.parts) if (match := _JOURNAL.fullmatch(path.name))]
+    parts = sorted(found, key=lambda part: (int(part[0][1]), int(part[0][2])))
+    return [*([paths.predictions] if paths.predictions.exists() else []), *(path for _, path in parts)]
 
 
 def _listed(folder: Path) -> list[Path]:

@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ from fake_site import Site, make_site
 from evaluator.attempt import Attempt, Done
 from evaluator.cli import build_evaluate_command
 from evaluator.errors import ConfigError, JournalError, ProcessError
-from evaluator.evaluate import make_run_paths
+from evaluator.evaluate import evaluate, make_run_paths
 from evaluator.journal import Journal, Prediction, read_journal
 from evaluator.launch import SINGLE, Launch, device_of, launch_of
 from evaluator.meeting import be_invited, invite, join, report_done, wait_for_others
@@ -446,6 +447,47 @@ def test_a_process_that_died_is_known_by_its_lock(tmp_path: Path) -> None:
         wait_for_others(first, grace=0.2)
     report_done(second, done)
     assert wait_for_others(first) == [done]
+
+
+def test_silence_is_counted_for_each_process_from_its_own_last_answer(tmp_path: Path) -> None:
+    """A process that never says anything is noticed soon after the others are done, however long those worked."""
+    first, second, third = attempts(tmp_path, 3)
+    done = Done(
+        rank=1, rows=1, audio_seconds=2.0, seconds=1.0, process_memory=None, device_memory=None, device_full_memory=None
+    )
+
+    def work() -> None:
+        for index in range(12):
+            time.sleep(0.1)
+            busy.append(prediction(index))
+        report_done(second, done)
+
+    with Journal(second.journal(1)) as busy, Journal(third.journal(2)) as silent:
+        join(second, locked=busy.locked)
+        join(third, locked=silent.locked)
+        worker = threading.Thread(target=work)
+        begin = time.monotonic()
+        worker.start()
+        with pytest.raises(ProcessError, match=r"Process\(es\) 2 answered nothing"):
+            wait_for_others(first, stall=1.0)
+        assert 1.2 <= time.monotonic() - begin < 1.9
+        worker.join()
+
+
+@pytest.mark.parametrize("named", [".", "predictions.jsonl", "..", "./."])
+def test_a_run_is_found_from_inside_its_folder(site: Site, monkeypatch: pytest.MonkeyPatch, named: str) -> None:
+    provider = FakeProvider(model=EchoLM(fail_after=4))
+    with pytest.raises(RuntimeError):
+        evaluate(provider, site.load(), "submission_asr")
+    [folder] = (site.results / "submission_results").iterdir()
+    (folder / "parts").mkdir()
+    for name in ("notes.jsonl", "1-0.jsonl.bak", "x-1.jsonl", "2024.notes", "99999999999999999999-0.jsonl"):
+        (folder / "parts" / name).write_text("not ours\n")
+    monkeypatch.chdir(folder / "parts" if named == ".." else folder)
+    result = evaluate(FakeProvider(), site.load(), "submission_asr", resume=named)
+    assert result.csv_path == folder.with_name(f"{folder.name}.csv")
+    assert [record.index for record in read_journal(folder / "predictions.jsonl")] == list(range(CLIPS))
+    assert len(list((folder / "parts").iterdir())) == 5, "what others keep there stays"
 
 
 def prediction(index: int) -> Prediction:
