@@ -155,7 +155,8 @@ def serve(
 def model_name(config: Config) -> str:
     """Name a model by its checkpoint and language model, without their folders."""
     parts: dict[str, Any] = config.shareable()["model"]
-    return f"{parts['ckpt']} on {parts['llama_path']}" if parts["ckpt"] else str(parts["llama_path"])
+    checkpoint = parts["ckpt"] if config.model.checkpoint_path else "an untrained bridge"
+    return f"{checkpoint} on {parts['llama_path']}"
 
 
 def terminate(number: int, frame: "FrameType | None") -> NoReturn:

@@ -25,6 +25,7 @@ from evaluator.config_sections import (
     take_foreign,
 )
 from evaluator.errors import ConfigError, Problem
+from evaluator.package_questions import problems_of_config
 from evaluator.tasks import Task
 from evaluator.yaml_file import Document, YamlError, read_document
 
@@ -151,7 +152,8 @@ def load_config(
     run = check_section(RunConfig, "run", data, document, problems)
     scoring = check_section(ScoringConfig, "scoring", data, document, problems)
     sections = _plain(data["model"], data["generate"], datasets, run, foreign)
-    _add_model_problems(check_extra(sections) if check_extra else (), document, problems)
+    extra = problems_of_config(check_extra, sections) if check_extra else ()
+    _add_model_problems(extra, document, problems)
     if problems:
         found = [Problem(*(_without(token, text) for text in (p.where, p.message))) for p in problems]
         raise ConfigError(f"The configuration {path} has {_count(found)}:", found)

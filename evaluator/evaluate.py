@@ -25,6 +25,7 @@ from evaluator.machine import machine
 from evaluator.meeting import be_invited, invite, join, report_done, wait_for_others
 from evaluator.model import AudioLM, ModelProvider
 from evaluator.model_loading import load_model, name_of
+from evaluator.package_questions import found_fingerprints
 from evaluator.preflight import Preflight, preflight
 from evaluator.redaction import Redactor
 from evaluator.report import write_scores
@@ -251,6 +252,7 @@ def _note_inputs(
         config=config.public(),
         annotation=_fingerprint(ready.annotation),
         checkpoint=_fingerprint(Path(checkpoint)) if isinstance(checkpoint, str) and checkpoint else None,
+        model_files=found_fingerprints(provider, config),
         notices=list(ready.notices),
         machine=machine(),
     )

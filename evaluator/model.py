@@ -66,8 +66,12 @@ class AudioLM(Protocol):
 class ModelProvider(Protocol):
     """What `evaluate_salmonn.py` hands to the evaluator: the model package itself.
 
-    A package may also offer two light functions (no weights are read), both asked before the model loads:
+    A package may also offer light functions (no weights are read), all asked before the model loads:
     `check_config(config) -> Iterable[tuple[str, str]]`: problems of its own sections as (dotted key, message);
+    `check_parts(config) -> Iterable[tuple[str, str]]`: the same of the files that the sections name;
+    `notices(config) -> Iterable[tuple[str, str]]`: what is not wrong and should be known, (dotted key, what of it);
+    `fingerprints(config) -> Mapping[str, str]`: dotted key -> digest of the file it names, "" for what is not here yet:
+    an interrupted run goes on only where they are the same;
     `tasks(config) -> Mapping[str, bool]`: the task labels it has prompts for -> whether the prompt needs a question.
     """
 

@@ -19,6 +19,7 @@ from evaluator.audio import MAX_SECONDS, MIN_SECONDS, AudioFacts, check_audio
 from evaluator.config import Config
 from evaluator.errors import AnnotationError, AudioError, AudioLMError, ConfigError, Problem
 from evaluator.model import ModelProvider
+from evaluator.package_questions import found_notices, found_problems
 from evaluator.references import group_references
 from evaluator.tasks import TASKS, Mode, Task, is_scored, task_of
 
@@ -99,11 +100,14 @@ def preflight(provider: ModelProvider, config: Config, mode: Mode) -> Preflight:
         samples = load(check_audio=headers)
     except AnnotationError as error:
         errors.append(error)
+    parts = found_problems(provider, config)
+    if parts:
+        errors.append(ConfigError("The model cannot be loaded.", parts))
     unwritable = check_output_folder(Path(config.run.output_dir))
     if unwritable is not None:
         problem = Problem(f"{config.locate('run.output_dir')}: run.output_dir", unwritable)
         errors.append(ConfigError("The results cannot be written.", [problem]))
-    notices = [*config.notices, *_audio_notices(headers, samples)]
+    notices = [*config.notices, *found_notices(provider, config), *_audio_notices(headers, samples)]
     if is_scored(mode) and task.many_references:
         samples, told = group_references(samples)
         notices += told

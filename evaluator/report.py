@@ -54,6 +54,8 @@ def summarize(result: EvaluationResult) -> list[str]:
     """
     counts = result.counts
     checkpoint = f", checkpoint {result.checkpoint}" if result.checkpoint else ""
+    if result.checkpoint.lower() == "none":
+        checkpoint = ", UNTRAINED (checkpoint none): its answers mean nothing"
     lines = [
         f"{result.mode}: {task_of(result.mode).title}",
         _line("model", f"{result.model}{checkpoint}"),

@@ -114,11 +114,12 @@ def identity_of(facts: Mapping[str, Any], versions: Mapping[str, str]) -> dict[s
     """What the texts of a run depend on, as hashes: a run goes on only where all of them are the same.
 
     Args:
-        facts: as in run.json: mode, config (without secrets), annotation, checkpoint.
+        facts: as in run.json: mode, config (without secrets), annotation, checkpoint, model_files.
         versions: package -> version; those of Python and the system do not count, for machines may differ in them.
 
     Returns:
-        dict[str, str]: "mode", "configuration", "annotation", "checkpoint", "packages" -> hash.
+        dict[str, str]: "mode", "configuration", "annotation", "checkpoint", "packages" -> hash, and for each key that
+        names a file of the model what is in it, "" where that is not known yet.
     """
     config = {name: section for name, section in facts["config"].items() if name != "scoring"}
     config["run"] = {key: value for key, value in config["run"].items() if key not in _FREE_RUN_KEYS}
@@ -129,12 +130,21 @@ def identity_of(facts: Mapping[str, Any], versions: Mapping[str, str]) -> dict[s
         "annotation": facts["annotation"]["sha256"] or "",
         "checkpoint": (facts["checkpoint"] or {}).get("sha256") or "",
         "packages": _hash(packages),
+        **facts.get("model_files", {}),
     }
 
 
 def differences(first: Mapping[str, str], second: Mapping[str, str]) -> list[str]:
-    """The parts in which two identities differ: ["configuration", "packages"]."""
-    return [name for name in second if first.get(name) != second[name]]
+    """The parts in which two identities differ: ["configuration", "model.test_prompt_path"].
+
+    What was not known, because a file was only fetched by that run, does not differ.
+    """
+    return [name for name in {**second, **first} if _differs(first, second, name)]
+
+
+def _differs(first: Mapping[str, str], second: Mapping[str, str], name: str) -> bool:
+    unknown = "." in name and not (first.get(name, " ") and second.get(name, " "))
+    return not unknown and first.get(name) != second.get(name)
 
 
 def find_run(resume: str, parent: Path, identity: Mapping[str, str]) -> RunPaths | None:

@@ -64,6 +64,8 @@ class FakeProvider:
         default_factory=lambda: {"asr": False, "audiocaption": False, "audiocaption_v2": False, "qa": True}
     )
     problems: list[tuple[str, str]] = field(default_factory=list)
+    known: list[tuple[str, str]] = field(default_factory=list)
+    digests: dict[str, str] = field(default_factory=dict)
     loads: list[tuple[dict[str, Any], str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -79,6 +81,14 @@ class FakeProvider:
     def check_config(self, config: Mapping[str, Any]) -> list[tuple[str, str]]:
         """The problems given."""
         return self.problems
+
+    def notices(self, config: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """What should be known."""
+        return self.known
+
+    def fingerprints(self, config: Mapping[str, Any]) -> dict[str, str]:
+        """The digests given."""
+        return self.digests
 
     def tasks(self, config: Mapping[str, Any]) -> Mapping[str, bool]:
         """The labels given."""

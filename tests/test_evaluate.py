@@ -18,10 +18,18 @@ from fake_site import WORDS, Site, make_site
 
 from evaluator import evaluate as module
 from evaluator.audio import AudioFacts, check_audio
-from evaluator.errors import AnnotationError, AudioLMError, ConfigError, MetricUnavailableError, ModelLoadError
+from evaluator.errors import (
+    AnnotationError,
+    AudioLMError,
+    ConfigError,
+    JournalError,
+    MetricUnavailableError,
+    ModelLoadError,
+)
 from evaluator.evaluate import evaluate, make_run_paths
 from evaluator.journal import read_journal
 from evaluator.model import Request
+from evaluator.report import summarize
 from evaluator.run_record import EvaluationResult
 from evaluator.submission import check_submission
 from evaluator.tasks import Mode
@@ -260,6 +268,44 @@ def test_progress_counts_to_the_end(site: Site) -> None:
     seen: list[tuple[int, int]] = []
     evaluate(FakeProvider(), site.load(), "submission_asr", progress=lambda *count: seen.append(count))
     assert seen == [(done, 5) for done in range(1, 6)]
+
+
+def interrupted(site: Site, provider: FakeProvider) -> Path:
+    """A run that ended after one answer; its folder."""
+    provider.model.fail_after = 1
+    with pytest.raises(RuntimeError, match="fell over"):
+        evaluate(provider, site.load(), "submission_asr")
+    provider.model.fail_after = None
+    [folder] = (site.results / "submission_results").glob("*")
+    return folder
+
+
+def test_a_run_whose_files_have_changed_under_their_names_is_not_gone_on_with(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    provider = FakeProvider(digests={"model.prompts": "a", "model.layers": "", "model.adapter": "b"})
+    folder = interrupted(site, provider)
+    provider.digests = {"model.prompts": "changed", "model.layers": "fetched since", "model.voice": "c"}
+    with pytest.raises(JournalError, match=r"with: model\.prompts, model\.voice, model\.adapter differ\(s\) from then"):
+        evaluate(provider, site.load(), "submission_asr", resume=str(folder))
+    with caplog.at_level("INFO"):
+        anew = evaluate(provider, site.load(), "submission_asr", resume="auto")
+    assert anew.folder != folder
+    assert "stays as it is: model.prompts, model.voice, model.adapter differ(s)" in caplog.text
+    provider.digests = {"model.prompts": "a", "model.layers": "fetched since", "model.adapter": "b"}
+    assert evaluate(provider, site.load(), "submission_asr", resume=str(folder)).folder == folder
+
+
+def test_what_the_package_wants_known_is_said_and_recorded(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    site.change({"model": {"ckpt": "none"}})
+    provider = FakeProvider(known=[("model.ckpt", "is none: it is untrained")])
+    result = evaluate(provider, site.load(), "submission_asr")
+    line = f"{site.load().locate('model.ckpt')}: model.ckpt is none: it is untrained."
+    assert line in caplog.text
+    assert line in result.notices
+    facts = json.loads((result.folder / "run.json").read_text())
+    assert line in facts["notices"]
+    assert any("UNTRAINED (checkpoint none)" in told for told in summarize(result))
 
 
 def test_two_runs_of_one_second(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """SALMONN: Whisper and BEATs encoders, a window-level Q-Former and a LoRA-adapted language model.
 
-The three functions below are all that the evaluator uses. They import PyTorch when called, so that importing the
+The functions below are all that the evaluator uses. They import what they need when called, so that importing the
 package costs nothing.
 """
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "check_config", "load_model", "tasks"]
+__all__ = ["__version__", "check_config", "fingerprints", "load_model", "notices", "tasks"]
 
 
 def load_model(config: Mapping[str, Any], device: str) -> "SalmonnLM":
@@ -38,3 +38,20 @@ def tasks(config: Mapping[str, Any]) -> dict[str, bool]:
     from salmonn.prompts import test_prompts
 
     return dict(test_prompts(from_mapping(config)).tasks())
+
+
+def notices(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """List what should be known of a configuration that is not wrong; see `salmonn.config_notices.find_notices`."""
+    from salmonn.config import from_mapping
+    from salmonn.config_notices import find_notices
+
+    return find_notices(from_mapping(config), "evaluate")
+
+
+def fingerprints(config: Mapping[str, Any]) -> dict[str, str]:
+    """Digest the files that answers depend on: dotted key -> digest, "" for what is not on this machine yet."""
+    from salmonn.config import from_mapping
+    from salmonn.fingerprint import ANSWER_KEYS
+    from salmonn.fingerprint import fingerprints as digests
+
+    return digests(from_mapping(config), ANSWER_KEYS)

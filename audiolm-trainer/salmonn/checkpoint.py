@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from salmonn.errors import CheckpointError
+from salmonn.exported_folder import ADAPTER_FILE, BRIDGE_FILE
 from salmonn.whole_file import whole_file
 
 logger = logging.getLogger(__name__)
@@ -47,8 +48,6 @@ IGNORED: tuple[tuple[str, str], ...] = (
     (r"llama_model\..*rotary_emb\.inv_freq", "a constant of transformers 4.28"),
 )
 
-# The files of an exported folder: a LoRA adapter as peft names it, and everything else that is trained.
-ADAPTER_FILE, ADAPTER_CONFIG, BRIDGE_FILE = "adapter_model.safetensors", "adapter_config.json", "bridge.safetensors"
 LLM_PREFIX = "llama_model."
 # Entry of a .safetensors file's metadata that says how the others are to be read.
 LAYOUT_KEY, LAYOUT = "salmonn_layout", "1"

@@ -5,7 +5,6 @@ dtype without a second copy, and logs what was loaded from where. Folders may be
 """
 
 import json
-import re
 import sys
 import warnings
 from pathlib import Path
@@ -29,13 +28,13 @@ from transformers.utils.logging import disable_progress_bar
 from salmonn.beats import BEATs, BEATsConfig
 from salmonn.checkpoint import assign_beats_weights, check_tensors, read_weights, report
 from salmonn.config import ModelConfig
+from salmonn.config_paths import HUB_NAME
 from salmonn.errors import CheckpointError, ConfigError
 from salmonn.initial_values import initial_values
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
-HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 QFORMER_LAYERS = 2
 # The sizes of bert-base-uncased, which the original asks the hub for.

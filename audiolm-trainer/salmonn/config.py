@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from salmonn.config_paths import PATHS, Purpose, get_value, path_problems, resolve_paths, without_folder
+from salmonn.config_choices import choice_problems
+from salmonn.config_paths import PATHS, Purpose, means_untrained, path_problems, resolve_paths, without_folder
 from salmonn.errors import ConfigError
 from salmonn.yaml_file import Document, YamlError, read_document
 
@@ -41,7 +42,8 @@ class _Section(BaseModel):
 class ModelConfig(_Section):
     """Section `model`: the components, what is trained, and the prompt.
 
-    Paths are files or folders (for the two pretrained models also names on the hub); "" means none.
+    Paths are files or folders (for the two pretrained models also names on the hub); "" means none. A model that
+    answers needs `ckpt`; "none" there means that an untrained one is wanted.
     `token` is read from the environment variable HF_TOKEN first and is never shown. `merge_lora` adds the adapter to
     the language model's weights when the model is loaded to answer: in float16 and bfloat16 they are rounded anew, and
     an answer can differ from that of the adapter beside them.
@@ -84,9 +86,17 @@ class ModelConfig(_Section):
     low_resource: bool = False
     device_8bit: int = 0
 
+    @property
+    def checkpoint_path(self) -> str:
+        """The checkpoint, "" where none is named or an untrained model is meant (`ckpt: none`)."""
+        return "" if means_untrained("model.ckpt", self.ckpt) else self.ckpt
+
 
 class GenerateConfig(_Section):
     """Section `generate`: how answers are decoded. An empty `end_sym` means the one of section `model`.
+
+    A `min_length` above 1 counts an answer's tokens. 1, which every configuration of the original has, leaves an empty
+    answer possible: there it counts the prompt's. `temperature` and `top_p` count with `do_sample`.
 
     `engine` "own" is the decoder of this package, token-equal to transformers' and faster; "transformers" is its
     `generate`, for language models that the own one refuses.
@@ -98,11 +108,14 @@ class GenerateConfig(_Section):
     num_beams: Positive = 4
     do_sample: bool = False
     min_length: NotNegative = 1
-    temperature: PositiveFloat = 1.0
+    temperature: Rate = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.9
     repetition_penalty: PositiveFloat = 1.0
     length_penalty: float = 1.0
     end_sym: str = ""
+
+
+_LONGEST_ANSWER: int = GenerateConfig.model_fields["max_new_tokens"].default
 
 
 class DatasetsConfig(_Section):
@@ -228,23 +241,6 @@ class Config(_Section):
         return tree
 
 
-_REFUSALS: tuple[tuple[str, object, str], ...] = (
-    (
-        "model.low_resource",
-        True,
-        "8-bit loading is not supported; set it to False (model.dtype chooses the precision)",
-    ),
-    ("model.only_preprocessor", True, "loading only the front end is not supported; set it to False"),
-    ("model.use_speech_Qformer", False, "a model without Q-Former is not supported; set it to True"),
-)
-_TRAINING_REFUSALS: tuple[tuple[str, object, str], ...] = (
-    ("model.freeze_whisper", False, "the Whisper encoder cannot be trained here; set it to True"),
-    ("model.freeze_beats", False, "BEATs cannot be trained here; set it to True"),
-    ("model.merge_lora", True, "a merged adapter cannot be trained; set it to False (it is for answering only)"),
-    ("run.evaluate", True, "train.py only trains; set it to False and measure with the evaluator"),
-)
-
-
 def load_config(path: Path, options: Sequence[str] = (), *, purpose: Purpose = "evaluate") -> Config:
     """Read a YAML file.
 
@@ -303,7 +299,8 @@ def find_problems(
         'model.llama_path'
     """
     tree = _own_part(_plain(mapping))
-    problems = [*_section_problems(tree), *_schema_problems(tree), *_choice_problems(tree, purpose)]
+    problems = [*_section_problems(tree), *_schema_problems(tree)]
+    problems += choice_problems(tree, purpose, longest=_LONGEST_ANSWER)
     problems += path_problems(resolve_paths(tree, folder), folder, purpose)
     return list(dict.fromkeys(problems))
 
@@ -414,18 +411,3 @@ def _keys_of(location: tuple[str, ...]) -> list[str]:
         assert isinstance(annotation, type)
         section = annotation
     return [*section.model_fields, *(EVALUATOR_KEYS if location == ("run",) else ())]
-
-
-def _choice_problems(tree: Mapping[str, Any], purpose: Purpose) -> Iterable[tuple[str, str]]:
-    """Values that are well-formed and yet cannot be: refused modes, a template without its place."""
-    refusals = _REFUSALS + (_TRAINING_REFUSALS if purpose == "train" else ())
-    for dotted, refused, message in refusals:
-        if get_value(tree, dotted) is refused:
-            yield dotted, message
-    template = get_value(tree, "model.prompt_template")
-    if isinstance(template, str) and template and template.count("{}") != 1:
-        yield "model.prompt_template", "must hold {} exactly once: the place of the prompt"
-    if get_value(tree, "model.merge_lora") is True and get_value(tree, "model.lora") is False:
-        yield "model.merge_lora", "there is no adapter to merge, for model.lora is False; set one of them to the other"
-    if get_value(tree, "model.end_sym") == "":
-        yield "model.end_sym", "must not be empty: it is what ends an answer"

@@ -22,6 +22,7 @@ class _PathRule(NamedTuple):
     kind: Literal["file", "folder", "either"]
     hub: bool = False
     needed_for: tuple[Purpose, ...] = ()
+    empty: str = "is missing"
 
 
 PATHS: Mapping[str, _PathRule] = {
@@ -29,7 +30,11 @@ PATHS: Mapping[str, _PathRule] = {
     "model.whisper_path": _PathRule("folder", hub=True, needed_for=("evaluate", "train", "answer")),
     "model.beats_path": _PathRule("file"),
     "model.qformer_path": _PathRule("either"),
-    "model.ckpt": _PathRule("either"),
+    "model.ckpt": _PathRule(
+        "either",
+        needed_for=("evaluate", "answer"),
+        empty='is empty, and an untrained model would answer: name the checkpoint, or write "none" to mean that',
+    ),
     "model.speech_llama_proj_model": _PathRule("file"),
     "model.prompt_path": _PathRule("file", needed_for=("train", "dryrun")),
     "model.test_prompt_path": _PathRule("file", needed_for=("evaluate",)),
@@ -41,6 +46,11 @@ PATHS: Mapping[str, _PathRule] = {
     "datasets.test_ann_path_aac": _PathRule("file"),
 }
 """Every key that names a file or folder. Not datasets.whisper_path: the front end is the model's own."""
+
+UNTRAINED = "none"
+"""What `model.ckpt` says where an untrained model is meant."""
+
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 _USED_DATASETS: Mapping[Purpose, tuple[str, ...]] = {
     "evaluate": (),
@@ -87,9 +97,9 @@ def path_problems(tree: Mapping[str, Any], folder: Path | None, purpose: Purpose
         value = get_value(tree, dotted) or ""
         problem = ""
         if isinstance(value, str) and value:
-            problem = _missing(value, rule, folder)
+            problem = "" if means_untrained(dotted, value) else _missing(value, rule, folder)
         elif value == "" and purpose in rule.needed_for:
-            problem = "is missing"
+            problem = rule.empty
         if problem:
             yield dotted, problem
 
@@ -116,7 +126,7 @@ def _missing(value: str, rule: _PathRule, folder: Path | None) -> str:
 
 def _is_hub_name(value: str, bases: Sequence[Path]) -> bool:
     """Whether a value can only be "owner/name" on the hub: no folder called owner is here."""
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", value):
+    if not HUB_NAME.fullmatch(value):
         return False
     return not any((base / value.partition("/")[0]).is_dir() for base in bases)
 
@@ -127,9 +137,14 @@ def resolve_paths(tree: Mapping[str, Any], folder: Path | None) -> dict[str, Any
     for dotted in PATHS:
         section, _, name = dotted.partition(".")
         value = get_value(tree, dotted)
-        if isinstance(value, str):
+        if isinstance(value, str) and not means_untrained(dotted, value):
             resolved[section][name] = resolve_path(value, folder)
     return resolved
+
+
+def means_untrained(dotted: str, value: str) -> bool:
+    """Whether a key is the checkpoint's, and its value the word for none: "none", "None"."""
+    return dotted == "model.ckpt" and value.lower() == UNTRAINED
 
 
 def get_value(tree: Mapping[str, Any], dotted: str) -> object:

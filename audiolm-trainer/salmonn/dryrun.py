@@ -21,6 +21,7 @@ from transformers import PreTrainedTokenizerBase
 from salmonn.audio import MAX_SECONDS, SAMPLING_RATE
 from salmonn.components import choose_device
 from salmonn.config import Config, find_problems
+from salmonn.config_notices import find_notices
 from salmonn.data_report import DataReport, ReadingRate, describe_data, draw, measure_reading
 from salmonn.dataset import Batch, Sample, Samples, collate, open_samples
 from salmonn.errors import AudioError, CheckpointError
@@ -85,6 +86,9 @@ class DryrunReport:
         size = self.rehearsal.clips
         lines.append(f"{'rehearsal':<12}{len(self.rehearsal.losses)} steps of {size} clips, loss {losses}")
         lines.append(f"{'':<12}validation of one batch, loss {self.rehearsal.validation_loss:.4f}")
+        notices = find_notices(self.config, "dryrun")
+        if notices:
+            lines += ["", "to know:", *(f"  {key} {text}" for key, text in notices)]
         lines += ["", "the real run", *plan_lines(self.config, self.plan)]
         lines += size_lines(self.sizes, self.config, self.longest)
         lines += reading_lines(self.config, self.plan, self.rate) if self.train is not None and self.plan.steps else []

@@ -21,9 +21,6 @@ from transformers import AutoConfig, PreTrainedModel
 
 from salmonn import components
 from salmonn.checkpoint import (
-    ADAPTER_CONFIG,
-    ADAPTER_FILE,
-    BRIDGE_FILE,
     LAYOUT,
     LAYOUT_KEY,
     LLM_PREFIX,
@@ -34,6 +31,7 @@ from salmonn.checkpoint import (
 )
 from salmonn.config import Config
 from salmonn.errors import CheckpointError, ConfigError
+from salmonn.exported_folder import ADAPTER_CONFIG, ADAPTER_FILE, BRIDGE_FILE
 from salmonn.merging import merge_adapter
 from salmonn.meta_model import build_meta_model
 from salmonn.model import SALMONN
@@ -102,7 +100,7 @@ def export_model(config: Config, *, form: Form, output: Path, dtype: str | None 
     """
     _check_request(config, form, output)
     _check_target(output, folder=form in ("peft", "merged"), force=force)
-    source = Path(config.model.ckpt)
+    source = Path(config.model.checkpoint_path)
     data = read_checkpoint(source)
     meta = build_meta_model(config, offline=False)
     trained = _trained(config, data, meta, dtype=DTYPES[dtype] if dtype else None)
@@ -118,8 +116,9 @@ def export_model(config: Config, *, form: Form, output: Path, dtype: str | None 
 
 def _check_request(config: Config, form: Form, output: Path) -> None:
     problems = []
-    if not config.model.ckpt:
-        problems.append(("model.ckpt", "is empty: name the checkpoint to export here or with --ckpt"))
+    if not config.model.checkpoint_path:
+        named = config.model.ckpt or "empty"
+        problems.append(("model.ckpt", f"is {named}: name the checkpoint to export here or with --ckpt"))
     if form in ("peft", "merged") and not config.model.lora:
         problems.append(("model.lora", f"is False: there is no adapter for the form {form}; use pth or safetensors"))
     if form in ("pth", "safetensors") and output.suffix != f".{form}":

@@ -21,6 +21,7 @@ from transformers import GenerationConfig
 from salmonn import components
 from salmonn.audio import MAX_SECONDS
 from salmonn.config import Config, from_mapping
+from salmonn.config_notices import find_notices
 from salmonn.decoding.decoder import Decoder
 from salmonn.decoding.decoder_settings import DecoderSettings
 from salmonn.decoding.transformers_decoding import GenerationSettings, generate_ids, stream_ids
@@ -82,11 +83,17 @@ def load_model(config: Mapping[str, Any], device: str) -> "SalmonnLM":
         CheckpointError: a part cannot be loaded or does not fit.
         PromptError: the prompt file is wrong.
     """
-    return load_language_model(from_mapping(config), device)
+    return _load(from_mapping(config), device)
 
 
 def load_language_model(config: Config, device: str) -> "SalmonnLM":
-    """Load the model of a checked configuration; see `load_model`."""
+    """Load the model of a checked configuration and log what should be known of it; see `load_model`."""
+    for key, text in find_notices(config, "answer"):
+        logger.warning("%s %s", key, text)
+    return _load(config, device)
+
+
+def _load(config: Config, device: str) -> "SalmonnLM":
     target = components.choose_device(device)
     dtype = components.choose_dtype(config.model.dtype, target)
     model = SALMONN.from_config(config, device=target, dtype=dtype)

@@ -104,7 +104,7 @@ class SALMONN(nn.Module):
         if train and parts.merge_lora:
             raise ConfigError("a merged adapter cannot be trained: set model.merge_lora to False")
         # What a checkpoint overwrites need not be drawn. Training draws it, so that its random numbers stay the same.
-        drawn = train or not parts.ckpt
+        drawn = train or not parts.checkpoint_path
         llm = components.load_llm(parts.llama_path, device=device, dtype=dtype, token=config.token)
         encoder = _load_speech_encoder(parts, llm.config.hidden_size, device, dtype, config.token, drawn=drawn)
         if parts.lora:
@@ -118,8 +118,8 @@ class SALMONN(nn.Module):
         )
         if parts.speech_llama_proj_model:
             model._load_projection(Path(parts.speech_llama_proj_model))
-        if parts.ckpt:
-            model._load_trained(parts.ckpt, config)
+        if parts.checkpoint_path:
+            model._load_trained(parts.checkpoint_path, config)
         if parts.merge_lora:
             model._merge_adapter()
         model._freeze(parts, train=train)

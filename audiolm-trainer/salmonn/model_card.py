@@ -164,8 +164,13 @@ def _components(facts: CardFacts) -> Iterable[str]:
         what = f"rank {model['lora_rank']}, alpha {model['lora_alpha']}, on {', '.join(model['lora_target_modules'])}"
         yield f"| LoRA, {what} | trained | {sizes.lora:,} |"
     yield ""
-    inside = "Whisper and BEATs are" if facts.form == "merged" else "The language model, Whisper and BEATs are"
-    yield f"{inside} not in these files."
+    outside = [] if facts.form == "merged" else ["The language model"]
+    outside += ["Whisper", "BEATs"] if sizes.beats else ["Whisper"]
+    listed = " and ".join(filter(None, (", ".join(outside[:-1]), outside[-1])))
+    yield f"{listed} {'are' if len(outside) > 1 else 'is'} not in these files."
+    if not sizes.beats:
+        yield ""
+        yield 'It was trained without BEATs (`beats_path: ""`): it hears with Whisper alone.'
 
 
 def _training(facts: CardFacts) -> Iterable[str]:

@@ -162,8 +162,8 @@ def _weights_problems(config: Config, *, offline: bool) -> Iterator[Problem]:
         if not offline:
             yield Problem("model", _sentence(error))
         return
-    if parts.ckpt and not (offline and not Path(parts.ckpt).is_file()):
-        yield from _checkpoint_problems("model.ckpt", parts.ckpt, needed, whole=True)
+    if parts.checkpoint_path and not (offline and not Path(parts.checkpoint_path).exists()):
+        yield from _checkpoint_problems("model.ckpt", parts.checkpoint_path, needed, whole=True)
     if parts.speech_llama_proj_model and not (offline and not Path(parts.speech_llama_proj_model).is_file()):
         projection = {name: shape for name, shape in needed.items() if name.startswith(PROJECTION)}
         yield from _checkpoint_problems(

@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 BEST = "checkpoint_best.pth"
 RESUMABLE = "progress"
 """The entry that only a checkpoint from which a run can go on has."""
+FILES = "files"
+"""The entry with the digests of the files that a run was trained with."""
 
 
 class RunFolder:

@@ -26,7 +26,7 @@ from salmonn.model import LossOutput
 from salmonn.optim import build_optimizer, learning_rate, set_learning_rate
 from salmonn.progress import Progress, Sums
 from salmonn.random_state import capture_random_state, restore_random_state, seed_everything
-from salmonn.run_folder import RunFolder
+from salmonn.run_folder import FILES, RunFolder
 from salmonn.speech_encoder import Encoded
 from salmonn.split import Split
 from salmonn.stop_request import StopRequest
@@ -96,6 +96,7 @@ class Trainer:
         tracking: where figures go.
         folder: where checkpoints go; None saves nothing.
         config: what is stored in checkpoints as the configuration, without secrets and paths.
+        files: what is stored in checkpoints of the files of the run: dotted key -> digest.
 
     Raises:
         ValueError: nothing is trainable.
@@ -116,6 +117,7 @@ class Trainer:
         tracking: Tracking,
         folder: RunFolder | None,
         config: Mapping[str, Any],
+        files: Mapping[str, str] | None = None,
     ) -> None:
         assert isinstance(model, nn.Module)
         self.model: Any = model
@@ -132,6 +134,7 @@ class Trainer:
             train, order, engine, at_once=run.batch_size_train, seed=run.seed, multi_prompt=multi_prompt
         )
         self.config = config
+        self.files = files or {}
         self.epoch_steps = order.batches_per_pass if run.epoch_based else run.iters_per_epoch
         self.total_steps = run.optims.max_epoch * self.epoch_steps
         seed_everything(run.seed, rank=engine.rank)
@@ -335,6 +338,7 @@ class Trainer:
             "optimizer": copy_optimizer_state(self.optimizer, self.parameters),
             "scaler": None if scaler is None else scaler.state_dict(),
             "config": dict(self.config),
+            FILES: dict(self.files),
             "epoch": max(self.progress.step - 1, 0) // self.epoch_steps,
             "step": self.progress.step,
             "progress": self.progress.to_plain(),

@@ -17,15 +17,17 @@ from salmonn.batch_order import BatchOrder, build_batch_order
 from salmonn.checkpoint import load_checkpoint, read_weights
 from salmonn.components import choose_device, choose_dtype
 from salmonn.config import Config, flatten
+from salmonn.config_notices import find_notices
 from salmonn.dataset import Samples, open_samples
 from salmonn.encoded_source import build_source
 from salmonn.engine import Engine
 from salmonn.errors import CheckpointError, ConfigError
+from salmonn.fingerprint import TRAINING_KEYS, changed, fingerprints
 from salmonn.inference import SalmonnLM
 from salmonn.model import SALMONN
 from salmonn.prompts import PromptBook, test_prompts, train_prompts
 from salmonn.random_state import seed_everything
-from salmonn.run_folder import RESUMABLE, RunFolder, newest_checkpoint
+from salmonn.run_folder import FILES, RESUMABLE, RunFolder, newest_checkpoint
 from salmonn.split import Split
 from salmonn.stop_request import StopRequest
 from salmonn.tracking import Tracking, check_trackers, start_trackers
@@ -59,6 +61,8 @@ def train(config: Config, *, resume: str = "") -> tuple[TrainingResult, Path]:
         SalmonnError: anything that the configuration names is wrong, or the run to resume is another one.
     """
     check_trackers(config.run.trackers)
+    for key, text in find_notices(config, "train"):
+        logger.warning("%s %s", key, text)
     device = choose_device(config.run.device)
     engine = Engine.start(device, precision=choose_precision(config, device), parallel=config.run.parallel)
     # The first process looks: the others might already see what it writes.
@@ -125,11 +129,17 @@ def read_resumable(path: Path, config: Config) -> dict[str, Any]:
     data = read_weights(path)
     if RESUMABLE not in data:
         raise CheckpointError(f"{path} holds weights but no state to resume: use it as model.ckpt of a new run")
+    if FILES not in data:
+        logger.info("%s does not say what was in the files of its run: whether they changed is not known", path)
     before, now = _deciding(data["config"]), _deciding(config.shareable())
     problems = [
         (key, f"was {before.get(key)!r} in the run to resume, is {now.get(key)!r}; put it back, or start a new run")
         for key in sorted(before.keys() | now.keys())
         if before.get(key) != now.get(key)
+    ]
+    problems += [
+        (key, "holds something else than when the run to resume was trained; put it back, or start a new run")
+        for key in changed(data.get(FILES, {}), fingerprints(config, TRAINING_KEYS))
     ]
     if problems:
         raise ConfigError(f"{path} cannot be resumed with this configuration", problems)
@@ -231,6 +241,7 @@ def build_trainer(
         tracking=tracking,
         folder=folder,
         config=config.shareable(),
+        files=fingerprints(config, TRAINING_KEYS),
     )
 
 

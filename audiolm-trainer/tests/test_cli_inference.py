@@ -59,7 +59,8 @@ def config(tmp_path: Path) -> Path:
         (tmp_path / name).mkdir()
     path = tmp_path / "config.yaml"
     path.write_text(
-        "model: {llama_path: llama, whisper_path: whisper}\nrun: {device: cpu}\nscoring: {}\n", encoding="utf-8"
+        "model: {llama_path: llama, whisper_path: whisper, ckpt: none}\nrun: {device: cpu}\nscoring: {}\n",
+        encoding="utf-8",
     )
     soundfile.write(tmp_path / "two.wav", np.zeros(32_000, dtype=np.float32), 16_000)
     (tmp_path / "text.wav").write_text("no audio", encoding="utf-8")

@@ -96,7 +96,7 @@ def test_the_trained_part_of_the_full_size_models(
     ids=["default", "three-queries", "overlap", "no-windows", "whisper-alone", "no-lora"],
 )
 def test_variants_answer(build: Any, changes: dict[str, Any], rows: int) -> None:
-    model = build(ckpt="", **changes)
+    model = build(ckpt="none", **changes)
     with torch.no_grad():
         encoded = model.encode([NOISE, NOISE[:20_000]])
         speech = model.embed(encoded)

@@ -34,7 +34,7 @@ def write(folder: Path, *, model: str = "", rest: str = "") -> Path:
         "  whisper_path: whisper\n"
         "  beats_path: beats.pt\n"
         "  prompt_path: train.json\n"
-        "  test_prompt_path: test.json\n" + model + rest,
+        "  test_prompt_path: test.json\n" + ("" if "ckpt:" in model else "  ckpt: none\n") + model + rest,
         encoding="utf-8",
     )
     return path
@@ -47,7 +47,7 @@ def problems_of(path: Path, *options: str, purpose: Purpose = "evaluate") -> dic
 
 
 def sections(**model: Any) -> dict[str, Any]:
-    return {"model": {"llama_path": "owner/llama", "whisper_path": "owner/whisper", **model}}
+    return {"model": {"llama_path": "owner/llama", "whisper_path": "owner/whisper", "ckpt": "none", **model}}
 
 
 def test_defaults_are_the_originals(folder: Path) -> None:
@@ -224,7 +224,49 @@ def test_an_empty_value_is_not_given(folder: Path, empty: str) -> None:
 
 def test_an_unknown_key_is_wrong_with_an_empty_value_too(folder: Path) -> None:
     path = write(folder, model="  lora_rnk:\n", rest="run: {optims: {warmup_step: }}\n")
-    assert set(problems_of(path)) == {f"{path}:7: model.lora_rnk", f"{path}:8: run.optims.warmup_step"}
+    assert set(problems_of(path)) == {f"{path}:8: model.lora_rnk", f"{path}:9: run.optims.warmup_step"}
+
+
+@pytest.mark.parametrize("purpose", ["evaluate", "answer"])
+@pytest.mark.parametrize("written", ['""', "null", ""])
+def test_what_answers_needs_a_checkpoint_or_the_word_for_none(folder: Path, purpose: Purpose, written: str) -> None:
+    path = write(folder, model=f"  ckpt: {written}\n")
+    found = problems_of(path, purpose=purpose)
+    assert [text for key, text in found.items() if "model.ckpt" in key] == [
+        'is empty, and an untrained model would answer: name the checkpoint, or write "none" to mean that'
+    ]
+    for word in ("none", "None"):
+        config = load_config(path, [f"model.ckpt={word}"], purpose=purpose)
+        assert (config.model.ckpt, config.model.checkpoint_path) == (word, "")
+    named = load_config(path, ["model.ckpt=ckpt.pth"], purpose=purpose)
+    assert named.model.checkpoint_path == str(folder / "ckpt.pth")
+
+
+def test_training_may_start_from_nothing(folder: Path) -> None:
+    path = write(folder, model='  ckpt: ""\n', rest="datasets: {train_ann_path: ann.json}\n")
+    assert load_config(path, purpose="train").model.checkpoint_path == ""
+    assert load_config(path, ["model.ckpt=none"], purpose="train").model.checkpoint_path == ""
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("generate.min_length=201", "is 201, and an answer ends after generate.max_new_tokens, 200"),
+        ("generate.temperature=-1", "greater than or equal to 0"),
+        ("generate.temperature=0 generate.do_sample=True", "must be above 0 to sample"),
+        ("model.second_per_window=0.01", "is 0.01 s, which rounds to no frame"),
+        ("model.second_stride=0.001", "is 0.001 s, which rounds to no frame"),
+        ("model.second_per_window=31.0", "is 31.0 s, and a clip has 30 s at most"),
+    ],
+)
+def test_settings_that_cannot_be_are_named(folder: Path, option: str, message: str) -> None:
+    [(key, text)] = find_problems(read_document(write(folder), option.split()).tree, folder)
+    assert key == option.partition("=")[0]
+    assert message in text
+
+
+def test_a_temperature_of_0_without_sampling_is_accepted(folder: Path) -> None:
+    assert load_config(write(folder), ["generate.temperature=0"]).generate.temperature == 0
 
 
 def test_a_dry_run_needs_prompts_only(folder: Path) -> None:
@@ -265,7 +307,7 @@ def test_the_public_form_makes_the_same_configuration_again(folder: Path) -> Non
 def test_documents_know_where_keys_are(folder: Path) -> None:
     document = read_document(write(folder, rest="run: {seed: 1}\n"), ["run.seed=2"])
     assert document.locate("run.seed") == "--options"
-    assert document.locate("run.unwritten").endswith("config.yaml:7")
+    assert document.locate("run.unwritten").endswith("config.yaml:8")
     assert document.locate("model.llama_path").endswith("config.yaml:2")
     assert document.tree["run"] == {"seed": 2}
 

@@ -30,12 +30,14 @@ def llm() -> LlamaForCausalLM:
 
 
 def test_settings_of_the_configuration(llm: LlamaForCausalLM) -> None:
-    config = GenerationSettings(num_beams=3, length_penalty=-0.5, min_length=2).for_transformers(
-        eos_ids=[2, 7], bos_id=1
-    )
+    config = GenerationSettings(num_beams=3, length_penalty=-0.5).for_transformers(eos_ids=[2, 7], bos_id=1)
     settings = DecoderSettings.from_transformers(config, llm)
-    assert settings == DecoderSettings(eos_ids=(2, 7), num_beams=3, length_penalty=-0.5, min_length=2, top_k=50)
-    assert [settings.eos_from(length) for length in (0, 1, 2, 100)] == [2, 1, 0, 0]
+    assert settings == DecoderSettings(eos_ids=(2, 7), num_beams=3, length_penalty=-0.5, min_length=1, top_k=50)
+    assert [DecoderSettings(eos_ids=(2,), min_length=2).eos_from(n) for n in (0, 1, 2, 100)] == [2, 1, 0, 0]
+    longer = DecoderSettings.from_transformers(
+        GenerationSettings(min_length=2).for_transformers(eos_ids=[2], bos_id=1), llm
+    )
+    assert [longer.eos_from(length) for length in (0, 1, 100)] == [2, 2, 2]
     assert DecoderSettings(eos_ids=(2,), min_length=5, min_new_tokens=3).eos_from(100) == 3
 
 

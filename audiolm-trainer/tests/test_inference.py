@@ -119,6 +119,20 @@ def test_a_special_end_symbol_ends_decoding_though_it_is_no_eos(
     assert lm.settings.eos_token_id == [1, 2]
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("beams", [1, 2])
+def test_an_answer_has_at_least_the_tokens_that_are_asked_for(
+    nano: SalmonnLM, engine: DecodingEngine, beams: int
+) -> None:
+    request = Request(0, load_audio(ROOT / "data/sample/asr/0000.flac", 16_000), "asr", "")
+    settings: dict[str, Any] = {"num_beams": beams, "max_new_tokens": 25, "end_sym": "</s>"}
+    lm = make_lm(nano.model, engine=engine, min_length=18, **settings)
+    assert 18 <= next(iter(lm.generate([request]))).num_tokens <= 25
+    shortest, usual = (make_lm(nano.model, engine=engine, min_length=n, **settings) for n in (0, 1))
+    assert list(shortest.generate([request])) == list(usual.generate([request]))
+    assert next(iter(usual.generate([request]))).num_tokens < 18
+
+
 def test_a_tokenizer_whose_special_token_is_empty_has_no_id_for_it(
     tiny: SALMONN, monkeypatch: pytest.MonkeyPatch
 ) -> None:

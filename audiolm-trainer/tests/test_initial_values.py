@@ -70,7 +70,7 @@ def test_a_checkpoint_covers_all_that_was_not_drawn(fresh_memory_is_nan: None, n
 def test_training_draws_the_same_numbers_with_and_without_a_checkpoint() -> None:
     """A run's further random numbers follow from those that were drawn before."""
     states = []
-    for options in ((), ("model.ckpt=",)):
+    for options in ((), ("model.ckpt=none",)):
         torch.manual_seed(7)
         config = load_config(DECODE, options, purpose="evaluate")
         SALMONN.from_config(config, device=CPU, dtype=torch.float32, train=True)
@@ -79,6 +79,6 @@ def test_training_draws_the_same_numbers_with_and_without_a_checkpoint() -> None
 
 
 def test_without_a_checkpoint_everything_is_drawn(fresh_memory_is_nan: None) -> None:
-    config = load_config(DECODE, ("model.ckpt=",), purpose="evaluate")
+    config = load_config(DECODE, ("model.ckpt=none",), purpose="evaluate")
     model = SALMONN.from_config(config, device=CPU, dtype=torch.float32)
     assert all(torch.isfinite(parameter).all() for parameter in model.parameters())

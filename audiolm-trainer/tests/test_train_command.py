@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -11,8 +12,11 @@ from typing import Any
 
 import click
 import pytest
+import torch
 import yaml
 from click.testing import CliRunner, Result
+
+from salmonn.checkpoint import read_weights, save_checkpoint
 
 TRAINER = Path(__file__).resolve().parents[1]
 TIMES = ("seconds", "clips_per_second", "memory_gb")
@@ -154,6 +158,40 @@ def test_errors_are_sentences_with_their_exit_code(config: Path, options: list[s
     assert result.exit_code == code, result.output
     assert message in result.output
     assert "Traceback" not in result.output
+
+
+def test_a_run_is_not_resumed_with_other_words_or_weights(
+    config: Path, reference: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = tmp_path / "words.json"
+    words.write_bytes((reference / "prompts" / "train.json").read_bytes())
+    beats = shutil.copy(reference / "beats.pt", tmp_path / "beats.pt")
+    beats.chmod(0o644)
+    options = (f"model.prompt_path={words}", f"model.beats_path={beats}")
+    assert invoke("--cfg-path", config, "--options", *options).exit_code == 0
+    assert invoke("--cfg-path", config, "--resume", "auto", "--options", *options).exit_code == 0
+    words.write_text(words.read_text(encoding="utf-8").replace("<SpeechHere>", "<SpeechHere>!"), encoding="utf-8")
+    data = torch.load(beats, weights_only=True)
+    data["model"]["layer_norm.bias"] += 1
+    torch.save(data, beats)
+    result = invoke("--cfg-path", config, "--resume", "auto", "--options", *options)
+    assert result.exit_code == 2
+    for key in ("prompt", "beats"):
+        assert f"model.{key}_path: holds something else than when the run to resume was trained" in result.output
+    [folder] = run_folders(tmp_path)
+    state = read_weights(folder / "checkpoint_1.pth")
+    save_checkpoint(folder / "checkpoint_1.pth", state.pop("model"), **{k: v for k, v in state.items() if k != "files"})
+    with caplog.at_level("INFO"):
+        assert invoke("--cfg-path", config, "--resume", "auto", "--options", *options).exit_code == 0
+    assert "whether they changed is not known" in caplog.text
+
+
+def test_what_should_be_known_is_in_the_log_and_in_the_dry_run(config: Path, caplog: pytest.LogCaptureFixture) -> None:
+    text = 'model.beats_path is "": the model is trained without BEATs, with Whisper alone'
+    options = ("--options", "model.beats_path=", "model.ckpt=none")
+    assert invoke("--cfg-path", config, *options).exit_code == 0
+    assert text in caplog.text
+    assert text in invoke("--cfg-path", config, "--dryrun", *options).output
 
 
 def test_help_and_configuration_errors_load_no_torch(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from transformers.generation.streamers import BaseStreamer
 class GenerationSettings:
     """The YAML's `generate` section, without its `end_sym` (which is about text).
 
-    Attributes carry transformers' names and meanings; `temperature` and `top_p` count only with `do_sample`. What the
+    Attributes carry transformers' names and meanings, but for `min_length`: above 1 it counts new tokens; 1, which
+    configurations have by default, has no effect. `temperature` and `top_p` count only with `do_sample`. What the
     section does not have (top_k, suppressed tokens) is the language model's own, as in the original.
     """
 
@@ -41,9 +42,12 @@ class GenerationSettings:
             "max_new_tokens": self.max_new_tokens,
             "num_beams": self.num_beams,
             "do_sample": self.do_sample,
-            "min_length": self.min_length,
+            "min_length": min(self.min_length, 1),
             "repetition_penalty": self.repetition_penalty,
         }
+        if self.min_length > 1:
+            # transformers' own min_length counts the prompt, which is longer than any answer is meant to be.
+            settings["min_new_tokens"] = self.min_length
         if self.do_sample:
             settings |= {"temperature": self.temperature, "top_p": self.top_p}
         if self.num_beams > 1:

@@ -1,0 +1,88 @@
+"""What a model package may be asked before its model is loaded, besides its tasks; all of it optional.
+
+In: the package and the config. Out: plain values of the promised form. The package is foreign code: whatever it raises
+or returns instead becomes a sentence that names its function.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from evaluator.errors import AudioLMError, ConfigError, Problem
+from evaluator.model import ModelProvider
+
+if TYPE_CHECKING:
+    from evaluator.config import Config
+
+Pairs = list[tuple[str, str]]
+
+
+def found_problems(provider: ModelProvider, config: "Config") -> list[Problem]:
+    """What `check_parts(config)` finds wrong with the files of the model, each where its key was set.
+
+    Raises:
+        ConfigError: the function does not work.
+    """
+    pairs = _pairs(provider, "check_parts", config)
+    return [Problem(f"{config.locate(key)}: {key}", message) for key, message in pairs]
+
+
+def found_notices(provider: ModelProvider, config: "Config") -> list[str]:
+    """What `notices(config)` says of a configuration that is not wrong, each with its place.
+
+    Raises:
+        ConfigError: the function does not work.
+    """
+    return [f"{config.locate(key)}: {key} {text}." for key, text in _pairs(provider, "notices", config)]
+
+
+def found_fingerprints(provider: ModelProvider, config: "Config") -> dict[str, str]:
+    """What `fingerprints(config)` says is in the files that answers depend on: dotted key -> text.
+
+    Raises:
+        ConfigError: the function does not work.
+    """
+    found = _asked(provider, "fingerprints", config.mapping(), otherwise={})
+    if not isinstance(found, Mapping) or not all(isinstance(text, str) for item in found.items() for text in item):
+        raise _broken("fingerprints", f"it returned {found!r:.80}, not texts by key")
+    return dict(found)
+
+
+def problems_of_config(check_config: Callable[[Mapping[str, Any]], object], config: Mapping[str, Any]) -> Pairs:
+    """What `check_config(config)` finds wrong; its own failure is one more problem, of the section model."""
+    try:
+        return _checked_pairs("check_config", check_config(config))
+    except AudioLMError as error:
+        return [("model", error.message)]
+    except Exception as error:  # noqa: BLE001 - foreign code: its failure joins the report
+        return [("model", _broken("check_config", f"{type(error).__name__}: {error}").message)]
+
+
+def _pairs(provider: ModelProvider, name: str, config: "Config") -> Pairs:
+    return _checked_pairs(name, _asked(provider, name, config.mapping(), otherwise=()))
+
+
+def _asked(provider: ModelProvider, name: str, config: Mapping[str, Any], *, otherwise: object) -> object:
+    """Ask a package; one that does not have the function gives `otherwise`."""
+    ask = getattr(provider, name, None)
+    if ask is None:
+        return otherwise
+    try:
+        found = ask(config)
+        # A generator fails while it is read.
+        return list(found) if isinstance(found, Iterable) and not isinstance(found, Mapping) else found
+    except AudioLMError:
+        raise
+    except Exception as error:
+        raise _broken(name, f"{type(error).__name__}: {error}") from error
+
+
+def _checked_pairs(name: str, found: object) -> Pairs:
+    pairs: list[Any] = list(found) if isinstance(found, Iterable) else [found]
+    for pair in pairs:
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
+            raise _broken(name, f"it gave {pair!r:.80}, not (dotted key, sentence)")
+    return [(key, text) for key, text in pairs]
+
+
+def _broken(name: str, why: str) -> ConfigError:
+    return ConfigError(f"The model package's {name} does not work ({why}): mend the package.")

@@ -1,0 +1,93 @@
+"""What a model package is asked before its model loads: its answers are taken, its failures are sentences."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from evaluator.config import Config, load_config
+from evaluator.errors import ConfigError
+from evaluator.package_questions import found_fingerprints, found_notices, found_problems
+
+
+def package(**functions: Callable[..., object]) -> Any:
+    return SimpleNamespace(load_model=lambda config, device: None, **functions)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    path = tmp_path / "c.yaml"
+    path.write_text("model:\n  layers: 3\n", encoding="utf-8")
+    return load_config(path)
+
+
+def generator(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "model.layers", "is odd"
+    raise KeyError("gone")
+
+
+def unasked() -> list[tuple[str, str]]:
+    return []
+
+
+def raising(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    raise ValueError("no such thing")
+
+
+def test_a_package_that_offers_nothing_says_nothing(config: Config) -> None:
+    assert found_problems(package(), config) == []
+    assert found_notices(package(), config) == []
+    assert found_fingerprints(package(), config) == {}
+
+
+def test_answers_are_taken_with_their_place(config: Config) -> None:
+    asked = package(
+        check_parts=lambda config: [("model.layers", f"{config['model']['layers']} is one too many")],
+        notices=lambda config: iter([("model.layers", "has no effect")]),
+        fingerprints=lambda config: {"model.layers": "abc"},
+    )
+    [problem] = found_problems(asked, config)
+    assert str(problem) == f"{config.path}:2: model.layers: 3 is one too many"
+    assert found_notices(asked, config) == [f"{config.path}:2: model.layers has no effect."]
+    assert found_fingerprints(asked, config) == {"model.layers": "abc"}
+
+
+@pytest.mark.parametrize(
+    ("function", "why"),
+    [
+        (raising, "ValueError: no such thing"),
+        (generator, "KeyError: 'gone'"),
+        (lambda config: 3, "it gave 3, not"),
+        (lambda config: ["model"], "it gave 'model', not"),
+        (lambda config: [("model", 1)], r"it gave \('model', 1\), not"),
+        (unasked, "TypeError"),
+    ],
+)
+@pytest.mark.parametrize("name", ["check_parts", "notices"])
+def test_a_function_that_does_not_work_is_named(
+    config: Config, name: str, function: Callable[..., object], why: str
+) -> None:
+    ask = {"check_parts": found_problems, "notices": found_notices}[name]
+    with pytest.raises(ConfigError, match=rf"The model package's {name} does not work \({why}.*mend the package"):
+        ask(package(**{name: function}), config)
+
+
+@pytest.mark.parametrize("function", [raising, lambda config: [1], lambda config: {"a": 1}, lambda config: None])
+def test_fingerprints_that_are_none_are_named(config: Config, function: Callable[..., object]) -> None:
+    with pytest.raises(ConfigError, match="The model package's fingerprints does not work"):
+        found_fingerprints(package(fingerprints=function), config)
+
+
+@pytest.mark.parametrize("function", [raising, generator, lambda config: [("model", None)], lambda config: 3])
+def test_a_check_of_the_configuration_that_fails_joins_the_report(
+    tmp_path: Path, function: Callable[..., object]
+) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("model:\n  layers: 3\nrun:\n  batch_size_eval: x\n", encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, check_extra=function)
+    places = [problem.where for problem in caught.value.problems]
+    assert places == [f"{path}:4: run.batch_size_eval", f"{path}:1: model"]
+    assert "check_config does not work" in caught.value.problems[1].message
