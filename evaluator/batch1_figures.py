@@ -1,4 +1,4 @@
-"""Figures of clips that were asked alone: first token, further tokens, whole text, real-time factor.
+"""Figures of clips that were asked alone: first token, further tokens, whole text, RTFx.
 
 In: what a stopwatch measured. Out: name -> figure, by the names that docs/efficiency.md defines; the reason for each
 that is missing; sentences that a reader should know. efficiency.json and run.json have the same ones.
@@ -10,7 +10,7 @@ from types import MappingProxyType
 from evaluator.model import Request
 from evaluator.model_probe import ModelProbe
 from evaluator.stopwatch import Alone
-from evaluator.timing import quantile, ratio
+from evaluator.timing import MEDIAN_CLIPS, TOO_FEW, quantile, ratio
 
 NOT_OFFERED = "not offered by this model"
 P95_CLIPS = 20
@@ -39,8 +39,8 @@ def batch1_figures(alone: Sequence[Alone], audio: Sequence[float]) -> dict[str, 
     tokens = sum(clip.whole.tokens for clip in alone)
     found = {
         **_quantiles("batch1_final_text_seconds", seconds),
-        "batch1_real_time_factor": ratio(sum(audio), sum(seconds)),
-        "batch1_seconds_per_audio_second": ratio(sum(seconds), sum(audio)),
+        "batch1_rtfx": ratio(sum(audio), sum(seconds)),
+        "batch1_rtf": ratio(sum(seconds), sum(audio)),
         "batch1_tokens_per_second": ratio(tokens, sum(seconds)),
         **_first_tokens(alone),
     }
@@ -53,8 +53,11 @@ def batch1_missing(alone: Sequence[Alone]) -> dict[str, str]:
     if alone[0].first is None:
         for name in ("batch1_first_step", "batch1_first_token", "batch1_further_token"):
             missing[f"{name}_seconds"] = f"{NOT_OFFERED} (probe().first_token)"
-    elif all(clip.whole.tokens < 2 for clip in alone):
-        missing["batch1_further_token_seconds"] = "no answer has a second token"
+    else:
+        missing |= _too_few("batch1_first_step_seconds", len(alone), "clips")
+        missing |= _too_few("batch1_first_token_seconds", len(alone), "clips")
+        missing |= _missing_further_tokens(alone)
+    missing |= _too_few("batch1_final_text_seconds", len(alone), "clips")
     if not any(clip.whole.tokens for clip in alone):
         missing["tokens_per_second"] = "no answer has a token"
     return missing
@@ -72,7 +75,7 @@ def batch1_notes(probe: ModelProbe, alone: Sequence[Alone]) -> list[str]:
             "Beam search: the first token is certain only with the last, so the time to the first token is the time to "
             "the final text; first_step is the time until the first step was computed."
         )
-    if len(alone) < P95_CLIPS:
+    if MEDIAN_CLIPS <= len(alone) < P95_CLIPS:
         notes.append(f"With fewer than {P95_CLIPS} clips p95 is the slowest clip.")
     return notes
 
@@ -107,8 +110,7 @@ def _first_tokens(alone: Sequence[Alone]) -> dict[str, float | None]:
     if not pairs:
         return {}
     known = [first.seconds if first.certain else whole.seconds for first, whole in pairs]
-    # Not below 0 by any rule: where the clock is too coarse for so short an answer, that should be seen.
-    longer = [(whole.seconds - first.seconds, whole.tokens - 1) for first, whole in pairs if whole.tokens > 1]
+    longer = _further_tokens(alone)
     found = {
         **_quantiles("batch1_first_step_seconds", [first.seconds for first, _ in pairs]),
         **_quantiles("batch1_first_token_seconds", known),
@@ -120,5 +122,38 @@ def _first_tokens(alone: Sequence[Alone]) -> dict[str, float | None]:
     return found
 
 
+def _further_tokens(alone: Sequence[Alone]) -> list[tuple[float, int]]:
+    """Seconds and number of the tokens after the first, of each clip that tells them.
+
+    A clip tells them whose whole answer took longer than its first token by more than two measurements of that token
+    differ. The time of the others is below what can be measured; their difference may be nothing or negative, which no
+    step can cost.
+    """
+    return [
+        (clip.whole.seconds - clip.first.seconds, clip.whole.tokens - 1)
+        for clip in alone
+        if clip.first is not None
+        and clip.whole.tokens > 1
+        and clip.whole.seconds - clip.first.seconds > clip.first.doubt
+    ]
+
+
+def _missing_further_tokens(alone: Sequence[Alone]) -> dict[str, str]:
+    if all(clip.whole.tokens < 2 for clip in alone):
+        return {"batch1_further_token_seconds": "no answer has a second token"}
+    telling = len(_further_tokens(alone))
+    return _too_few(
+        "batch1_further_token_seconds", telling, "clips whose further tokens take longer than the clock errs"
+    )
+
+
+def _too_few(name: str, number: int, what: str) -> dict[str, str]:
+    if number >= MEDIAN_CLIPS:
+        return {}
+    return {name: f"{TOO_FEW}: {number} {what}, and a median needs {MEDIAN_CLIPS}"}
+
+
 def _quantiles(name: str, values: Sequence[float]) -> dict[str, float | None]:
+    if len(values) < MEDIAN_CLIPS:
+        return {}
     return {f"{name}_p50": quantile(values, 0.50), f"{name}_p95": quantile(values, 0.95)}

@@ -3,8 +3,9 @@
 In: a loaded model and requests. Out: a Measurement: named figures with median and range over rounds, what the model
 says of itself, and why a figure is missing. docs/efficiency.md defines every figure.
 
-A round asks every clip alone and for its first token, then all clips at once. The first round is the warm-up and
-is not counted. Inside the clock is everything between a request's waveform and its text; reading files is outside.
+A round asks every clip alone and, before and after, for its first token, then all clips at once. The first round is
+the warm-up and is not counted. Inside the clock is everything between a request's waveform and its text; reading files
+is outside.
 """
 
 import time
@@ -99,7 +100,7 @@ def measure(
     process = process_peak_memory()
     audio = tuple(len(request.audio) / rate for request in requests)
     last = rounds[-1]
-    missing = batch1_missing(last.alone)
+    missing = {name: reason for current in rounds for name, reason in batch1_missing(current.alone).items()}
     peaks = _peaks(probe, rounds, missing)
     longest = max(requests, key=lambda request: len(request.audio))
     different = _different_texts(rounds)
@@ -120,7 +121,8 @@ def measure(
 
 
 def _clips_to_measure(probe: ModelProbe, requests: Sequence[Request], repeats: int) -> int:
-    parts = 3 if probe.offers("first_token") else 2
+    # A clip alone, its first token twice, and all together.
+    parts = 4 if probe.offers("first_token") else 2
     return len(requests) * parts * (repeats + WARM_UP_ROUNDS)
 
 
@@ -153,7 +155,8 @@ def _figures(rounds: Sequence[_Round], audio: Sequence[float]) -> dict[str, Spre
     for current in rounds:
         for name, value in (batch1_figures(current.alone, audio) | _full(current, audio)).items():
             found.setdefault(name, []).append(value)
-    return {name: Spread.of(values) for name, values in found.items()}
+    # A round whose clips did not allow a figure has left its reason; the others alone are no figure of all rounds.
+    return {name: Spread.of(values) for name, values in found.items() if len(values) == len(rounds)}
 
 
 def _full(current: _Round, audio: Sequence[float]) -> dict[str, float]:
@@ -161,8 +164,8 @@ def _full(current: _Round, audio: Sequence[float]) -> dict[str, float]:
     seconds = current.together.seconds
     found = {
         "full_seconds": seconds,
-        "full_real_time_factor": ratio(sum(audio), seconds),
-        "full_seconds_per_audio_second": ratio(seconds, sum(audio)),
+        "full_rtfx": ratio(sum(audio), seconds),
+        "full_rtf": ratio(seconds, sum(audio)),
         "full_clips_per_second": ratio(len(audio), seconds),
         "full_tokens_per_second": ratio(current.together.tokens, seconds),
     }

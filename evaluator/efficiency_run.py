@@ -1,7 +1,7 @@
 """One measurement from a config to efficiency.json: choose clips, load, measure, write.
 
-In: a model package, a validated config and a plan. Out: `<output_dir>/efficiency_results/<time>/efficiency.json`,
-written when everything is measured.
+In: a model package, a validated config and a plan. Out: an efficiency.json in `efficiency_results/<time>_efficiency/`
+below the output folder, written when everything is measured.
 """
 
 import logging
@@ -67,7 +67,7 @@ def run_efficiency(
     requests = clips.requests(checked_sampling_rate(model))
     logger.info("Measuring %d clip(s), %d round(s) after %d to warm up.", len(requests), plan.repeats, WARM_UP_ROUNDS)
     measured = measure(model, requests, repeats=plan.repeats, clock=clock, progress=progress)
-    path = make_folder(output_dir / "efficiency_results", f"{started:%Y-%m-%d_%H-%M-%S}") / FILE_NAME
+    path = make_folder(output_dir / "efficiency_results", f"{started:%Y-%m-%d_%H-%M-%S}_efficiency") / FILE_NAME
     write_json(
         path,
         {

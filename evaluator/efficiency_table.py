@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluator.errors import ResultError
+from evaluator.timing import present_name
 
 # Name in the file -> what a person reads; docs/efficiency.md defines each.
 TITLES = {
@@ -23,16 +24,16 @@ TITLES = {
     "batch1_further_token_seconds_mean": "batch 1: time per further token, mean (s)",
     "batch1_final_text_seconds_p50": "batch 1: time to final text p50 (s)",
     "batch1_final_text_seconds_p95": "batch 1: time to final text p95 (s)",
-    "batch1_real_time_factor": "batch 1: audio s per inference s",
-    "batch1_seconds_per_audio_second": "batch 1: inference s per audio s",
+    "batch1_rtfx": "batch 1: RTFx (audio s per inference s)",
+    "batch1_rtf": "batch 1: RTF (inference s per audio s)",
     "batch1_tokens_per_second": "batch 1: tokens per s",
     "full_seconds": "all at once: seconds",
-    "full_real_time_factor": "all at once: audio s per inference s",
-    "full_seconds_per_audio_second": "all at once: inference s per audio s",
+    "full_rtfx": "all at once: RTFx",
+    "full_rtf": "all at once: RTF",
     "full_clips_per_second": "all at once: clips per s",
     "full_tokens_per_second": "all at once: tokens per s",
-    "real_time_factor": "evaluation: audio s per predicting s",
-    "seconds_per_audio_second": "evaluation: predicting s per audio s",
+    "rtfx": "evaluation: RTFx",
+    "rtf": "evaluation: RTF",
     "clips_per_second": "evaluation: clips per s",
     "tokens": "evaluation: tokens",
     "tokens_per_second": "evaluation: tokens per s",
@@ -193,7 +194,7 @@ def _name(file: Path) -> str:
 
 
 def _title(name: str) -> str:
-    return TITLES.get(name, name)
+    return TITLES.get(present_name(name), name)
 
 
 def _section(value: object) -> Mapping[str, Any]:

@@ -10,15 +10,15 @@ disk, and run.json says where it ended. A run that was interrupted can go on; se
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from evaluator.annotation import Sample
 from evaluator.attempt import Attempt, Done, ask, peak_memory
 from evaluator.config import Config
-from evaluator.errors import AudioLMError
+from evaluator.errors import AudioLMError, JournalError, ResultError
 from evaluator.journal import Journal, Prediction
-from evaluator.latency import Latency, latency_facts
+from evaluator.latency import UNDER_WAY, Latency, latency_facts, read_latency
 from evaluator.latency_pass import PROTOCOL, latency_of_run
 from evaluator.launch import SINGLE, Launch
 from evaluator.machine import machine
@@ -38,6 +38,7 @@ from evaluator.run_folder import (
     merge,
     missing_rows,
     next_attempt,
+    read_facts,
     results_folder,
 )
 from evaluator.run_record import (
@@ -93,6 +94,7 @@ def evaluate(
     progress: Callable[[int, int], None] = lambda done, total: None,
     resume: str | None = None,
     launch: Launch = SINGLE,
+    limit: int | None = None,
 ) -> EvaluationResult:
     """Run one mode, alone or as the first of several processes.
 
@@ -103,6 +105,7 @@ def evaluate(
         progress: told (samples done, samples of this process in all) after each sample.
         resume: the folder of an interrupted run to go on with, or "auto" for the latest that fits, if there is one.
         launch: the place of this process, which is process 0.
+        limit: so many of the first rows only, for a try; None: all.
 
     Returns:
         EvaluationResult: counts, scores, times and paths.
@@ -114,7 +117,7 @@ def evaluate(
     redact = Redactor()
     redact.add_from(config)
     with record.stage("preflight"):
-        ready = preflight(provider, config, mode)
+        ready = preflight(provider, config, mode, limit=limit)
         identity = _note_inputs(record, provider, config, mode, ready)
         parent = results_folder(Path(config.run.output_dir), mode)
         paths = find_run(resume, parent, identity) if resume is not None else None
@@ -129,7 +132,9 @@ def evaluate(
         with record.stage("load_model"):
             model = load_model(provider, config)
     if paths is None:
-        paths = make_run_paths(Path(config.run.output_dir), mode, record.started)
+        paths = make_run_paths(Path(config.run.output_dir), mode, record.started, limit=record.facts.get("limit"))
+    elif not left:
+        record.keep(read_facts(paths))
     work = _Work(config, ready, left, identity, record)
     with _recorded(record, paths, redact, ready.samples):
         outcome = _predict(model, work, Attempt(paths, next_attempt(paths), launch), progress)
@@ -137,8 +142,10 @@ def evaluate(
         notices = _write_csv(config, mode, ready, texts, paths, record)
         scores, scoring_error = _score(config, mode, ready, texts, paths, record)
         # What run.json says should the process not live to say better.
-        record.note(latency={"reason": "the process ended before it was measured"})
-    latency = _latency(model, work, outcome, paths, redact)
+        record.facts.setdefault("latency", dict(UNDER_WAY))
+        record_error = _write_ended(record, paths)
+    latency = _latency(model, work, outcome, redact)
+    record_error = _write_ended(record, paths) or record_error
     return EvaluationResult(
         mode=mode,
         model=name_of(provider),
@@ -154,10 +161,12 @@ def evaluate(
         scores=scores,
         scoring_error=scoring_error,
         notices=(*ready.notices, *notices),
+        all_rows=ready.all_rows,
+        record_error=record_error,
     )
 
 
-def take_part(provider: ModelProvider, config: Config, mode: Mode, *, launch: Launch) -> int:
+def take_part(provider: ModelProvider, config: Config, mode: Mode, *, launch: Launch, limit: int | None = None) -> int:
     """Answer the rows that process 0 deals to this process, into a journal of its own.
 
     Args:
@@ -165,6 +174,7 @@ def take_part(provider: ModelProvider, config: Config, mode: Mode, *, launch: La
         config: the validated config.
         mode: what is run.
         launch: the place of this process, which is not process 0.
+        limit: as process 0 has it.
 
     Returns:
         int: how many rows were answered.
@@ -174,7 +184,7 @@ def take_part(provider: ModelProvider, config: Config, mode: Mode, *, launch: La
     """
     record = RunRecord()
     with record.stage("preflight"):
-        ready = preflight(provider, config, mode)
+        ready = preflight(provider, config, mode, limit=limit)
         identity = _note_inputs(record, provider, config, mode, ready)
     with record.stage("load_model"):
         model = load_model(provider, config)
@@ -217,15 +227,22 @@ def _recorded(record: RunRecord, paths: RunPaths, redact: Redactor, samples: Seq
         reason = redact(f"{type(error).__name__}: {error}")
         logger.error("The run did not finish. What it has is in %s", paths.folder)
         _say_what_is_missing(record, paths, samples)
-        record.write(paths.record, status="interrupted" if interrupted else "failed", reason=reason)
+        try:
+            record.write(paths.record, status="interrupted" if interrupted else "failed", reason=reason)
+        except ResultError as unwritten:
+            logger.error("%s", unwritten)
         raise
-    _write_ended(record, paths)
 
 
-def _write_ended(record: RunRecord, paths: RunPaths) -> None:
-    """Write run.json of a run whose predictions are complete."""
+def _write_ended(record: RunRecord, paths: RunPaths) -> str | None:
+    """Write run.json of a run whose predictions are complete; what keeps it from that, for its results are there."""
     failed = record.facts.get("scoring_error")
-    record.write(paths.record, status="failed" if failed else "finished", reason=failed)
+    try:
+        record.write(paths.record, status="failed" if failed else "finished", reason=failed)
+    except ResultError as error:
+        logger.error("%s The CSV and the scores are complete.", error)
+        return str(error)
+    return None
 
 
 def _say_what_is_missing(record: RunRecord, paths: RunPaths, samples: Sequence[Sample]) -> None:
@@ -255,6 +272,7 @@ def _note_inputs(
         model_files=found_fingerprints(provider, config),
         notices=list(ready.notices),
         machine=machine(),
+        limit=None if ready.all_rows is None else len(ready.samples),
     )
     identity = identity_of(record.facts, versions())
     record.note(identity=identity)
@@ -282,7 +300,7 @@ def _predict(model: AudioLM | None, work: _Work, attempt: Attempt, progress: Cal
     shares = _shares(work, launch.world_size)
     done: list[Done] = []
     if work.left or launch.world_size > 1:
-        attempt.journal(0).parent.mkdir(exist_ok=True)
+        _make_parts(attempt.journal(0).parent)
         with Journal(attempt.journal(0)) as journal:
             if launch.world_size > 1:
                 with record.stage("meet"):
@@ -292,6 +310,10 @@ def _predict(model: AudioLM | None, work: _Work, attempt: Attempt, progress: Cal
                 own = ask(model, work.config, shares[0], journal, launch=launch, progress=progress)
                 done = [own, *wait_for_others(attempt)]
     predictions = merge(attempt.paths, samples)
+    counts = count(predictions, cut=work.ready.cut)
+    record.note(counts=asdict(counts), failures=[asdict(failure) for failure in failures_of(predictions)])
+    if not work.left and "speed" in record.facts:
+        return _kept(predictions, record)
     asked = {sample.index for sample in work.left}
     outcome = Outcome(tuple(predictions), sum(each.audio_seconds for each in done), peak_memory(done))
     record.note(
@@ -301,10 +323,22 @@ def _predict(model: AudioLM | None, work: _Work, attempt: Attempt, progress: Cal
         audio_seconds=round(outcome.audio_seconds, 3),
         peak_memory_bytes=asdict(outcome.peak_memory),
         speed=asdict(speed_of([p for p in predictions if p.index in asked], record.seconds.get("predict", 0.0))),
-        counts=asdict(count(predictions, cut=work.ready.cut)),
-        failures=[asdict(failure) for failure in failures_of(predictions)],
     )
     return outcome
+
+
+def _make_parts(folder: Path) -> None:
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise JournalError(f"Cannot make the folder {folder}: {error.strerror}.") from error
+
+
+def _kept(predictions: Sequence[Prediction], record: RunRecord) -> Outcome:
+    """The outcome of a run that was whole before: what it measured then is in its record."""
+    memory = record.facts.get("peak_memory_bytes", {})
+    peaks = PeakMemory(**{name.name: memory.get(name.name) for name in fields(PeakMemory)})
+    return Outcome(tuple(predictions), record.facts.get("audio_seconds", 0.0), peaks)
 
 
 def _shares(work: _Work, processes: int) -> list[list[Sample]]:
@@ -353,9 +387,13 @@ def _score(
     return scores, None
 
 
-def _latency(model: AudioLM | None, work: _Work, outcome: Outcome, paths: RunPaths, redact: Redactor) -> Latency | str:
-    """Measure latency, after everything else and into a run.json that is complete without it."""
+def _latency(model: AudioLM | None, work: _Work, outcome: Outcome, redact: Redactor) -> Latency | str:
+    """Measure latency, after everything else and for a run.json that is complete without it."""
     record, run = work.record, work.config.run
+    if "scored_again" in record.facts:
+        # Measured when the model was there. That a signal ended it is told, but no longer leaves the run open.
+        record.facts["latency"].pop("interrupted", None)
+        return read_latency(record.facts["latency"])
     texts = {prediction.index: prediction.text for prediction in outcome.predictions if prediction.error is None}
     with record.stage("latency"):
         found = latency_of_run(
@@ -369,8 +407,4 @@ def _latency(model: AudioLM | None, work: _Work, outcome: Outcome, paths: RunPat
     record.note(latency=latency_facts(latency, PROTOCOL))
     if not isinstance(latency, str) and latency.device_batch1 is not None:
         record.facts["peak_memory_bytes"]["device_batch1"] = latency.device_batch1
-    try:
-        _write_ended(record, paths)
-    except OSError as error:
-        logger.warning("%s stays without latency: %s", paths.record, error)
     return latency

@@ -40,6 +40,8 @@ class Prediction:
         audio_seconds: length of the waveform that the model was given, in seconds; 0.0 where the clip failed.
         seconds: from the moment the model pulled the request to its answer.
         error: why there is no answer, or None.
+        path: the audio file.
+        reference: what the answer is compared with: a text, or several; None where there is none.
     """
 
     index: int
@@ -51,6 +53,8 @@ class Prediction:
     audio_seconds: float
     seconds: float
     error: str | None = None
+    path: str = ""
+    reference: str | tuple[str, ...] | None = None
 
 
 class Journal:
@@ -124,6 +128,11 @@ class Journal:
 
     def _refused(self, error: OSError) -> JournalError:
         return JournalError(f"Cannot write to {self.path}: {error.strerror}.")
+
+
+def reference_of(references: tuple[str, ...]) -> str | tuple[str, ...] | None:
+    """A row's references as a prediction has them: ("a",) -> "a"; several as they are, None for none."""
+    return references[0] if len(references) == 1 else references or None
 
 
 def read_journal(path: Path) -> list[Prediction]:
@@ -228,7 +237,11 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "audio_seconds": (float, int),
     "seconds": (float, int),
     "error": (str, type(None)),
+    "path": (str,),
+    "reference": (str, list, type(None)),
 }
+# Journals of before do not have them.
+_LATER = {"path": "", "reference": None}
 
 
 def _parse(line: bytes) -> Prediction:
@@ -239,6 +252,8 @@ def _parse(line: bytes) -> Prediction:
     checksum = record.pop("crc32", None) if isinstance(record, dict) else None
     if checksum is not None and checksum != zlib.crc32(_encoded(record)):
         raise _TornError("the line is not what was written: its checksum differs")
+    if isinstance(record, dict):
+        record = {**_LATER, **record}
     if not isinstance(record, dict) or set(record) != set(_TYPES):
         raise ValueError(f"expected an object with the keys {', '.join(_TYPES)}")
     for key, types in _TYPES.items():
@@ -246,4 +261,8 @@ def _parse(line: bytes) -> Prediction:
             raise ValueError(f"{key}: {record[key]!r} is of the wrong type")
     if record["finish_reason"] not in FINISH_REASONS:
         raise ValueError(f"finish_reason: {record['finish_reason']!r} is none of {', '.join(FINISH_REASONS)}")
+    if isinstance(record["reference"], list):
+        if not all(isinstance(text, str) for text in record["reference"]):
+            raise ValueError(f"reference: {record['reference']!r} is of the wrong type")
+        record["reference"] = tuple(record["reference"])
     return Prediction(**record)

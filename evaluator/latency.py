@@ -6,11 +6,18 @@ round instead of several; or the reason why nothing was measured.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
-from evaluator.timing import Spread
+from evaluator.timing import Spread, present_name
 
 LATENCY_OFF = "run.latency_clips is 0"
+# How the reason of a pass begins that a signal ended.
+INTERRUPTED = "interrupted"
+# What run.json says until the pass has ended; whoever finds it knows that the process did not live so long.
+UNDER_WAY: Mapping[str, Any] = MappingProxyType(
+    {"reason": "the process ended before it was measured", "interrupted": True}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +61,11 @@ def latency_facts(latency: "Latency | str", protocol: Mapping[str, Any]) -> dict
         protocol: how it is measured.
 
     Returns:
-        dict[str, Any]: "reason" is None where there are figures, and the only key where there are none.
+        dict[str, Any]: "reason" is None where there are figures, and the only key where there are none; "interrupted"
+        beside it says that a signal was the reason.
     """
     if isinstance(latency, str):
-        return {"reason": latency}
+        return {"reason": latency, **({"interrupted": True} if latency.startswith(INTERRUPTED) else {})}
     return {
         "reason": None,
         "protocol": {"rounds": 1, **protocol, "budget_seconds": round(latency.budget_seconds, 3)},
@@ -75,3 +83,33 @@ def latency_facts(latency: "Latency | str", protocol: Mapping[str, Any]) -> dict
         "missing": dict(latency.missing),
         "notes": list(latency.notes),
     }
+
+
+def read_latency(facts: Mapping[str, Any]) -> "Latency | str":
+    """What `latency_facts` wrote, read back as far as a summary shows it."""
+    try:
+        return str(facts["reason"]) if facts["reason"] is not None else _read(facts)
+    except (KeyError, TypeError) as error:
+        return f"run.json does not tell ({type(error).__name__}: {error})"
+
+
+def _read(facts: Mapping[str, Any]) -> Latency:
+    clips = facts["clips"]
+    figures = {
+        present_name(name): Spread(figure["median"], figure["lowest"], figure["highest"], tuple(figure["rounds"]))
+        for name, figure in facts["figures"].items()
+    }
+    return Latency(
+        planned=clips["planned"],
+        ids=tuple(clips["ids"]),
+        budget_seconds=facts["protocol"]["budget_seconds"],
+        audio_seconds=tuple(clips["seconds"]),
+        tokens=tuple(clips["tokens"]),
+        different_texts=facts["texts"]["different"],
+        figures=figures,
+        device_batch1=None,
+        model_figures=facts["model_figures"],
+        settings=facts["settings"],
+        missing=facts["missing"],
+        notes=tuple(facts["notes"]),
+    )

@@ -1,7 +1,8 @@
 """The latency pass of an evaluation: when all results are written, a few of its clips are asked once more, alone.
 
 In: the loaded model, the rows that it answered, and their texts. Out: a Latency, or why there is none: nothing that
-happens here may cost a run whose results are written. The pass is short: a share of the time that predicting took.
+happens here may cost a run whose results are written. The pass is short: a second, or a share of the time that
+predicting took.
 """
 
 import logging
@@ -23,7 +24,7 @@ from evaluator.batch1_figures import (
     no_device_memory,
 )
 from evaluator.efficiency_clips import spread_places
-from evaluator.latency import LATENCY_OFF, Latency
+from evaluator.latency import INTERRUPTED, LATENCY_OFF, Latency
 from evaluator.model import AudioLM, Request
 from evaluator.model_probe import ModelProbe
 from evaluator.predict import checked_sampling_rate
@@ -33,11 +34,14 @@ from evaluator.timing import Spread
 logger = logging.getLogger(__name__)
 
 SHARE_OF_PREDICTING = 0.05
+# Enough for a median of short runs, and not to be noticed in any.
+LEAST_SECONDS = 1.0
 WARM_UP_CLIPS = 1
 PROTOCOL: Mapping[str, Any] = MappingProxyType(
     {
         "warm_up_clips": WARM_UP_CLIPS,
         "share_of_predicting": SHARE_OF_PREDICTING,
+        "least_seconds": LEAST_SECONDS,
         "when": "after the results were written, with the run's model; its clips had been answered before",
         **HOW_IT_IS_CLOCKED,
     }
@@ -69,7 +73,7 @@ def latency_of_run(
         samples: the run's rows.
         texts: row -> the run's answer; rows that have none are not in it.
         most: the most clips to ask; 0 for none.
-        predict_seconds: how long predicting took. After a share of it no further clip is begun.
+        predict_seconds: how long predicting took. No further clip is begun after a share of it, or LEAST_SECONDS.
         clock: gives seconds, never going back.
 
     Returns:
@@ -84,10 +88,11 @@ def latency_of_run(
         return "no row has an answer"
     chosen = [answered[place] for place in spread_places(len(answered), most)]
     logger.info("Asking up to %d clip(s) alone, to measure latency.", len(chosen))
+    budget = max(SHARE_OF_PREDICTING * predict_seconds, LEAST_SECONDS)
     try:
-        return measure_latency(model, chosen, texts, budget=SHARE_OF_PREDICTING * predict_seconds, clock=clock)
+        return measure_latency(model, chosen, texts, budget=budget, clock=clock)
     except (KeyboardInterrupt, SystemExit) as error:
-        reason = f"interrupted ({str(error) or type(error).__name__})"
+        reason = f"{INTERRUPTED} ({str(error) or type(error).__name__})"
     except Exception as error:  # noqa: BLE001 - foreign code; the results are written, and the reason is recorded
         reason = f"{type(error).__name__}: {error}"
     logger.warning("Latency was not measured: %s. The results are complete.", reason.rstrip("."))
@@ -170,7 +175,7 @@ def _latency(
         model_figures=model_figures(probe, longest, missing),
         settings=probe.settings(),
         missing=missing,
-        notes=(*batch1_notes(probe, alone), *_own_notes(len(clips), planned, different)),
+        notes=(*batch1_notes(probe, alone), *_own_notes(len(clips), planned, different, budget)),
     )
 
 
@@ -184,11 +189,10 @@ def _device_peak(probe: ModelProbe, missing: dict[str, str]) -> int | None:
     return peak
 
 
-def _own_notes(measured: int, planned: int, different: int) -> list[str]:
+def _own_notes(measured: int, planned: int, different: int, budget: float) -> list[str]:
     notes = []
     if measured < planned:
-        share = f"{100 * SHARE_OF_PREDICTING:g} %"
-        notes.append(f"{measured} of {planned} clips were asked: {share} of the time of predicting was used up.")
+        notes.append(f"{measured} of {planned} clips were asked: the {budget:.3g} s for it were used up.")
     if different:
         notes.append(f"{different} of {measured} texts are others than the run's, whose clips were asked together.")
     return notes

@@ -14,7 +14,7 @@ from typing import Any, Literal, SupportsIndex
 from evaluator.annotation import Sample
 from evaluator.audio import read_ahead
 from evaluator.errors import AudioError, ContractError
-from evaluator.journal import Journal, Prediction
+from evaluator.journal import Journal, Prediction, reference_of
 from evaluator.model import Answer, AudioLM, Request
 
 OnAudioError = Literal["fail", "record"]
@@ -168,6 +168,8 @@ class _Run:
                 audio_seconds=0.0,
                 seconds=0.0,
                 error=error.message,
+                path=str(sample.path),
+                reference=reference_of(sample.references),
             )
         )
 
@@ -189,6 +191,8 @@ class _Run:
                 finish_reason=answer.finish_reason,
                 audio_seconds=pulled.audio_seconds,
                 seconds=time.perf_counter() - pulled.at,
+                path=str(sample.path),
+                reference=reference_of(sample.references),
             )
         )
 

@@ -33,7 +33,8 @@ class Preflight:
     Attributes:
         task: what the mode scores.
         annotation: the annotation file.
-        samples: its rows.
+        samples: its rows, one for each clip.
+        all_rows: how many it has, where `samples` are only the first of them; else None.
         seconds: how much audio of each row's clip the model will hear, in seconds; 0.0 where it cannot be read.
         cut: how many clips are longer than the audio limit.
         unreadable: how many clips cannot be read (only with `run.on_audio_error: record`; otherwise it is an
@@ -44,6 +45,7 @@ class Preflight:
     task: Task
     annotation: Path
     samples: tuple[Sample, ...]
+    all_rows: int | None
     seconds: tuple[float, ...]
     cut: int
     unreadable: int
@@ -69,13 +71,14 @@ class _Headers:
         return None if found is None or self.tolerant else found.message
 
 
-def preflight(provider: ModelProvider, config: Config, mode: Mode) -> Preflight:
+def preflight(provider: ModelProvider, config: Config, mode: Mode, *, limit: int | None = None) -> Preflight:
     """Check everything that needs no model.
 
     Args:
         provider: the model package.
         config: the validated config.
         mode: what will be run.
+        limit: so many of the first rows, for a try; None: all. The clips of the others are not looked at.
 
     Returns:
         Preflight: samples and notices.
@@ -95,9 +98,12 @@ def preflight(provider: ModelProvider, config: Config, mode: Mode) -> Preflight:
         mode=mode,
         known_tasks=known_tasks(provider, config),
     )
-    _read_headers(headers, _paths(load), workers=config.run.num_workers)
+    looked_at = _paths(load, partial(_clips, mode=mode, limit=limit))
+    _read_headers(headers, looked_at, workers=config.run.num_workers)
+    all_rows, told = None, list[str]()
     try:
-        samples = load(check_audio=headers)
+        samples = load(check_audio=lambda path: headers(path) if path in looked_at else None)
+        samples, all_rows, told = _clips(samples, mode=mode, limit=limit)
     except AnnotationError as error:
         errors.append(error)
     parts = found_problems(provider, config)
@@ -107,10 +113,7 @@ def preflight(provider: ModelProvider, config: Config, mode: Mode) -> Preflight:
     if unwritable is not None:
         problem = Problem(f"{config.locate('run.output_dir')}: run.output_dir", unwritable)
         errors.append(ConfigError("The results cannot be written.", [problem]))
-    notices = [*config.notices, *found_notices(provider, config), *_audio_notices(headers, samples)]
-    if is_scored(mode) and task.many_references:
-        samples, told = group_references(samples)
-        notices += told
+    notices = [*config.notices, *found_notices(provider, config), *told, *_audio_notices(headers, samples)]
     try:
         notices += scoring.preflight(task, config.scoring) if is_scored(mode) else []
     except ConfigError as error:
@@ -123,6 +126,7 @@ def preflight(provider: ModelProvider, config: Config, mode: Mode) -> Preflight:
         task=task,
         annotation=annotation,
         samples=tuple(samples),
+        all_rows=all_rows,
         seconds=tuple(_heard(headers, sample) for sample in samples),
         cut=sum(facts.longer_than_limit for facts in _facts_of(headers, samples)),
         unreadable=sum(sample.path in headers.errors for sample in samples),
@@ -160,8 +164,23 @@ def check_output_folder(folder: Path) -> str | None:
         return f"{folder} cannot be written: {error.strerror}; choose another folder (--output-dir)"
 
 
-def _paths(load: Callable[..., list[Sample]]) -> list[Path]:
-    """The audio files of an annotation, of its good rows where it has bad ones."""
+def _clips(samples: Sequence[Sample], *, mode: Mode, limit: int | None) -> tuple[list[Sample], int | None, list[str]]:
+    """One sample for each clip, the first of them where there is a limit; how many there are then, and notices."""
+    clips, told = list(samples), list[str]()
+    if is_scored(mode) and task_of(mode).many_references:
+        clips, told = group_references(clips)
+    if limit is None or limit >= len(clips):
+        return clips, None, told
+    part = f"The first {limit} of {len(clips)} rows are run (--limit); scores of a part do not compare."
+    if not is_scored(mode):
+        part = f"The first {limit} of {len(clips)} rows are run (--limit): the CSV is a try and no submission."
+    return clips[:limit], len(clips), [*told, part]
+
+
+def _paths(
+    load: Callable[..., list[Sample]], clips: Callable[[list[Sample]], tuple[list[Sample], int | None, list[str]]]
+) -> dict[Path, None]:
+    """The audio files that are run, in order; those of an annotation's good rows where it has bad ones."""
     paths: dict[Path, None] = {}
 
     def collect(path: Path) -> None:
@@ -169,11 +188,11 @@ def _paths(load: Callable[..., list[Sample]]) -> list[Path]:
 
     # What is wrong with the rows is reported by the pass that also knows the audio.
     with contextlib.suppress(AnnotationError):
-        load(check_audio=collect)
-    return list(paths)
+        return dict.fromkeys(sample.path for sample in clips(load(check_audio=collect))[0])
+    return paths
 
 
-def _read_headers(headers: _Headers, paths: Sequence[Path], *, workers: int) -> None:
+def _read_headers(headers: _Headers, paths: Iterable[Path], *, workers: int) -> None:
     """Read the headers of all files in threads: on a network disk they cost waiting, not work."""
     pool = ThreadPoolExecutor(max_workers=max(1, workers))
     try:

@@ -5,6 +5,7 @@ computed here and nothing is printed: a score that is not there stays "unavailab
 """
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import Any
 from evaluator.latency import LATENCY_OFF, Latency
 from evaluator.run_record import EvaluationResult, write_json
 from evaluator.scoring import Scores
-from evaluator.tasks import task_of
+from evaluator.tasks import is_scored, task_of
+from evaluator.timing import MEDIAN_CLIPS, TOO_FEW
 
 # How the field writes the names.
 _TITLES = {
@@ -39,6 +41,7 @@ _LATENCIES = (
 )
 _SHOWN_FAILURES = 5
 _LABEL_WIDTH = 16
+_WIDTH = 80
 _GIBIBYTE = 1 << 30
 
 
@@ -49,8 +52,8 @@ def summarize(result: EvaluationResult) -> list[str]:
         result: a finished run.
 
     Returns:
-        list[str]: lines without line ends: what was run, rows by what became of them, scores with their
-        protocols, speed, memory, and where everything is.
+        list[str]: lines without line ends, of at most 80 columns where no path is longer: what was run, rows by what
+        became of them, scores with their protocols, speed, memory, and where everything is.
     """
     counts = result.counts
     checkpoint = f", checkpoint {result.checkpoint}" if result.checkpoint else ""
@@ -58,25 +61,26 @@ def summarize(result: EvaluationResult) -> list[str]:
         checkpoint = ", UNTRAINED (checkpoint none): its answers mean nothing"
     lines = [
         f"{result.mode}: {task_of(result.mode).title}",
-        _line("model", f"{result.model}{checkpoint}"),
-        _line("rows", str(counts.rows)),
-        _line("failed", str(counts.failed)),
+        *_line("model", f"{result.model}{checkpoint}"),
+        *_line("rows", _rows(result)),
+        *_line("failed", str(counts.failed)),
         *_failure_lines(result),
-        _line("empty", str(counts.empty)),
-        _line("cut at 30 s", str(counts.cut)),
-        _line("hit max length", str(counts.hit_max_length)),
+        *_line("empty", str(counts.empty)),
+        *_line("cut at 30 s", str(counts.cut)),
+        *_line("hit max length", str(counts.hit_max_length)),
     ]
     if result.scoring_error is not None:
-        lines.append(_line("scores", f"none: {result.scoring_error}"))
+        lines += _line("scores", f"none: {result.scoring_error}")
     if result.scores is not None:
         lines += score_lines(result.scores)
     return [
         *lines,
-        _line("speed", _speed(result)),
-        *([_line("latency", _latency(result.latency))] if result.latency != LATENCY_OFF else []),
-        _line("peak memory", _memory(result)),
-        _line("CSV", str(result.csv_path)),
-        _line("folder", str(result.folder)),
+        *_line("speed", _speed(result)),
+        *(_line("latency", _latency(result.latency)) if result.latency != LATENCY_OFF else []),
+        *_line("peak memory", _memory(result)),
+        *_line("CSV", str(result.csv_path)),
+        *_line("folder", str(result.folder)),
+        *(_line("run.json", f"not complete: {result.record_error}") if result.record_error is not None else []),
     ]
 
 
@@ -90,7 +94,7 @@ def score_lines(scores: Scores) -> list[str]:
         list[str]: error rates in percent, other metrics as they are with their scale; a metric that is not there says
         "unavailable", why, and what to do.
     """
-    lines = []
+    lines: list[str] = []
     told: dict[str, str] = {}
     protocols: dict[str, list[str]] = {}
     for metric in scores.metrics:
@@ -98,21 +102,28 @@ def score_lines(scores: Scores) -> list[str]:
         if metric.value is None:
             why = "; ".join(filter(None, (metric.reason, metric.fix)))
             # The same reason is told once: eight metrics without Java are one problem.
-            lines.append(_line(title, f"unavailable: see {told[why]}" if why in told else f"unavailable: {why}"))
+            lines += _line(title, f"unavailable: see {told[why]}" if why in told else f"unavailable: {why}")
             told.setdefault(why, title)
             continue
         protocols.setdefault(metric.protocol, []).append(title)
         unit = _COUNTED.get(metric.name)
         if unit is None:
-            lines.append(_line(title, f"{metric.value:.4f}  ({metric.scale})"))
+            lines += _line(title, f"{metric.value:.4f}  ({metric.scale})")
         else:
-            lines.append(_line(title, f"{100 * metric.value:.2f} %  ({_errors(scores.details[f'{unit}s'], unit)})"))
-    return [*lines, *(_line("protocol", f"{', '.join(names)}: {text}") for text, names in protocols.items())]
+            lines += _line(title, f"{100 * metric.value:.2f} %  ({_errors(scores.details[f'{unit}s'], unit)})")
+    first: tuple[str, str] | None = None
+    for text, names in protocols.items():
+        title = ", ".join(names)
+        if first is not None and text.startswith(f"{first[1]}; "):
+            text = f"as {first[0]}{text.removeprefix(first[1])}"
+        first = first or (title, text)
+        lines += _line("protocol", f"{title}: {text}")
+    return lines
 
 
 def _errors(counts: Mapping[str, int], unit: str) -> str:
-    """Errors by kind: 3 substitutions, 1 deletions, 0 insertions in 320 words."""
-    kinds = ", ".join(f"{counts[kind]} {kind}" for kind in ("substitutions", "deletions", "insertions"))
+    """Errors by kind: 3 sub., 1 del., 0 ins. in 320 words."""
+    kinds = ", ".join(f"{counts[kind]} {kind[:3]}." for kind in ("substitutions", "deletions", "insertions"))
     return f"{kinds} in {counts['reference_length']} {unit}s"
 
 
@@ -125,7 +136,7 @@ def write_scores(path: Path, scores: Scores, *, ids: Sequence[str]) -> None:
         ids: the testset_id of each sample, in the order of the per-sample values.
 
     Raises:
-        OSError: if the folder cannot be written.
+        ResultError: if the file cannot be written.
         ValueError: if a per-sample list has another length than `ids`.
     """
     for name, values in scores.per_sample.items():
@@ -143,8 +154,17 @@ def write_scores(path: Path, scores: Scores, *, ids: Sequence[str]) -> None:
     )
 
 
-def _line(label: str, text: str) -> str:
-    return f"  {label:{_LABEL_WIDTH}}{printable(text)}"
+def _line(label: str, text: str) -> list[str]:
+    """A labelled text, on as many lines as it needs; only a word that is longer than a line, as a path, passes it."""
+    return textwrap.wrap(
+        printable(text),
+        _WIDTH,
+        initial_indent=f"  {label:{_LABEL_WIDTH}}",
+        subsequent_indent=" " * (2 + _LABEL_WIDTH),
+        break_long_words=False,
+        break_on_hyphens=False,
+        replace_whitespace=False,
+    ) or [f"  {label}"]
 
 
 def printable(text: str) -> str:
@@ -153,28 +173,41 @@ def printable(text: str) -> str:
 
 
 def _failure_lines(result: EvaluationResult) -> list[str]:
-    lines = [_line("", f"{failure.id}: {failure.reason}") for failure in result.failures[:_SHOWN_FAILURES]]
-    left = len(result.failures) - len(lines)
-    return [*lines, _line("", f"and {left} more, see predictions.jsonl")] if left else lines
+    shown = result.failures[:_SHOWN_FAILURES]
+    lines = [line for failure in shown for line in _line("", f"{failure.id}: {failure.reason}")]
+    left = len(result.failures) - len(shown)
+    return [*lines, *_line("", f"and {left} more, see predictions.jsonl")] if left else lines
+
+
+def _rows(result: EvaluationResult) -> str:
+    """80; of a part: 10 of 80 (--limit), a try and no submission."""
+    if result.all_rows is None:
+        return str(result.counts.rows)
+    what = "scores of a part do not compare" if is_scored(result.mode) else "a try and no submission"
+    return f"{result.counts.rows} of {result.all_rows} (--limit): {what}"
 
 
 def _speed(result: EvaluationResult) -> str:
-    factor = result.real_time_factor
     took = f"{result.audio_seconds:.1f} s of audio in {result.seconds.get('predict', 0.0):.1f} s"
-    others = f"; loading took {result.seconds.get('load_model', 0.0):.1f} s"
+    others = f"; loading {result.seconds.get('load_model', 0.0):.1f} s"
     if "score" in result.seconds:
         others += f", scoring {result.seconds['score']:.1f} s"
-    return (f"real-time factor {factor:.2f} ({took}){others}") if factor is not None else f"{took}{others}"
+    return f"RTFx {result.rtfx:.2f} ({took}){others}" if result.rtfx is not None else f"{took}{others}"
 
 
 def _latency(latency: Latency | str) -> str:
-    """first step 0.051 s, ... (p50 of 8 clips alone); what the model does not offer is left out."""
+    """first step 0.051 s, ... (medians of 8 clips alone); what the model does not offer is left out."""
     if isinstance(latency, str):
         return f"not measured: {latency}"
-    found = [f"{title} {latency.figures[name].median:.3g} s" for title, name in _LATENCIES if name in latency.figures]
-    clips = f"{len(latency.ids)} clip(s) alone"
+    clips = len(latency.ids)
     other = f"; {latency.different_texts} text(s) other than the run's" if latency.different_texts else ""
-    return f"{', '.join(found)} (p50 of {clips}{other})"
+    if clips < MEDIAN_CLIPS:
+        return f"too few clips: {clips} asked alone, and a median needs {MEDIAN_CLIPS}{other}"
+    found = [f"{title} {latency.figures[name].median:.3g} s" for title, name in _LATENCIES if name in latency.figures]
+    further = latency.missing.get("batch1_further_token_seconds", "")
+    if further.startswith(TOO_FEW):
+        found.insert(1, "further token: answers too short to tell")
+    return f"{', '.join(found)} (medians of {clips} clips alone{other})"
 
 
 def _memory(result: EvaluationResult) -> str:

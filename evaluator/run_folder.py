@@ -4,7 +4,8 @@ In: the output folder, a mode, what the run is made of. Out: paths, and the pred
 
     <time>_<mode>.csv               the result
     <time>_<mode>/run.json          says what the run is of; written before the first answer and at the end
-    <time>_<mode>/predictions.jsonl written as it goes by one process that starts anew; else merged at the end
+    <time>_<mode>/predictions.jsonl written as it goes by one process that starts anew, else merged at the end; then in
+                                    the annotation's order
     <time>_<mode>/parts/            until then a journal for each process of each attempt (2-0.jsonl), and marks
 """
 
@@ -15,14 +16,14 @@ import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from evaluator.annotation import Sample
 from evaluator.errors import ConfigError, JournalError
-from evaluator.journal import Prediction, is_being_written, read_journal, write_journal
+from evaluator.journal import Prediction, is_being_written, read_journal, reference_of, write_journal
 from evaluator.tasks import Mode, is_scored
 
 logger = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ def results_folder(output_dir: Path, mode: Mode) -> Path:
     return output_dir / ("valid_results" if is_scored(mode) else "submission_results")
 
 
-def make_run_paths(output_dir: Path, mode: Mode, started: datetime) -> RunPaths:
+def make_run_paths(output_dir: Path, mode: Mode, started: datetime, *, limit: int | None = None) -> RunPaths:
     """Make the folder of a run that began at `started`, and name its CSV.
 
     Two runs of the same second get two names: the later one's ends in "-2".
@@ -76,14 +77,17 @@ def make_run_paths(output_dir: Path, mode: Mode, started: datetime) -> RunPaths:
         output_dir: the folder of all results; need not exist.
         mode: what is run.
         started: its beginning.
+        limit: so many rows only; the name says so, because such a CSV is no submission.
 
     Returns:
-        RunPaths: for example valid_results/2025-01-31_09-05-00_valid_asr.csv and the folder without ".csv".
+        RunPaths: for example valid_results/2025-01-31_09-05-00_valid_asr.csv and the folder without ".csv";
+        ..._submission_asr_first10.csv with a limit of 10.
 
     Raises:
         ConfigError: if the folder cannot be made.
     """
-    return paths_of(make_folder(results_folder(output_dir, mode), f"{started:%Y-%m-%d_%H-%M-%S}_{mode}"))
+    part = "" if limit is None else f"_first{limit}"
+    return paths_of(make_folder(results_folder(output_dir, mode), f"{started:%Y-%m-%d_%H-%M-%S}_{mode}{part}"))
 
 
 def make_folder(parent: Path, stem: str) -> Path:
@@ -114,12 +118,12 @@ def identity_of(facts: Mapping[str, Any], versions: Mapping[str, str]) -> dict[s
     """What the texts of a run depend on, as hashes: a run goes on only where all of them are the same.
 
     Args:
-        facts: as in run.json: mode, config (without secrets), annotation, checkpoint, model_files.
+        facts: as in run.json: mode, config (without secrets), annotation, checkpoint, model_files, limit.
         versions: package -> version; those of Python and the system do not count, for machines may differ in them.
 
     Returns:
         dict[str, str]: "mode", "configuration", "annotation", "checkpoint", "packages" -> hash, and for each key that
-        names a file of the model what is in it, "" where that is not known yet.
+        names a file of the model what is in it, "" where that is not known yet; "limit", where there is one, as it is.
     """
     config = {name: section for name, section in facts["config"].items() if name != "scoring"}
     config["run"] = {key: value for key, value in config["run"].items() if key not in _FREE_RUN_KEYS}
@@ -131,6 +135,7 @@ def identity_of(facts: Mapping[str, Any], versions: Mapping[str, str]) -> dict[s
         "checkpoint": (facts["checkpoint"] or {}).get("sha256") or "",
         "packages": _hash(packages),
         **facts.get("model_files", {}),
+        **({} if facts.get("limit") is None else {"limit": str(facts["limit"])}),
     }
 
 
@@ -165,7 +170,7 @@ def find_run(resume: str, parent: Path, identity: Mapping[str, str]) -> RunPaths
     if resume == "auto":
         for folder in sorted(parent.glob(f"*_{identity['mode']}*"), reverse=True):
             facts = _facts(folder)
-            if facts is None or facts.get("status") == "finished" or not isinstance(facts.get("identity"), dict):
+            if facts is None or _is_over(facts) or not isinstance(facts.get("identity"), dict):
                 continue
             wrong = differences(facts["identity"], identity)
             if not wrong:
@@ -187,6 +192,13 @@ def find_run(resume: str, parent: Path, identity: Mapping[str, str]) -> RunPaths
             "be mixed. Run with what it was started with (run.json has it), or start anew without --resume."
         )
     return _not_in_use(paths_of(folder))
+
+
+def _is_over(facts: Mapping[str, Any]) -> bool:
+    """Whether nothing is left of a run. One that ended while latency was measured has its results, but not its end."""
+    latency = facts.get("latency")
+    cut_short = isinstance(latency, dict) and bool(latency.get("interrupted"))
+    return facts.get("status") == "finished" and not cut_short
 
 
 def next_attempt(paths: RunPaths) -> int:
@@ -227,8 +239,12 @@ def merge(paths: RunPaths, samples: Sequence[Sample]) -> list[Prediction]:
     missing = [sample.id for sample in samples if sample.index not in found]
     if missing:
         raise JournalError(f"{missing_rows(missing, len(samples))}.")
-    predictions = [found[sample.index] for sample in samples]
-    if paths.parts.exists():
+    predictions = [
+        replace(found[sample.index], path=str(sample.path), reference=reference_of(sample.references))
+        for sample in samples
+    ]
+    # Answers come in the model's order.
+    if list(found.values()) != predictions or paths.parts.exists():
         write_journal(paths.predictions, predictions)
         _remove_parts(paths)
     return predictions
@@ -258,6 +274,11 @@ def _journals(paths: RunPaths) -> list[Path]:
 
 def _listed(folder: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def read_facts(paths: RunPaths) -> dict[str, Any]:
+    """What the run.json of a run says that was found by `find_run`."""
+    return _facts(paths.folder) or {}
 
 
 def _facts(folder: Path) -> dict[str, Any] | None:

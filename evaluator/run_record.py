@@ -18,12 +18,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluator.atomic_file import replacing
+from evaluator.errors import ResultError
 from evaluator.tasks import Mode
 
 if TYPE_CHECKING:
     from evaluator.latency import Latency
     from evaluator.scoring import Scores
 
+# What scoring again does not change.
+_MEASURED = (
+    *("started", "ended", "attempt", "rows_of_earlier_attempts", "processes", "audio_seconds", "peak_memory_bytes"),
+    *("speed", "latency", "machine", "versions"),
+)
 PACKAGES = (
     "audiolm-evaluator",
     "audiolm-trainer",
@@ -104,6 +110,8 @@ class EvaluationResult:
         scores: the scores; None in submission modes, or where scoring failed.
         scoring_error: why scoring failed, or None.
         notices: what the user should know, in sentences.
+        all_rows: rows of the annotation where only the first of them were run, or None.
+        record_error: why run.json does not say how the run ended, or None.
     """
 
     mode: Mode
@@ -120,11 +128,13 @@ class EvaluationResult:
     scores: "Scores | None"
     scoring_error: str | None
     notices: tuple[str, ...]
+    all_rows: int | None = None
+    record_error: str | None = None
 
     @property
     def exit_code(self) -> int:
-        """0, or 1 if a row has no answer, scoring failed, or a metric asked for by name has no value."""
-        if self.counts.failed or self.scoring_error is not None:
+        """0, or 1 if a row has no answer, scoring or run.json failed, or a metric asked for by name has no value."""
+        if self.counts.failed or self.scoring_error is not None or self.record_error is not None:
             return 1
         if self.scores is None:
             return 0
@@ -132,9 +142,9 @@ class EvaluationResult:
         return 1 if nothing or self.scores.missing() else 0
 
     @property
-    def real_time_factor(self) -> float | None:
+    def rtfx(self) -> float | None:
         """Seconds of audio answered in one second of predicting; None where no audio was."""
-        return real_time_factor(self.audio_seconds, self.seconds.get("predict", 0.0))
+        return rtfx(self.audio_seconds, self.seconds.get("predict", 0.0))
 
 
 @dataclass(slots=True)
@@ -164,13 +174,32 @@ class RunRecord:
         finally:
             self.seconds[name] = round(time.perf_counter() - begin, 3)
 
+    def keep(self, earlier: Mapping[str, Any]) -> None:
+        """Take over what an earlier attempt has measured, because this one asks nothing: it only scores again.
+
+        Args:
+            earlier: what run.json said before. Without figures of speed (the attempt ended too early) nothing is kept.
+        """
+        if not isinstance(earlier.get("speed"), dict):
+            return
+        self.facts.update({name: earlier[name] for name in _MEASURED if name in earlier})
+        if isinstance(earlier.get("config"), dict):
+            # Speed was measured with the settings of then; only what it is scored with may be another.
+            self.facts["config"] = {**earlier["config"], "scoring": self.facts["config"].get("scoring")}
+        if isinstance(earlier.get("seconds"), dict):
+            self.seconds.update(earlier["seconds"])
+        self.facts["scored_again"] = self.started.isoformat(timespec="seconds")
+
     def write(self, path: Path, *, status: str, reason: str | None) -> None:
         """Write run.json.
 
         Args:
             path: the file.
-            status: "finished", "failed" or "interrupted".
+            status: "running", "finished", "failed" or "interrupted".
             reason: what ended it, where it did not finish.
+
+        Raises:
+            ResultError: it cannot be written.
         """
         audio_seconds = self.facts.get("audio_seconds", 0.0)
         write_json(
@@ -181,14 +210,14 @@ class RunRecord:
                 "started": self.started.isoformat(timespec="seconds"),
                 "ended": datetime.now().astimezone().isoformat(timespec="seconds"),
                 "seconds": self.seconds,
-                "real_time_factor": real_time_factor(audio_seconds, self.seconds.get("predict", 0.0)),
-                **self.facts,
+                "rtfx": rtfx(audio_seconds, self.seconds.get("predict", 0.0)),
                 "versions": versions(),
+                **self.facts,
             },
         )
 
 
-def real_time_factor(audio_seconds: float, predict_seconds: float) -> float | None:
+def rtfx(audio_seconds: float, predict_seconds: float) -> float | None:
     """Seconds of audio for each second of predicting: (300.0, 20.0) -> 15.0; None where either is nothing."""
     return round(audio_seconds / predict_seconds, 3) if audio_seconds and predict_seconds else None
 
@@ -229,9 +258,12 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write an object as a JSON file, all or nothing: a reader sees the old file or the whole new one.
 
     Raises:
-        OSError: if the folder cannot be written.
+        ResultError: if it cannot be written (a full disk).
         ValueError: if a number is not finite: JSON has none of those.
     """
     text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+    try:
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise ResultError(f"Cannot write {path}: {error.strerror or error}.") from error

@@ -5,7 +5,7 @@ waited for before the clock starts and before it stops; answers are checked afte
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from evaluator.errors import ContractError
 from evaluator.model import Answer, Request
@@ -30,10 +30,17 @@ class Timed:
 
 @dataclass(frozen=True, slots=True)
 class First:
-    """The first token of one clip: the seconds it took, and whether it was certain."""
+    """The first token of one clip, measured twice.
+
+    Attributes:
+        seconds: the shorter of the two times.
+        certain: whether that token was certain to begin the answer.
+        doubt: how far the two times are apart, in seconds: no difference below it means anything.
+    """
 
     seconds: float
     certain: bool
+    doubt: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +85,16 @@ class Stopwatch:
         return Timed(seconds, _in_order(given, requests))
 
     def alone(self, request: Request) -> Alone:
-        """Time one clip, and right after it its first token: the two are subtracted, and a machine's speed drifts."""
+        """Time one clip, and right before and after it its first token.
+
+        The two are subtracted, a machine's speed drifts, and whatever disturbs it makes a time longer, never shorter.
+        """
+        if not self.probe.offers("first_token"):
+            return Alone(self.together([request]), None)
+        before = self._first(request)
         whole = self.together([request])
-        return Alone(whole, self._first(request) if self.probe.offers("first_token") else None)
+        after = self._first(request)
+        return Alone(whole, replace(min(before, after, key=_seconds), doubt=abs(before.seconds - after.seconds)))
 
     def _first(self, request: Request) -> First:
         self.probe.synchronize()
@@ -90,6 +104,10 @@ class Stopwatch:
         seconds = self.clock() - begin
         self.counted(1)
         return First(seconds, certain)
+
+
+def _seconds(first: First) -> float:
+    return first.seconds
 
 
 def _in_order(given: Sequence[object], requests: Sequence[Request]) -> tuple[Answer, ...]:

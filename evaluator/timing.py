@@ -1,19 +1,26 @@
 """Figures of speed, and how repeated measurements are put together.
 
-In: seconds, seconds of audio, tokens. Out: quantiles, real-time factors both ways round, and the median and range of
-rounds; what run.json and efficiency.json share.
+In: seconds, seconds of audio, tokens. Out: quantiles, RTFx (audio seconds for each second of work) and its inverse
+RTF, and the median and range of rounds; what run.json and efficiency.json share.
 """
 
 import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from evaluator.journal import Prediction
 
 _DIGITS = 6
+# Below this a median and a 95th percentile say nothing: they are one clip's time.
+MEDIAN_CLIPS = 4
+# How the reason begins that a figure is missing for want of clips.
+TOO_FEW = "too few"
+# Names in files of before -> names now.
+FORMER_NAMES = MappingProxyType({"real_time_factor": "rtfx", "seconds_per_audio_second": "rtf"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +44,18 @@ class AnswerSpeed:
     """How fast the answers of an evaluation came: reading audio, waiting and the journal included.
 
     Attributes:
-        real_time_factor: seconds of audio for each second of predicting; more is faster.
-        seconds_per_audio_second: its inverse.
+        rtfx: seconds of audio for each second of predicting; more is faster.
+        rtf: its inverse, the real-time factor.
         clips_per_second: answers for each second of predicting.
         tokens: new tokens of all answers.
         tokens_per_second: of all answers, for each second of predicting.
         pull_to_answer_seconds_p50: from the moment the model pulled a clip until its answer, half of the clips wait
             no longer. Models pull ahead of their work, so this is mostly waiting, and no latency.
-        pull_to_answer_seconds_p95: the same for 95 of 100 clips.
+        pull_to_answer_seconds_p95: the same for 95 of 100 clips. Both are None for fewer than MEDIAN_CLIPS answers.
     """
 
-    real_time_factor: float | None
-    seconds_per_audio_second: float | None
+    rtfx: float | None
+    rtf: float | None
     clips_per_second: float | None
     tokens: int
     tokens_per_second: float | None
@@ -69,13 +76,13 @@ def answer_speed(*, seconds: float, audio_seconds: float, waits: Sequence[float]
         AnswerSpeed: None where there is nothing to divide by.
     """
     return AnswerSpeed(
-        real_time_factor=ratio(audio_seconds, seconds),
-        seconds_per_audio_second=ratio(seconds, audio_seconds),
+        rtfx=ratio(audio_seconds, seconds),
+        rtf=ratio(seconds, audio_seconds),
         clips_per_second=ratio(len(waits), seconds) if waits else None,
         tokens=sum(tokens),
         tokens_per_second=ratio(sum(tokens), seconds),
-        pull_to_answer_seconds_p50=round(quantile(waits, 0.50), _DIGITS) if waits else None,
-        pull_to_answer_seconds_p95=round(quantile(waits, 0.95), _DIGITS) if waits else None,
+        pull_to_answer_seconds_p50=round(quantile(waits, 0.50), _DIGITS) if len(waits) >= MEDIAN_CLIPS else None,
+        pull_to_answer_seconds_p95=round(quantile(waits, 0.95), _DIGITS) if len(waits) >= MEDIAN_CLIPS else None,
     )
 
 
@@ -93,6 +100,14 @@ def speed_of(predictions: "Sequence[Prediction]", seconds: float) -> AnswerSpeed
 def ratio(above: float, below: float) -> float | None:
     """Divide: (300.0, 20.0) -> 15.0; None where either is nothing."""
     return round(above / below, _DIGITS) if above and below else None
+
+
+def present_name(name: str) -> str:
+    """What a figure of an older file is called now: "batch1_real_time_factor" -> "batch1_rtfx"."""
+    for former, now in FORMER_NAMES.items():
+        if name == former or name.endswith(f"_{former}"):
+            return name.removesuffix(former) + now
+    return name
 
 
 def quantile(values: Sequence[float], share: float) -> float:

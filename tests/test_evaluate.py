@@ -1,6 +1,7 @@
 """Tests of evaluator/evaluate.py and evaluator/preflight.py: whole runs with a model that has no weights."""
 
 import csv
+import errno
 import hashlib
 import json
 import re
@@ -17,6 +18,7 @@ from fake_model import EchoLM, FakeProvider, Reply
 from fake_site import WORDS, Site, make_site
 
 from evaluator import evaluate as module
+from evaluator.atomic_file import replacing
 from evaluator.audio import AudioFacts, check_audio
 from evaluator.errors import (
     AnnotationError,
@@ -25,6 +27,7 @@ from evaluator.errors import (
     JournalError,
     MetricUnavailableError,
     ModelLoadError,
+    ResultError,
 )
 from evaluator.evaluate import evaluate, make_run_paths
 from evaluator.journal import read_journal
@@ -68,8 +71,11 @@ def test_layout(site: Site, mode: Mode) -> None:
     assert {path.name for path in parent.iterdir()} == {result.csv_path.name, result.folder.name}
     assert rows_of(result.csv_path)[:2] == [["testset_id", "text"], ["test0000", "the cat sat"]]
     assert check_submission(result.csv_path).valid
-    assert read_journal(result.folder / "predictions.jsonl")[-1].text == WORDS[3]
-    assert sorted(p.text for p in read_journal(result.folder / "predictions.jsonl"))[0] == "The CAT\nsat"
+    records = read_journal(result.folder / "predictions.jsonl")
+    # The model answers in another order; the file of a whole run is in the annotation's.
+    assert [record.text for record in records] == ["The CAT\nsat", *WORDS[1:]]
+    assert [record.path for record in records] == [str(site.wavs / f"clip{index}.wav") for index in range(5)]
+    assert [record.reference for record in records] == (WORDS if mode == "valid_asr" else [None] * 5)
 
 
 def test_counts(site: Site) -> None:
@@ -119,7 +125,7 @@ def test_run_json_says_what_was_run(site: Site) -> None:
     assert facts["csv"]["sha256"] == sha(result.csv_path.read_bytes())
     assert list(facts["seconds"]) == ["preflight", "load_model", "predict", "write_csv", "score", "latency"]
     assert facts["audio_seconds"] == pytest.approx(sum(1 + index / 16 for index in range(5)))
-    assert facts["real_time_factor"] == pytest.approx(facts["audio_seconds"] / facts["seconds"]["predict"], rel=0.01)
+    assert facts["rtfx"] == pytest.approx(facts["audio_seconds"] / facts["seconds"]["predict"], rel=0.01)
     assert facts["peak_memory_bytes"]["process_since_start"] > 10_000_000
     assert facts["peak_memory_bytes"]["device_since_start"] is None
     assert facts["versions"]["python"].startswith("3.")
@@ -306,6 +312,80 @@ def test_what_the_package_wants_known_is_said_and_recorded(site: Site, caplog: p
     facts = json.loads((result.folder / "run.json").read_text())
     assert line in facts["notices"]
     assert any("UNTRAINED (checkpoint none)" in told for told in summarize(result))
+
+
+@pytest.mark.parametrize("mode", ["valid_asr", "submission_asr"])
+def test_a_limit_runs_the_first_rows_and_says_so(site: Site, mode: Mode) -> None:
+    (site.wavs / "clip4.wav").write_text("not audio, and not looked at")
+    result = evaluate(FakeProvider(model=said(WORDS)), site.load(), mode, limit=2)
+    assert (result.counts.rows, result.all_rows) == (2, 5)
+    assert re.fullmatch(rf"[-_0-9]*_{mode}_first2", result.folder.name)
+    assert [row[0] for row in rows_of(result.csv_path)] == ["testset_id", "test0000", "test0001"]
+    facts = facts_of(result)
+    assert (facts["limit"], facts["identity"]["limit"], facts["status"]) == (2, "2", "finished")
+    told = "scores of a part do not compare" if mode == "valid_asr" else "the CSV is a try and no submission"
+    assert any("first 2 of 5 rows" in notice and told in notice for notice in result.notices)
+    report = check_submission(result.csv_path, annotation=site.folder / "asr.json")
+    assert {finding.code for finding in report.errors} == {"E403"}
+
+
+def test_a_part_and_a_whole_run_are_never_mixed(site: Site) -> None:
+    part = evaluate(FakeProvider(), site.load(), "valid_asr", limit=2)
+    for limit in (None, 3):
+        with pytest.raises(JournalError, match=r"limit differ\(s\)"):
+            evaluate(FakeProvider(), site.load(), "valid_asr", limit=limit, resume=str(part.folder))
+    again = evaluate(FakeProvider(), site.load(), "valid_asr", limit=2, resume=str(part.folder))
+    assert again.folder == part.folder
+    whole = evaluate(FakeProvider(), site.load(), "valid_asr", limit=5)
+    assert (whole.all_rows, facts_of(whole)["limit"], "limit" in facts_of(whole)["identity"]) == (None, None, False)
+    assert "first" not in whole.folder.name
+
+
+class Full:
+    """A disk that is full for some of the files that run.json and scores.json are written to."""
+
+    def __init__(self, name: str, after: int) -> None:
+        self.name = name
+        self.left = after
+
+    def __call__(self, path: Path) -> Any:
+        if path.name == self.name:
+            self.left -= 1
+            if self.left < 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+        return replacing(path)
+
+
+@pytest.mark.parametrize("after", [1, 2])
+def test_a_full_disk_at_the_end_is_a_sentence(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, after: int
+) -> None:
+    """run.json is written at the start, at the end, and with the latency."""
+    monkeypatch.setattr("evaluator.run_record.replacing", Full("run.json", after))
+    result = evaluate(FakeProvider(model=said(WORDS)), site.load(), "valid_asr")
+    assert result.scores is not None
+    assert check_submission(result.csv_path, require_ids=False).valid
+    assert result.exit_code == 1
+    told = f"Cannot write {result.folder / 'run.json'}: No space left on device."
+    assert result.record_error == told
+    assert any(record.message.startswith(told) for record in caplog.records)
+    assert any("No space left" in " ".join(line.split()) for line in summarize(result))
+    monkeypatch.undo()
+    again = evaluate(FakeProvider(), site.load(), "valid_asr", resume=str(result.folder))
+    assert (again.exit_code, facts_of(again)["status"]) == (0, "finished")
+
+
+@pytest.mark.parametrize(("name", "after"), [("run.json", 0), ("scores.json", 0)])
+def test_a_full_disk_before_is_a_sentence(site: Site, monkeypatch: pytest.MonkeyPatch, name: str, after: int) -> None:
+    monkeypatch.setattr("evaluator.run_record.replacing", Full(name, after))
+    with pytest.raises(ResultError, match=r"Cannot write .*No space left on device\.$"):
+        evaluate(FakeProvider(model=said(WORDS)), site.load(), "valid_asr")
+
+
+def test_a_full_disk_hides_no_other_error(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evaluator.run_record.replacing", Full("run.json", 1))
+    with pytest.raises(RuntimeError, match="fell over"):
+        evaluate(FakeProvider(model=EchoLM(batch_size=2, fail_after=3)), site.load(), "valid_asr")
 
 
 def test_two_runs_of_one_second(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import resource
 import signal
 import threading
 import time
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -176,18 +177,36 @@ def test_torn_last_line_is_no_record(tmp_path: Path) -> None:
 def test_every_bad_line_is_named(tmp_path: Path) -> None:
     path = tmp_path / "predictions.jsonl"
     good = json.dumps({name: getattr(FIRST, name) for name in FIRST.__dataclass_fields__})
+    wrong_reference = good.replace('"reference": null', '"reference": [1]')
     wrong_type = good.replace('"num_tokens": 4', '"num_tokens": "4"')
     wrong_reason = good.replace('"stop"', '"tired"')
-    path.write_text("\n".join([good, "not json", "{}", wrong_type, wrong_reason, good, ""]))
+    path.write_text("\n".join([good, "not json", "{}", wrong_type, wrong_reason, good, wrong_reference, ""]))
     with pytest.raises(JournalError) as caught:
         read_journal(path)
     assert [(problem.where, problem.message.split(":")[0]) for problem in caught.value.problems] == [
         (f"{path}:2", "this is not JSON"),
         (f"{path}:3", "expected an object with the keys index, id, task, text, num_tokens, finish_reason, "
-         "audio_seconds, seconds, error"),
+         "audio_seconds, seconds, error, path, reference"),
         (f"{path}:4", "num_tokens"),
         (f"{path}:5", "finish_reason"),
+        (f"{path}:7", "reference"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("reference", [None, "a cat", ("a cat", "the cat")])
+def test_path_and_reference_are_kept_and_may_be_missing(
+    tmp_path: Path, reference: str | tuple[str, ...] | None
+) -> None:
+    path = tmp_path / "predictions.jsonl"
+    given = replace(FIRST, path="wavs/é.wav", reference=reference)
+    with Journal(path) as journal:
+        journal.append(given)
+    assert read_journal(path) == [given]
+    # A line of before, whose checksum is of what it has.
+    record = {name: getattr(FIRST, name) for name in FIRST.__dataclass_fields__ if name not in ("path", "reference")}
+    checksum = zlib.crc32(json.dumps(record, ensure_ascii=False).encode(errors="backslashreplace"))
+    path.write_bytes(json.dumps({**record, "crc32": checksum}, ensure_ascii=False).encode() + b"\n")
+    assert read_journal(path) == [FIRST]
 
 
 def test_missing_file_is_a_sentence(tmp_path: Path) -> None:

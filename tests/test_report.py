@@ -18,7 +18,7 @@ ASR = Scores(
     num_samples=2,
     metrics=(
         Metric("wer", 0.0125, "errors per reference unit", "English normaliser, 13a"),
-        Metric("cer", 0.5, "errors per reference unit", "English normaliser, 13a, characters"),
+        Metric("cer", 0.5, "errors per reference unit", "English normaliser, 13a; characters"),
     ),
     details={"words": ERRORS, "characters": {**ERRORS, "reference_length": 1200}},
     per_sample={"wer": (0.0, None)},
@@ -37,10 +37,10 @@ AAC = Scores(
 )
 LATENCY = Latency(
     planned=8,
-    ids=("test0000", "test0040"),
+    ids=("test0000", "test0020", "test0040", "test0060"),
     budget_seconds=1.0,
-    audio_seconds=(2.0, 3.0),
-    tokens=(5, 6),
+    audio_seconds=(2.0, 3.0, 2.0, 3.0),
+    tokens=(5, 6, 5, 6),
     different_texts=0,
     figures={
         "batch1_first_step_seconds_p50": Spread.of([0.0512345]),
@@ -80,12 +80,14 @@ def test_summary_says_everything() -> None:
         "  empty           2",
         "  cut at 30 s     3",
         "  hit max length  4",
-        "  WER             1.25 %  (3 substitutions, 1 deletions, 0 insertions in 320 words)",
-        "  CER             50.00 %  (3 substitutions, 1 deletions, 0 insertions in 1200 characters)",
+        "  WER             1.25 %  (3 sub., 1 del., 0 ins. in 320 words)",
+        "  CER             50.00 %  (3 sub., 1 del., 0 ins. in 1200 characters)",
         "  protocol        WER: English normaliser, 13a",
-        "  protocol        CER: English normaliser, 13a, characters",
-        "  speed           real-time factor 15.00 (300.0 s of audio in 20.0 s); loading took 1.2 s, scoring 2.0 s",
-        "  latency         first step 0.0512 s, further token 0.0021 s, whole text 1.5 s (p50 of 2 clip(s) alone)",
+        "  protocol        CER: as WER; characters",
+        "  speed           RTFx 15.00 (300.0 s of audio in 20.0 s); loading 1.2 s,",
+        "                  scoring 2.0 s",
+        "  latency         first step 0.0512 s, further token 0.0021 s, whole text 1.5 s",
+        "                  (medians of 4 clips alone)",
         "  peak memory     1.50 GiB process",
         "  CSV             valid_results/x.csv",
         "  folder          valid_results/x",
@@ -94,7 +96,8 @@ def test_summary_says_everything() -> None:
 
 def test_caption_scores_share_their_protocol() -> None:
     assert score_lines(AAC) == [
-        f"  SPIDEr          unavailable: SPICE's files are not installed; {SETUP}",
+        "  SPIDEr          unavailable: SPICE's files are not installed; run once:",
+        "                  audiolm-evaluator setup-metrics",
         "  CIDEr-D         2.5000  (0 to 10)",
         "  BLEU-1          0.7500  (0 to 1)",
         "  protocol        CIDEr-D, BLEU-1: PTB tokens; 5 references",
@@ -105,9 +108,11 @@ def test_one_reason_is_told_once() -> None:
     absent = replace(AAC.metrics[0], name="spice")
     other = replace(absent, name="meteor", reason="no Java")
     assert score_lines(replace(AAC, metrics=(AAC.metrics[0], absent, other))) == [
-        f"  SPIDEr          unavailable: SPICE's files are not installed; {SETUP}",
+        "  SPIDEr          unavailable: SPICE's files are not installed; run once:",
+        "                  audiolm-evaluator setup-metrics",
         "  SPICE           unavailable: see SPIDEr",
-        f"  METEOR          unavailable: no Java; {SETUP}",
+        "  METEOR          unavailable: no Java; run once: audiolm-evaluator",
+        "                  setup-metrics",
     ]
 
 
@@ -117,7 +122,7 @@ def test_summary_fits_a_screen() -> None:
         AAC, metrics=tuple(Metric(name, 0.5, "0 to 1", f"{index % 3}") for index, name in enumerate(names))
     )
     failures = tuple(Failure(f"test{index:04d}", "broken") for index in range(80))
-    assert len(summarize(replace(RESULT, mode="valid_aac", scores=scores, failures=failures))) <= 34
+    assert len(summarize(replace(RESULT, mode="valid_aac", scores=scores, failures=failures))) <= 36
 
 
 def test_failures_are_named_and_counted() -> None:
@@ -141,17 +146,45 @@ def test_submission_mode_has_no_score_lines() -> None:
     assert not any("score" in line or "unavailable" in line for line in lines)
 
 
-def test_latency_is_one_line_whatever_there_is() -> None:
-    def line(latency: Latency | str) -> list[str]:
-        return [text for text in summarize(replace(RESULT, latency=latency)) if "latency" in text]
+def test_latency_is_told_whatever_there_is() -> None:
+    def told(latency: Latency | str) -> str:
+        lines = summarize(replace(RESULT, latency=latency))
+        before, after = (next(n for n, text in enumerate(lines) if label in text) for label in ("  speed", "  peak"))
+        return " ".join(" ".join(lines[before:after]).partition("latency ")[2].split())
 
     few = {name: spread for name, spread in LATENCY.figures.items() if "final" in name}
     other = replace(LATENCY, figures=few, different_texts=1)
-    assert line(other) == [
-        "  latency         whole text 1.5 s (p50 of 2 clip(s) alone; 1 text(s) other than the run's)"
-    ]
-    assert line("no row has an answer") == ["  latency         not measured: no row has an answer"]
-    assert line(LATENCY_OFF) == []
+    assert told(other) == "whole text 1.5 s (medians of 4 clips alone; 1 text(s) other than the run's)"
+    short = replace(other, missing={"batch1_further_token_seconds": "too few: 1 clips"}, different_texts=0)
+    assert told(short).startswith("whole text 1.5 s, further token: answers too short to tell (medians")
+    one = replace(LATENCY, ids=("test0000",), different_texts=1)
+    assert told(one) == "too few clips: 1 asked alone, and a median needs 4; 1 text(s) other than the run's"
+    assert told("no row has an answer") == "not measured: no row has an answer"
+    assert told(LATENCY_OFF) == ""
+
+
+def test_summary_fits_80_columns() -> None:
+    failures = tuple(
+        Failure(f"test{index:04d}", "'a/b/c.wav' " + "cannot be read, for a long reason; " * 5) for index in range(7)
+    )
+    metrics = tuple(
+        replace(metric, protocol=f"{metric.protocol}; " + "with versions 1.2.3, " * 8) for metric in AAC.metrics
+    )
+    counts = Counts(rows=10**7, failed=10**6, empty=10**6, cut=10**6, hit_max_length=10**6)
+    wide = replace(RESULT, failures=failures, scores=replace(AAC, metrics=metrics), counts=counts, all_rows=10**8)
+    wide = replace(wide, audio_seconds=123456789.1, checkpoint="x" * 40, record_error="the disk is full " * 9)
+    assert max(map(len, summarize(wide))) <= 80
+    huge = {**ERRORS, "reference_length": 10**9, "substitutions": 10**9, "deletions": 10**9, "insertions": 10**9}
+    assert max(map(len, score_lines(replace(ASR, details={"words": huge, "characters": huge})))) <= 80
+    path = Path("valid_results") / ("long" * 40)
+    assert any(line.endswith(str(path)) for line in summarize(replace(RESULT, csv_path=path))), "paths stay whole"
+
+
+def test_a_part_says_so() -> None:
+    part = replace(RESULT, all_rows=500)
+    assert summarize(part)[2] == "  rows            80 of 500 (--limit): scores of a part do not compare"
+    submission = replace(part, mode="submission_asr", scores=None)
+    assert summarize(submission)[2] == "  rows            80 of 500 (--limit): a try and no submission"
 
 
 def test_nothing_predicted_has_no_speed() -> None:
@@ -171,6 +204,7 @@ def test_terminals_obey_nothing() -> None:
         ({}, 0),
         ({"counts": replace(RESULT.counts, failed=1)}, 1),
         ({"scores": None, "scoring_error": "no"}, 1),
+        ({"record_error": "the disk is full"}, 1),
         ({"scores": None}, 0),
         ({"scores": AAC}, 0),
         ({"scores": replace(AAC, metrics=AAC.metrics[:1])}, 1),

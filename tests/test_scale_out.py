@@ -300,10 +300,14 @@ def test_one_process_goes_on_in_two(site: Site) -> None:
     csv, asked = run(site, 2, "out", "--resume", str(folder))
     assert asked == sorted(set(range(CLIPS)) - set(kept))
     assert results(csv) == expected
+    before = json.loads((folder / "run.json").read_text())
     csv, asked = run(site, 1, "out", "--resume", str(csv))
     assert asked == []
     assert results(csv) == expected
-    assert "load_model" not in json.loads((folder / "run.json").read_text())["seconds"]
+    after = json.loads((folder / "run.json").read_text())
+    kept_facts = ("processes", "speed", "peak_memory_bytes", "audio_seconds", "latency", "rtfx", "started", "ended")
+    assert {name: after[name] for name in kept_facts} == {name: before[name] for name in kept_facts}
+    assert len(after["processes"]) == 2
 
 
 def test_a_run_of_something_else_is_not_gone_on_with(site: Site) -> None:

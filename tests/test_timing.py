@@ -32,14 +32,19 @@ def test_nothing_is_divided_by_nothing(above: float, below: float, expected: flo
 
 
 def test_speed_of_an_evaluation() -> None:
+    speed = answer_speed(seconds=4.0, audio_seconds=20.0, waits=[1.0, 3.0, 2.0, 4.0], tokens=[5, 7, 0, 0])
+    assert (speed.rtfx, speed.rtf) == (5.0, 0.2)
+    assert (speed.clips_per_second, speed.tokens, speed.tokens_per_second) == (1.0, 12, 3.0)
+    assert (speed.pull_to_answer_seconds_p50, speed.pull_to_answer_seconds_p95) == (2.0, 4.0)
+
+
+def test_the_waits_of_few_answers_have_no_median() -> None:
     speed = answer_speed(seconds=4.0, audio_seconds=20.0, waits=[1.0, 3.0, 2.0], tokens=[5, 7, 0])
-    assert (speed.real_time_factor, speed.seconds_per_audio_second) == (5.0, 0.2)
-    assert (speed.clips_per_second, speed.tokens, speed.tokens_per_second) == (0.75, 12, 3.0)
-    assert (speed.pull_to_answer_seconds_p50, speed.pull_to_answer_seconds_p95) == (2.0, 3.0)
+    assert (speed.pull_to_answer_seconds_p50, speed.pull_to_answer_seconds_p95) == (None, None)
 
 
 def test_a_run_without_answers_has_no_speed() -> None:
     speed = answer_speed(seconds=4.0, audio_seconds=0.0, waits=[], tokens=[])
     assert speed.tokens == 0
-    assert {speed.real_time_factor, speed.seconds_per_audio_second, speed.clips_per_second} == {None}
+    assert {speed.rtfx, speed.rtf, speed.clips_per_second} == {None}
     assert {speed.tokens_per_second, speed.pull_to_answer_seconds_p50, speed.pull_to_answer_seconds_p95} == {None}
