@@ -1,4 +1,4 @@
-"""Check a submission CSV: python submission_validator.py FILE.csv [--annotation FILE.json] [--json]."""
+"""Check a submission CSV: python submission_validator.py FILE.csv... [--annotation FILE.json] [--json]."""
 
 from evaluator.validate_cli import validate_command
 

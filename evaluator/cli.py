@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from evaluator.command_line import SETTINGS, version_option
 from evaluator.efficiency_cli import efficiency_command, efficiency_options, refuse_stray_options
 from evaluator.efficiency_plan import EfficiencyPlan
 from evaluator.errors import ConfigError
@@ -41,6 +42,8 @@ Examples:
     python {program} --mode submission_aac --options run.batch_size_eval=4 generate.num_beams=1
   the contract    check that a model of your own keeps it
     python {program} --check
+  a try           the first ten rows; the CSV's name and the summary say so
+    python {program} --mode valid_asr --limit 10
   several GPUs    the same results from several processes; go on where an interrupted run ended
     torchrun --nproc_per_node 2 {program} --mode valid_asr --resume auto
   speed           measure latency, throughput, memory and size
@@ -58,6 +61,7 @@ class _Arguments:
     device: str | None
     output_dir: str | None
     resume: str | None
+    limit: int | None
     check: bool
     notices: tuple[str, ...]
     efficiency: EfficiencyPlan | None = None
@@ -113,7 +117,7 @@ def build_evaluate_command(
         click.Command: to be called as the script's main.
     """
 
-    @click.command(cls=_ManyValues, epilog=_EXAMPLES.format(program=program))
+    @click.command(cls=_ManyValues, epilog=_EXAMPLES.format(program=program), context_settings=SETTINGS)
     @click.option("--mode", type=click.Choice(MODES), help="What to run (see the examples below).")
     @click.option(
         "--cfg-path",
@@ -136,10 +140,14 @@ def build_evaluate_command(
         metavar="FOLDER|auto",
         help="Go on with an interrupted run: its folder, or auto for the latest that fits, if there is one.",
     )
+    @click.option(
+        "--limit", type=click.IntRange(min=1), metavar="N", help="Run the first N rows only, for a try: no submission."
+    )
     @click.option("--check", is_flag=True, help="Check the model's contract on made-up audio, and end.")
     @efficiency_options
     @click.option("--task", type=click.Choice([task.name for task in TASKS]), help="Deprecated: use --mode.")
     @click.option("--skip_scoring", "--skip-scoring", is_flag=True, help="Deprecated: use --mode.")
+    @version_option
     def evaluate_command(
         mode: str | None,
         cfg_path: Path,
@@ -147,6 +155,7 @@ def build_evaluate_command(
         device: str | None,
         output_dir: str | None,
         resume: str | None,
+        limit: int | None,
         check: bool,
         efficiency: bool,
         clips: int,
@@ -161,10 +170,14 @@ def build_evaluate_command(
             raise click.UsageError(f"--mode is required: one of {', '.join(MODES)}.")
         if check and efficiency:
             raise click.UsageError("--check and --efficiency are two commands: give one of them.")
+        if limit is not None and (check or efficiency):
+            raise click.UsageError(
+                "--limit belongs to a run; --efficiency has --clips, and --check reads no annotation."
+            )
         if not efficiency:
             refuse_stray_options(click.get_current_context())
         plan = EfficiencyPlan(mode=chosen, noise=noise, most_clips=clips, repeats=repeats) if efficiency else None
-        arguments = _Arguments(chosen, cfg_path, options, device, output_dir, resume, check, notices, plan)
+        arguments = _Arguments(chosen, cfg_path, options, device, output_dir, resume, limit, check, notices, plan)
         raise SystemExit(_run(provider, arguments, num_gpus))
 
     return evaluate_command
@@ -197,19 +210,22 @@ def _run(provider: "ModelProvider", arguments: _Arguments, num_gpus: Callable[[]
         if arguments.efficiency is not None:
             return _efficiency(provider, config, arguments.efficiency) if launch.rank == 0 else 0
         resume = arguments.resume or ("auto" if launch.restarted else None)
-        return _evaluate(provider, config, cast("Mode", arguments.mode), resume=resume, launch=launch)
+        mode = cast("Mode", arguments.mode)
+        return _evaluate(provider, config, mode, resume=resume, launch=launch, limit=arguments.limit)
 
 
-def _evaluate(provider: "ModelProvider", config: "Config", mode: Mode, *, resume: str | None, launch: Launch) -> int:
+def _evaluate(
+    provider: "ModelProvider", config: "Config", mode: Mode, *, resume: str | None, launch: Launch, limit: int | None
+) -> int:
     from evaluator.evaluate import evaluate, take_part
     from evaluator.report import summarize
     from evaluator.session import ProgressBar
 
     if launch.rank > 0:
-        take_part(provider, config, mode, launch=launch)
+        take_part(provider, config, mode, launch=launch, limit=limit)
         return 0
     with ProgressBar() as progress:
-        result = evaluate(provider, config, mode, progress=progress, resume=resume, launch=launch)
+        result = evaluate(provider, config, mode, progress=progress, resume=resume, launch=launch, limit=limit)
     click.echo("\n".join(summarize(result)))
     return result.exit_code
 
@@ -218,11 +234,14 @@ def _check(provider: "ModelProvider", config: "Config", mode: Mode | None) -> in
     from evaluator.conformance import check_model
     from evaluator.model_loading import load_model
     from evaluator.preflight import known_tasks
+    from evaluator.session import ProgressBar
 
     tasks = known_tasks(provider, config)
     first = [label for task in TASKS if mode is None or mode.endswith(task.name) for label in task.labels]
     ordered = dict(sorted(tasks.items(), key=lambda item: item[0] not in first))
-    checks = check_model(load_model(provider, config), ordered)
+    model = load_model(provider, config)
+    with ProgressBar("check") as progress:
+        checks = check_model(model, ordered, progress=progress)
     click.echo("\n".join(_check_lines(checks)))
     return 0 if all(check.passed for check in checks) else 1
 
@@ -250,8 +269,8 @@ def _check_lines(checks: "Iterable[Check]") -> list[str]:
     return [*lines, verdict]
 
 
-@click.group()
-@click.version_option(package_name="audiolm-evaluator")
+@click.group(context_settings=SETTINGS)
+@version_option
 def main() -> None:
     """Validate submissions, set up what the metrics need, compare the speed of finished runs."""
 

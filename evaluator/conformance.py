@@ -50,12 +50,18 @@ class _Clip:
     audio: NDArray[np.float32]
 
 
-def check_model(model: AudioLM, tasks: Mapping[str, bool]) -> list[Check]:
+def check_model(
+    model: AudioLM,
+    tasks: Mapping[str, bool],
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Check]:
     """Check what a model promises.
 
     Args:
         model: a loaded model.
         tasks: the task labels it knows -> whether their prompt needs a question; at least one.
+        progress: told (checks done, checks in all) after each.
 
     Returns:
         list[Check]: in a fixed order. A model without a usable sampling rate gets that one check only.
@@ -68,19 +74,24 @@ def check_model(model: AudioLM, tasks: Mapping[str, bool]) -> list[Check]:
     clips = _clips(rate)
     requests = _requests(clips, [_first(tasks)])
     alone: dict[int, Answer] = {}
+    comparisons: list[tuple[str, Callable[[], str]]] = [
+        ("no requests", lambda: _nothing(model)),
+        ("one and many", lambda: _together(model, requests, alone)),
+        ("another order", lambda: _together(model, requests[::-1], alone)),
+        ("the same again", lambda: _together(model, requests, alone)),
+        ("any index", lambda: _renumbered(model, requests, alone)),
+        ("mixed tasks", lambda: _mixed(model, clips, tasks)),
+        ("no special tokens", lambda: _no_special_tokens(alone.values())),
+    ]
+    total = len(checks) + len(clips) + len(comparisons)
     for clip, request in zip(clips, requests, strict=True):
         checks.append(_checked(f"{clip.name}, alone", partial(_alone, model, request, alone)))
+        progress(len(checks), total)
     if len(alone) < len(requests):
         return [*checks, Check("comparisons", False, "left out, because clips failed alone")]
-    checks += [
-        _checked("no requests", lambda: _nothing(model)),
-        _checked("one and many", lambda: _together(model, requests, alone)),
-        _checked("another order", lambda: _together(model, requests[::-1], alone)),
-        _checked("the same again", lambda: _together(model, requests, alone)),
-        _checked("any index", lambda: _renumbered(model, requests, alone)),
-        _checked("mixed tasks", lambda: _mixed(model, clips, tasks)),
-        _checked("no special tokens", lambda: _no_special_tokens(alone.values())),
-    ]
+    for name, compare in comparisons:
+        checks.append(_checked(name, compare))
+        progress(len(checks), total)
     return checks
 
 

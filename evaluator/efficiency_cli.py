@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from evaluator.command_line import SETTINGS, version_option
 from evaluator.errors import AudioLMError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -17,8 +18,9 @@ DEFAULT_CLIPS = 32
 DEFAULT_REPEATS = 3
 
 
-@click.command("efficiency")
+@click.command("efficiency", context_settings=SETTINGS)
 @click.argument("results", metavar="RESULT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@version_option
 def efficiency_command(results: tuple[Path, ...]) -> None:
     """Show speed and memory of finished runs side by side.
 

@@ -87,8 +87,9 @@ def session(provider: object, *, rank: int = 0) -> Iterator[Session]:
 class ProgressBar:
     """Progress on standard error: a bar on a terminal, elsewhere a line for each tenth."""
 
-    def __init__(self) -> None:
-        """Start nothing yet: the first sample does."""
+    def __init__(self, unit: str = "clip") -> None:
+        """Start nothing yet: the first of what is counted, named in the singular, does."""
+        self._unit = unit
         self._bar: Any = None
         self._tenths = 0
 
@@ -107,13 +108,13 @@ class ProgressBar:
             if self._bar is None:
                 from tqdm import tqdm
 
-                self._bar = tqdm(total=total, unit="clip", file=sys.stderr, dynamic_ncols=True)
+                self._bar = tqdm(total=total, unit=self._unit, file=sys.stderr, dynamic_ncols=True)
             self._bar.update(done - self._bar.n)
             if done == total:
                 self._bar.close()
         elif (tenths := done * 10 // total) > self._tenths:
             self._tenths = tenths
-            sys.stderr.write(f"{tenths * 10:3d} %  {done} of {total} clips\n")
+            sys.stderr.write(f"{tenths * 10:3d} %  {done} of {total} {self._unit}s\n")
             sys.stderr.flush()
 
 

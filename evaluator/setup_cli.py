@@ -4,10 +4,11 @@ from pathlib import Path
 
 import click
 
+from evaluator.command_line import SETTINGS, version_option
 from evaluator.errors import MetricUnavailableError
 
 
-@click.command("setup-metrics")
+@click.command("setup-metrics", context_settings=SETTINGS)
 @click.option(
     "--from",
     "source",
@@ -16,6 +17,7 @@ from evaluator.errors import MetricUnavailableError
     help="Take the files from here, no network: stanford-corenlp-full-2015-12-09.zip, or a folder with "
     "it or with stanford-corenlp-3.6.0.jar and stanford-corenlp-3.6.0-models.jar.",
 )
+@version_option
 def setup_metrics_command(source: Path | None) -> None:
     """Install the files of SPICE and SPIDEr, once for this user.
 
@@ -37,7 +39,7 @@ def setup_metrics_command(source: Path | None) -> None:
             installed = install_spice_files(source, progress=show)
         except MetricUnavailableError as error:
             bar.close()
-            click.echo(f"error: {error.message}\n  {error.fix}", err=True)
+            click.echo(f"Error: {error.message}\n  {error.fix}", err=True)
             raise SystemExit(error.exit_code) from None
     state = "are already there" if installed.already else "are installed"
     click.echo(f"SPICE's files {state}: {installed.folder}")

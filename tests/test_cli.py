@@ -22,6 +22,7 @@ from evaluator.cli import build_evaluate_command, chosen_mode, main, spread_valu
 from evaluator.errors import ContractError
 from evaluator.model import Request
 from evaluator.session import ProgressBar
+from evaluator.validate_cli import validate_command
 
 ROOT = Path(__file__).resolve().parents[1]
 CANARY = "hf_CANARYcanaryCANARY1234"
@@ -112,6 +113,9 @@ def test_help_has_an_example_of_each_mode(site: Site) -> None:
         (["--skip_scoring"], "--skip_scoring needs --task"),
         (["--mdoe", "valid_asr"], "--mode"),
         (["--mode", "valid_asr", "stray"], "unexpected extra argument"),
+        (["--mode", "valid_asr", "--limit", "0"], "0 is not in the range x>=1"),
+        (["--check", "--limit", "3"], "--limit belongs to a run"),
+        (["--efficiency", "--limit", "3"], "--efficiency has --clips"),
     ],
 )
 def test_usage_errors(site: Site, args: list[str], message: str) -> None:
@@ -209,6 +213,38 @@ def test_check_passes_and_fails(site: Site) -> None:
     bad = invoke(FakeProvider(model=EchoLM(say=lambda request: str(next(counter)))), site, "--check")
     assert bad.exit_code == 1
     assert "FAILED  the same again" in bad.stdout
+
+
+def test_check_shows_how_far_it_is(site: Site) -> None:
+    told = [line for line in invoke(FakeProvider(), site, "--check").stderr.splitlines() if " checks" in line]
+    assert len(told) >= 8
+    assert told[-1] == "100 %  14 of 14 checks"
+
+
+def test_a_limit_is_a_try(site: Site) -> None:
+    result = invoke(FakeProvider(), site, "--mode", "submission_asr", "--limit", "2")
+    assert result.exit_code == 0
+    assert "rows            2 of 5 (--limit): a try and no submission" in result.stdout
+    assert "the CSV is a try and no submission" in result.stderr
+    assert len(list(site.results.glob("submission_results/*_submission_asr_first2.csv"))) == 1
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help", "--version"])
+def test_every_command_tells_of_itself(site: Site, flag: str) -> None:
+    commands = [(main, []), *((main, [name]) for name in main.commands), (validate_command, [])]
+    for command, args in commands:
+        result = CliRunner().invoke(command, [*args, flag])
+        assert result.exit_code == 0, (args, flag, result.output)
+        assert result.stdout.startswith("audiolm-evaluator " if flag == "--version" else "Usage: ")
+    result = invoke(FakeProvider(), site, flag)
+    assert result.exit_code == 0
+    assert result.stdout.startswith("audiolm-evaluator " if flag == "--version" else "Usage: ")
+
+
+def test_a_version_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evaluator.command_line.PACKAGE", "never-installed-here")
+    result = CliRunner().invoke(main, ["--version"])
+    assert (result.exit_code, result.stdout.partition(":")[0]) == (0, "never-installed-here, version unknown")
 
 
 def test_check_begins_with_a_task_of_the_mode(site: Site) -> None:

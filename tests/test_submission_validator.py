@@ -59,6 +59,37 @@ def test_fifty_are_shown_and_all_are_counted(good: Path) -> None:
     assert lines[51] == "Validation failed: 80 error(s), 1 warning(s)."
 
 
+def test_several_files_are_told_apart(good: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.csv"
+    bad.write_text("testset_id,text\ntest0000,\ntest0001,null\n")
+    result = run(good, bad)
+    assert result.exit_code == 1
+    assert result.stdout.splitlines() == [
+        f"{good}: {SUCCESS}",
+        f"{bad}: error E501 line 2: Empty text: the row of 'test0000' has ''; write something visible, as a full stop",
+        f"{bad}: Validation failed: 1 error(s), 1 warning(s).",
+        "1 of 2 files are valid.",
+    ]
+    assert result.stderr.startswith(f"{bad}: warning W201 line 3")
+    reports = json.loads(run(good, bad, "--json").stdout)
+    assert [(report["file"], report["valid"]) for report in reports] == [(str(good), True), (str(bad), False)]
+    assert run(good, good).exit_code == 0
+
+
+def test_a_dash_is_standard_input(good: Path) -> None:
+    def given(text: bytes, *arguments: str | Path) -> Result:
+        return CliRunner().invoke(validate_command, [str(argument) for argument in arguments], input=text)
+
+    assert (given(GOOD.encode(), "-").exit_code, given(GOOD.encode(), "-").stdout) == (0, SUCCESS + "\n")
+    assert "error E105" in given(b"", "-").stdout
+    assert "error E104" in given(b"testset_id,text\n" + b"x" * (65 << 20), "-").stdout
+    both = given(GOOD.encode(), "-", good)
+    assert (both.exit_code, both.stdout.splitlines()[0]) == (0, f"-: {SUCCESS}")
+    twice = given(GOOD.encode(), "-", "-")
+    assert (twice.exit_code, "can be read once" in twice.stderr) == (2, True)
+    assert json.loads(given(GOOD.encode(), "-", "--json").stdout)["file"] == "-"
+
+
 def test_annotation(good: Path, tmp_path: Path) -> None:
     annotation = tmp_path / "a.json"
     annotation.write_text(json.dumps([{"testset_id": "test0000"}, {"testset_id": "test0007"}]))
@@ -78,7 +109,7 @@ def test_json_is_for_machines(good: Path) -> None:
     assert json.loads(run(good.with_name("missing"), "--json").stdout)["errors"][0]["code"] == "E101"
 
 
-@pytest.mark.parametrize("arguments", [[], ["a", "b"], ["--no-such-option", "a"], ["a", "--annotation"]])
+@pytest.mark.parametrize("arguments", [[], ["--no-such-option", "a"], ["a", "--annotation"]])
 def test_wrong_usage_is_status_2(arguments: list[str]) -> None:
     assert run(*arguments).exit_code == 2
 

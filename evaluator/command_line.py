@@ -1,0 +1,30 @@
+"""What every command of the evaluator has: -h beside --help, and --version."""
+
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any, TypeVar
+
+import click
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+PACKAGE = "audiolm-evaluator"
+# For `context_settings` of a command.
+SETTINGS = {"help_option_names": ["-h", "--help"]}
+
+
+def version_option(function: Function) -> Function:
+    """Add --version to a command: the package's, also where only its files are there."""
+    return click.option(
+        "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show, help="Show the version and end."
+    )(function)
+
+
+def _show(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if not value or context.resilient_parsing:
+        return
+    try:
+        click.echo(f"{PACKAGE} {metadata.version(PACKAGE)}")
+    except metadata.PackageNotFoundError:
+        click.echo(f"{PACKAGE}, version unknown: it is not installed (pip install -e .)")
+    context.exit()
