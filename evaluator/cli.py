@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from evaluator.command_line import SETTINGS, version_option
+from evaluator.cpu_threads import prepare_cpu_threads
 from evaluator.efficiency_cli import efficiency_command, efficiency_options, refuse_stray_options
 from evaluator.efficiency_plan import EfficiencyPlan
 from evaluator.errors import ConfigError
@@ -185,6 +186,7 @@ def build_evaluate_command(
 
 def _run(provider: "ModelProvider", arguments: _Arguments, num_gpus: Callable[[], int] | None) -> int:
     """Load the config, then check or evaluate; returns the exit code."""
+    prepare_cpu_threads()
     try:
         launch = launch_of(os.environ)
     except ConfigError as error:
