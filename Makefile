@@ -37,5 +37,5 @@ $(READY): requirements.txt pyproject.toml audiolm-trainer/pyproject.toml
 	touch $@
 
 $(VENV)/.ready-dev: $(READY)
-	$(BIN)/python -m pip install -e ".[dev]"
+	$(BIN)/python -m pip install -e ".[all,dev]"
 	touch $@

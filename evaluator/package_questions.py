@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from evaluator.errors import AudioLMError, ConfigError, Problem
-from evaluator.model import ModelProvider
 
 if TYPE_CHECKING:
     from evaluator.config import Config
+    from evaluator.model import ModelProvider
 
 Pairs = list[tuple[str, str]]
 
 
-def found_problems(provider: ModelProvider, config: "Config") -> list[Problem]:
+def found_problems(provider: "ModelProvider", config: "Config") -> list[Problem]:
     """What `check_parts(config)` finds wrong with the files of the model, each where its key was set.
 
     Raises:
@@ -26,7 +26,7 @@ def found_problems(provider: ModelProvider, config: "Config") -> list[Problem]:
     return [Problem(f"{config.locate(key)}: {key}", message) for key, message in pairs]
 
 
-def found_notices(provider: ModelProvider, config: "Config") -> list[str]:
+def found_notices(provider: "ModelProvider", config: "Config") -> list[str]:
     """What `notices(config)` says of a configuration that is not wrong, each with its place.
 
     Raises:
@@ -35,7 +35,7 @@ def found_notices(provider: ModelProvider, config: "Config") -> list[str]:
     return [f"{config.locate(key)}: {key} {text}." for key, text in _pairs(provider, "notices", config)]
 
 
-def found_fingerprints(provider: ModelProvider, config: "Config") -> dict[str, str]:
+def found_fingerprints(provider: "ModelProvider", config: "Config") -> dict[str, str]:
     """What `fingerprints(config)` says is in the files that answers depend on: dotted key -> text.
 
     Raises:
@@ -57,11 +57,11 @@ def problems_of_config(check_config: Callable[[Mapping[str, Any]], object], conf
         return [("model", _broken("check_config", f"{type(error).__name__}: {error}").message)]
 
 
-def _pairs(provider: ModelProvider, name: str, config: "Config") -> Pairs:
+def _pairs(provider: "ModelProvider", name: str, config: "Config") -> Pairs:
     return _checked_pairs(name, _asked(provider, name, config.mapping(), otherwise=()))
 
 
-def _asked(provider: ModelProvider, name: str, config: Mapping[str, Any], *, otherwise: object) -> object:
+def _asked(provider: "ModelProvider", name: str, config: Mapping[str, Any], *, otherwise: object) -> object:
     """Ask a package; one that does not have the function gives `otherwise`."""
     ask = getattr(provider, name, None)
     if ask is None:
