@@ -6,8 +6,14 @@ In: a mode and a YAML config. Out: a CSV, its folder and, in valid modes, scores
 
 from pathlib import Path
 
-import salmonn
-from evaluator.cli import build_evaluate_command
+try:
+    import salmonn
+    from evaluator.cli import build_evaluate_command
+except ModuleNotFoundError as missing:
+    raise SystemExit(
+        f"Error: the Python package {missing.name} is not installed: pip install -r "
+        f"{Path(__file__).resolve().parent / 'requirements.txt'}"
+    ) from None
 
 
 def num_gpus() -> int:

@@ -14,7 +14,7 @@ import click
 
 from salmonn.command_line import INTERRUPTED, options_command, stop
 from salmonn.config import Config, load_config
-from salmonn.errors import AudioError, PromptError, SalmonnError
+from salmonn.errors import AudioError, MissingPackageError, PromptError, SalmonnError
 
 if TYPE_CHECKING:
     from salmonn.conversation import Conversation
@@ -76,6 +76,8 @@ def main(
             converse(model)
     except SalmonnError as error:
         stop(error)
+    except ModuleNotFoundError as error:
+        stop(MissingPackageError(error))
     except KeyboardInterrupt:
         click.echo(err=True)
         sys.exit(INTERRUPTED)

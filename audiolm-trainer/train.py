@@ -18,7 +18,7 @@ import click
 
 from salmonn.command_line import INTERRUPTED, options_command, stop
 from salmonn.config import load_config, open_document
-from salmonn.errors import SalmonnError
+from salmonn.errors import MissingPackageError, SalmonnError
 
 if TYPE_CHECKING:
     from salmonn.trainer import TrainingResult
@@ -63,6 +63,8 @@ def main(cfg_path: Path, options: tuple[str, ...], resume: str, dryrun: bool) ->
             train(cfg_path, options, resume)
     except SalmonnError as error:
         stop(error)
+    except ModuleNotFoundError as error:
+        stop(MissingPackageError(error))
     except KeyboardInterrupt:
         click.echo("interrupted; --resume auto goes on from the last checkpoint", err=True)
         sys.exit(INTERRUPTED)

@@ -17,7 +17,7 @@ import click
 
 from salmonn.command_line import INTERRUPTED, TERMINATED, options_command, stop
 from salmonn.config import Config, load_config
-from salmonn.errors import SalmonnError
+from salmonn.errors import MissingPackageError, SalmonnError
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -93,6 +93,8 @@ def main(
             )
     except SalmonnError as error:
         stop(error)
+    except ModuleNotFoundError as error:
+        stop(MissingPackageError(error))
     except KeyboardInterrupt:
         click.echo(err=True)
         sys.exit(INTERRUPTED)

@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from evaluator.command_line import SETTINGS, version_option
-from evaluator.cpu_threads import prepare_cpu_threads
 from evaluator.efficiency_cli import efficiency_command, efficiency_options, refuse_stray_options
 from evaluator.efficiency_plan import EfficiencyPlan
 from evaluator.errors import ConfigError
-from evaluator.extras import check_installed
 from evaluator.launch import Launch, device_of, launch_of
 from evaluator.session import session
 from evaluator.setup_cli import setup_metrics_command
-from evaluator.tasks import MODES, TASKS, Mode, is_scored, task_of
+from evaluator.tasks import MODES, TASKS, Mode, task_of
 from evaluator.validate_cli import validate_command
 from evaluator.yaml_file import spread_values
 
@@ -187,13 +185,11 @@ def build_evaluate_command(
 
 def _run(provider: "ModelProvider", arguments: _Arguments, num_gpus: Callable[[], int] | None) -> int:
     """Load the config, then check or evaluate; returns the exit code."""
-    prepare_cpu_threads()
     try:
         launch = launch_of(os.environ)
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
     with session(provider, rank=launch.rank) as current:
-        check_installed("audio", *_scoring_extras(arguments.mode))
         # Below this line imports cost seconds; --help and usage errors never get here.
         from evaluator.config import load_config
 
@@ -205,6 +201,7 @@ def _run(provider: "ModelProvider", arguments: _Arguments, num_gpus: Callable[[]
             device=arguments.device,
             output_dir=arguments.output_dir,
             check_extra=getattr(provider, "check_config", None),
+            task=task_of(arguments.mode) if arguments.mode else None,
         )
         current.redact.add_from(config)
         config = config.on_device(device_of(config.run.device, launch, num_gpus))
@@ -216,10 +213,6 @@ def _run(provider: "ModelProvider", arguments: _Arguments, num_gpus: Callable[[]
         resume = arguments.resume or ("auto" if launch.restarted else None)
         mode = cast("Mode", arguments.mode)
         return _evaluate(provider, config, mode, resume=resume, launch=launch, limit=arguments.limit)
-
-
-def _scoring_extras(mode: Mode | None) -> list[str]:
-    return [task_of(mode).extra] if mode is not None and is_scored(mode) else []
 
 
 def _evaluate(
@@ -241,10 +234,12 @@ def _evaluate(
 def _check(provider: "ModelProvider", config: "Config", mode: Mode | None) -> int:
     from evaluator.conformance import check_model
     from evaluator.model_loading import load_model
+    from evaluator.package_questions import check_parts
     from evaluator.preflight import known_tasks
     from evaluator.session import ProgressBar
 
     tasks = known_tasks(provider, config)
+    check_parts(provider, config)
     first = [label for task in TASKS if mode is None or mode.endswith(task.name) for label in task.labels]
     ordered = dict(sorted(tasks.items(), key=lambda item: item[0] not in first))
     model = load_model(provider, config)

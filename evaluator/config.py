@@ -75,17 +75,11 @@ class Config:
         Raises:
             ConfigError: no file is named, or the named one does not exist.
         """
-        key = "test_ann_path" if self.datasets.test_ann_path else f"test_ann_path_{task.name}"
-        value = str(getattr(self.datasets, key))
-        dotted = f"datasets.{key}"
-        if not value:
-            message = f"name the annotation JSON of {task.title} here"
-            raise ConfigError("No annotation file is configured.", [Problem(self._document.label(dotted), message)])
-        path = Path(value)
-        if not path.exists():
-            message = f"there is no file {_tried(value, self.path.parent)}"
-            raise ConfigError("The annotation file is missing.", [Problem(self._document.label(dotted), message)])
-        return path
+        value, problems = _annotation(self.datasets, task, self._document, self.path.parent)
+        if problems:
+            title = "The annotation file is missing." if value else "No annotation file is configured."
+            raise ConfigError(title, problems)
+        return Path(value)
 
     def mapping(self) -> dict[str, Any]:
         """The plain sections model, generate, datasets, run for the model's `load_model`.
@@ -122,6 +116,7 @@ def load_config(
     device: str | None = None,
     output_dir: str | None = None,
     check_extra: CheckExtra | None = None,
+    task: Task | None = None,
 ) -> Config:
     """Read, override, resolve and check a configuration.
 
@@ -133,6 +128,8 @@ def load_config(
         check_extra: the model package's `check_config`: asked about {"model", "generate", "datasets", "run"} (plain,
             paths resolved, without the token); yields (dotted key, what is wrong), which joins the same report. It
             judges what the evaluator does not know in datasets and run; None: a notice names those keys.
+        task: what will be run: where the configuration has problems, annotation and audio folder that are missing are
+            told with them.
 
     Raises:
         ConfigError: with every problem found, each with file and line, key, and the nearest key there is.
@@ -154,6 +151,8 @@ def load_config(
     sections = _plain(data["model"], data["generate"], datasets, run, foreign)
     extra = problems_of_config(check_extra, sections) if check_extra else ()
     _add_model_problems(extra, document, problems)
+    if problems and task is not None:
+        problems += _annotation(datasets, task, document, path.parent)[1]
     if problems:
         found = [Problem(*(_without(token, text) for text in (p.where, p.message))) for p in problems]
         raise ConfigError(f"The configuration {path} has {_count(found)}:", found)
@@ -172,6 +171,22 @@ def load_config(
         token=SecretStr(token) if token and not os.environ.get("HF_TOKEN") else None,
         _document=document,
     )
+
+
+def _annotation(datasets: DatasetsConfig, task: Task, document: Document, folder: Path) -> tuple[str, list[Problem]]:
+    """The annotation file of a task, and what is missing: the file, and with it the folder of the audio."""
+    key = "test_ann_path" if datasets.test_ann_path else f"test_ann_path_{task.name}"
+    value = str(getattr(datasets, key))
+    label = document.label(f"datasets.{key}")
+    if not value:
+        return value, [Problem(label, f"name the annotation JSON of {task.title} here")]
+    if Path(value).exists():
+        return value, []
+    problems = [Problem(label, f"there is no file {_tried(value, folder)}")]
+    if datasets.prefix and not Path(datasets.prefix).exists():
+        message = f"there is no folder {_tried(datasets.prefix, folder)}"
+        problems.append(Problem(document.label("datasets.prefix"), message))
+    return value, problems
 
 
 def _count(problems: Sequence[Problem]) -> str:

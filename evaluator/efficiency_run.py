@@ -20,6 +20,7 @@ from evaluator.errors import ConfigError, Problem
 from evaluator.machine import machine
 from evaluator.model import ModelProvider
 from evaluator.model_loading import load_model, name_of
+from evaluator.package_questions import check_parts
 from evaluator.predict import checked_sampling_rate
 from evaluator.preflight import check_output_folder, known_tasks
 from evaluator.run_folder import make_folder
@@ -57,6 +58,7 @@ def run_efficiency(
     started = datetime.now().astimezone()
     before = machine()
     clips = _choose(provider, config, plan)
+    check_parts(provider, config)
     output_dir = Path(config.run.output_dir)
     unwritable = check_output_folder(output_dir)
     if unwritable is not None:

@@ -25,7 +25,7 @@ from evaluator.machine import machine
 from evaluator.meeting import be_invited, invite, join, report_done, wait_for_others
 from evaluator.model import AudioLM, ModelProvider
 from evaluator.model_loading import load_model, name_of
-from evaluator.package_questions import found_fingerprints
+from evaluator.package_questions import check_parts, found_fingerprints
 from evaluator.preflight import Preflight, preflight
 from evaluator.redaction import Redactor
 from evaluator.report import write_scores
@@ -117,11 +117,13 @@ def evaluate(
     redact = Redactor()
     redact.add_from(config)
     with record.stage("preflight"):
-        ready = preflight(provider, config, mode, limit=limit)
+        ready = preflight(provider, config, mode, limit=limit, loads=resume is None)
         identity = _note_inputs(record, provider, config, mode, ready)
         parent = results_folder(Path(config.run.output_dir), mode)
         paths = find_run(resume, parent, identity) if resume is not None else None
         left = _left(ready, paths)
+        # A run that is whole is scored anew where its model is not.
+        check_parts(provider, config, needed=resume is not None and bool(left))
     for notice in ready.notices:
         logger.warning("%s", notice)
     if paths is not None:

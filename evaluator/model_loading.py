@@ -7,6 +7,7 @@ whatever the package raises becomes an error that the user is told.
 from evaluator.config import Config
 from evaluator.errors import AudioLMError, ModelLoadError
 from evaluator.model import AudioLM, ModelProvider
+from evaluator.package_questions import missing_package
 
 
 def load_model(provider: ModelProvider, config: Config) -> AudioLM:
@@ -26,6 +27,8 @@ def load_model(provider: ModelProvider, config: Config) -> AudioLM:
         model = provider.load_model(config.mapping(), config.run.device)
     except AudioLMError:
         raise
+    except ModuleNotFoundError as error:
+        raise ModelLoadError(missing_package(error).message) from None
     except Exception as error:  # the model package is foreign code: its own error types are not known here
         raise ModelLoadError(f"The model could not be loaded. {type(error).__name__}: {error}") from error
     if not isinstance(model, AudioLM):

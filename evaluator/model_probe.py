@@ -13,13 +13,18 @@ bytes. `probe()` gives an object with any of these, all optional:
 Nothing is guessed for a method that is not there: its figures are reported as not offered.
 """
 
+import logging
 import math
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, SupportsIndex
 
 from evaluator.errors import ContractError
 from evaluator.model import AudioLM, Request
+
+logger = logging.getLogger(__name__)
 
 Setting = str | int | float | bool | None
 
@@ -33,9 +38,9 @@ class ModelProbe:
 
     @classmethod
     def of(cls, model: AudioLM) -> "ModelProbe":
-        """Ask a model for its probe; a model without `probe` offers nothing."""
+        """Ask a model for its probe; a model without `probe`, or whose `probe` fails, offers nothing."""
         ask: Any = getattr(model, "probe", None)
-        return cls(model, ask() if ask is not None else None)
+        return cls(model, _measured("probe", ask) if ask is not None else None)
 
     def offers(self, name: str) -> bool:
         """Whether the probe has a method of this name."""
@@ -49,13 +54,18 @@ class ModelProbe:
     def reset_peak_memory(self) -> None:
         """Begin the accelerator's peak anew, where the model can."""
         if self.offers("reset_peak_memory"):
-            self._call("reset_peak_memory")
+            _measured("probe().reset_peak_memory", partial(self._call, "reset_peak_memory"))
 
     def peak_memory(self) -> int | None:
         """The accelerator's peak in bytes; None where the model does not know it or has no accelerator."""
         ask: Any = getattr(self.model, "peak_memory", None)
-        found = ask() if ask is not None else None
-        return int(found) if found is not None else None
+        found = _measured("peak_memory", ask) if ask is not None else None
+        if found is None:
+            return None
+        if isinstance(found, SupportsIndex) and not isinstance(found, bool) and operator.index(found) >= 0:
+            return operator.index(found)
+        logger.warning("The model's peak_memory returned %.80r, not bytes: it is not recorded.", found)
+        return None
 
     def first_token(self, request: Request) -> bool:
         """Have the first token computed; whether it is certain. Only for a probe that offers it.
@@ -104,3 +114,12 @@ class ModelProbe:
 
     def _call(self, name: str, *args: object) -> object:
         return getattr(self.offered, name)(*args)
+
+
+def _measured(name: str, ask: Callable[[], object]) -> object:
+    """Ask for a measurement; one that fails is None and named: no run ends for want of a figure."""
+    try:
+        return ask()
+    except Exception as error:  # noqa: BLE001 - the model is foreign code
+        logger.warning("The model's %s failed and is left out: %s: %s", name, type(error).__name__, error)
+        return None

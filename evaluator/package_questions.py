@@ -8,25 +8,27 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from evaluator.errors import AudioLMError, ConfigError, Problem
+from evaluator.model import ModelProvider
 
 if TYPE_CHECKING:
     from evaluator.config import Config
-    from evaluator.model import ModelProvider
 
 Pairs = list[tuple[str, str]]
 
 
-def found_problems(provider: "ModelProvider", config: "Config") -> list[Problem]:
-    """What `check_parts(config)` finds wrong with the files of the model, each where its key was set.
+def check_parts(provider: ModelProvider, config: "Config", *, needed: bool = True) -> None:
+    """Ask `check_parts(config)` what is wrong with the files of the model, where a model is needed.
 
     Raises:
-        ConfigError: the function does not work.
+        ConfigError: with every problem, each where its key was set; or the function does not work.
     """
-    pairs = _pairs(provider, "check_parts", config)
-    return [Problem(f"{config.locate(key)}: {key}", message) for key, message in pairs]
+    pairs = _pairs(provider, "check_parts", config) if needed else []
+    if pairs:
+        problems = [Problem(f"{config.locate(key)}: {key}", message) for key, message in pairs]
+        raise ConfigError("The model cannot be loaded.", problems)
 
 
-def found_notices(provider: "ModelProvider", config: "Config") -> list[str]:
+def found_notices(provider: ModelProvider, config: "Config") -> list[str]:
     """What `notices(config)` says of a configuration that is not wrong, each with its place.
 
     Raises:
@@ -35,7 +37,7 @@ def found_notices(provider: "ModelProvider", config: "Config") -> list[str]:
     return [f"{config.locate(key)}: {key} {text}." for key, text in _pairs(provider, "notices", config)]
 
 
-def found_fingerprints(provider: "ModelProvider", config: "Config") -> dict[str, str]:
+def found_fingerprints(provider: ModelProvider, config: "Config") -> dict[str, str]:
     """What `fingerprints(config)` says is in the files that answers depend on: dotted key -> text.
 
     Raises:
@@ -53,15 +55,23 @@ def problems_of_config(check_config: Callable[[Mapping[str, Any]], object], conf
         return _checked_pairs("check_config", check_config(config))
     except AudioLMError as error:
         return [("model", error.message)]
+    except ModuleNotFoundError as error:
+        return [("model", missing_package(error).message)]
     except Exception as error:  # noqa: BLE001 - foreign code: its failure joins the report
         return [("model", _broken("check_config", f"{type(error).__name__}: {error}").message)]
 
 
-def _pairs(provider: "ModelProvider", name: str, config: "Config") -> Pairs:
+def missing_package(error: ModuleNotFoundError) -> ConfigError:
+    """A Python package that the model needs and this environment lacks."""
+    name = (error.name or str(error)).partition(".")[0]
+    return ConfigError(f"The model needs the Python package {name}, which is not installed: pip install {name}.")
+
+
+def _pairs(provider: ModelProvider, name: str, config: "Config") -> Pairs:
     return _checked_pairs(name, _asked(provider, name, config.mapping(), otherwise=()))
 
 
-def _asked(provider: "ModelProvider", name: str, config: Mapping[str, Any], *, otherwise: object) -> object:
+def _asked(provider: ModelProvider, name: str, config: Mapping[str, Any], *, otherwise: object) -> object:
     """Ask a package; one that does not have the function gives `otherwise`."""
     ask = getattr(provider, name, None)
     if ask is None:
@@ -72,6 +82,8 @@ def _asked(provider: "ModelProvider", name: str, config: Mapping[str, Any], *, o
         return list(found) if isinstance(found, Iterable) and not isinstance(found, Mapping) else found
     except AudioLMError:
         raise
+    except ModuleNotFoundError as error:
+        raise missing_package(error) from error
     except Exception as error:
         raise _broken(name, f"{type(error).__name__}: {error}") from error
 

@@ -19,7 +19,7 @@ from evaluator.audio import MAX_SECONDS, MIN_SECONDS, AudioFacts, check_audio
 from evaluator.config import Config
 from evaluator.errors import AnnotationError, AudioError, AudioLMError, ConfigError, Problem
 from evaluator.model import ModelProvider
-from evaluator.package_questions import found_notices, found_problems
+from evaluator.package_questions import check_parts, found_notices, missing_package
 from evaluator.references import group_references
 from evaluator.tasks import TASKS, Mode, Task, is_scored, task_of
 
@@ -71,7 +71,9 @@ class _Headers:
         return None if found is None or self.tolerant else found.message
 
 
-def preflight(provider: ModelProvider, config: Config, mode: Mode, *, limit: int | None = None) -> Preflight:
+def preflight(
+    provider: ModelProvider, config: Config, mode: Mode, *, limit: int | None = None, loads: bool = True
+) -> Preflight:
     """Check everything that needs no model.
 
     Args:
@@ -79,6 +81,7 @@ def preflight(provider: ModelProvider, config: Config, mode: Mode, *, limit: int
         config: the validated config.
         mode: what will be run.
         limit: so many of the first rows, for a try; None: all. The clips of the others are not looked at.
+        loads: whether a model is loaded next, so that its files are checked too.
 
     Returns:
         Preflight: samples and notices.
@@ -90,7 +93,10 @@ def preflight(provider: ModelProvider, config: Config, mode: Mode, *, limit: int
     headers = _Headers(tolerant=config.run.on_audio_error == "record")
     errors: list[AudioLMError] = []
     samples: list[Sample] = []
-    annotation = config.annotation_path(task)
+    try:
+        annotation = config.annotation_path(task)
+    except ConfigError as error:
+        raise _joined([error, *_problems_beside_the_data(provider, config, loads=loads)]) from error
     load = partial(
         load_annotation,
         annotation,
@@ -106,13 +112,7 @@ def preflight(provider: ModelProvider, config: Config, mode: Mode, *, limit: int
         samples, all_rows, told = _clips(samples, mode=mode, limit=limit)
     except AnnotationError as error:
         errors.append(error)
-    parts = found_problems(provider, config)
-    if parts:
-        errors.append(ConfigError("The model cannot be loaded.", parts))
-    unwritable = check_output_folder(Path(config.run.output_dir))
-    if unwritable is not None:
-        problem = Problem(f"{config.locate('run.output_dir')}: run.output_dir", unwritable)
-        errors.append(ConfigError("The results cannot be written.", [problem]))
+    errors += _problems_beside_the_data(provider, config, loads=loads)
     notices = [*config.notices, *found_notices(provider, config), *told, *_audio_notices(headers, samples)]
     try:
         notices += scoring.preflight(task, config.scoring) if is_scored(mode) else []
@@ -134,6 +134,20 @@ def preflight(provider: ModelProvider, config: Config, mode: Mode, *, limit: int
     )
 
 
+def _problems_beside_the_data(provider: ModelProvider, config: Config, *, loads: bool) -> list[AudioLMError]:
+    """What is wrong with the files of the model, if it is loaded next, and with the output folder."""
+    errors: list[AudioLMError] = []
+    try:
+        check_parts(provider, config, needed=loads)
+    except ConfigError as error:
+        errors.append(error)
+    unwritable = check_output_folder(Path(config.run.output_dir))
+    if unwritable is not None:
+        problem = Problem(f"{config.locate('run.output_dir')}: run.output_dir", unwritable)
+        errors.append(ConfigError("The results cannot be written.", [problem]))
+    return errors
+
+
 def known_tasks(provider: ModelProvider, config: Config) -> dict[str, bool]:
     """The task labels that may stand in an annotation -> whether their prompt needs a question.
 
@@ -149,9 +163,13 @@ def known_tasks(provider: ModelProvider, config: Config) -> dict[str, bool]:
         found: Mapping[str, bool] = tasks(config.mapping())
     except AudioLMError:
         raise
+    except ModuleNotFoundError as error:
+        raise missing_package(error) from error
     except Exception as error:  # the model package is foreign code: its own error types are not known here
         raise ConfigError(f"The model package cannot list its tasks: {error}") from error
-    return dict(found)
+    if not isinstance(found, Mapping) or not all(isinstance(label, str) for label in found):
+        raise ConfigError(f"The model package cannot list its tasks: it returned {found!r:.80}, not labels.")
+    return {label: bool(needs_question) for label, needs_question in found.items()}
 
 
 def check_output_folder(folder: Path) -> str | None:

@@ -64,6 +64,7 @@ class FakeProvider:
         default_factory=lambda: {"asr": False, "audiocaption": False, "audiocaption_v2": False, "qa": True}
     )
     problems: list[tuple[str, str]] = field(default_factory=list)
+    parts: list[tuple[str, str]] = field(default_factory=list)
     known: list[tuple[str, str]] = field(default_factory=list)
     digests: dict[str, str] = field(default_factory=dict)
     loads: list[tuple[dict[str, Any], str]] = field(default_factory=list)
@@ -81,6 +82,10 @@ class FakeProvider:
     def check_config(self, config: Mapping[str, Any]) -> list[tuple[str, str]]:
         """The problems given."""
         return self.problems
+
+    def check_parts(self, config: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """The problems of files given."""
+        return self.parts
 
     def notices(self, config: Mapping[str, Any]) -> list[tuple[str, str]]:
         """What should be known."""

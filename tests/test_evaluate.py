@@ -20,6 +20,7 @@ from fake_site import WORDS, Site, make_site
 from evaluator import evaluate as module
 from evaluator.atomic_file import replacing
 from evaluator.audio import AudioFacts, check_audio
+from evaluator.config import load_config
 from evaluator.errors import (
     AnnotationError,
     AudioLMError,
@@ -35,7 +36,7 @@ from evaluator.model import Request
 from evaluator.report import summarize
 from evaluator.run_record import EvaluationResult
 from evaluator.submission import check_submission
-from evaluator.tasks import Mode
+from evaluator.tasks import Mode, task_of
 
 
 @pytest.fixture
@@ -300,6 +301,58 @@ def test_a_run_whose_files_have_changed_under_their_names_is_not_gone_on_with(
     assert "stays as it is: model.prompts, model.voice, model.adapter differ(s)" in caplog.text
     provider.digests = {"model.prompts": "a", "model.layers": "fetched since", "model.adapter": "b"}
     assert evaluate(provider, site.load(), "submission_asr", resume=str(folder)).folder == folder
+
+
+def test_files_of_the_model_are_reported_with_annotation_and_audio(site: Site) -> None:
+    (site.wavs / "clip1.wav").unlink()
+    provider = FakeProvider(parts=[("model.layers", "is 3, and the file has 4")])
+    with pytest.raises(AudioLMError) as caught:
+        evaluate(provider, site.load(), "submission_asr")
+    told = str(caught.value)
+    assert "clip1.wav" in told
+    assert f"{site.load().locate('model.layers')}: model.layers: is 3, and the file has 4" in told
+    assert provider.loads == []
+
+
+def test_a_missing_annotation_is_reported_with_the_rest(site: Site) -> None:
+    site.change({"datasets": {"test_ann_path_asr": "path/to/asr.json", "prefix": "path/to/audio"}})
+    provider = FakeProvider(parts=[("model.layers", "is 3, and the file has 4")])
+    with pytest.raises(ConfigError) as caught:
+        evaluate(provider, site.load(), "submission_asr")
+    keys = [problem.where.rpartition(" ")[2] for problem in caught.value.problems]
+    assert keys == ["datasets.test_ann_path_asr", "datasets.prefix", "model.layers"]
+    with pytest.raises(ConfigError) as caught:
+        load_config(site.config, ["run.batch_size_eval=x"], task=task_of("valid_asr"))
+    assert [problem.where.rpartition(" ")[2] for problem in caught.value.problems] == [
+        *("run.batch_size_eval", "datasets.test_ann_path_asr", "datasets.prefix"),
+    ]
+
+
+def test_a_whole_run_is_scored_anew_where_its_model_is_not(site: Site) -> None:
+    provider = FakeProvider()
+    whole = evaluate(provider, site.load(), "submission_asr")
+    gone = FakeProvider(parts=[("model.ckpt", "does not exist")])
+    assert evaluate(gone, site.load(), "submission_asr", resume=str(whole.folder)).folder == whole.folder
+    with pytest.raises(ConfigError, match=r"The model cannot be loaded(.|\n)*model\.ckpt: does not exist"):
+        evaluate(gone, site.load(), "submission_asr", resume="auto")
+
+
+class _Unmeasured(EchoLM):
+    """Its figures cannot be had."""
+
+    def peak_memory(self) -> int:
+        raise OSError("no driver")
+
+    def probe(self) -> object:
+        raise AttributeError("no probe")
+
+
+def test_a_figure_that_fails_costs_no_run(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    result = evaluate(FakeProvider(_Unmeasured()), site.load(), "submission_asr")
+    assert result.counts.rows == 5
+    assert result.exit_code == 0
+    assert "The model's peak_memory failed and is left out: OSError: no driver" in caplog.text
+    assert "The model's probe failed and is left out: AttributeError: no probe" in caplog.text
 
 
 def test_what_the_package_wants_known_is_said_and_recorded(site: Site, caplog: pytest.LogCaptureFixture) -> None:

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from evaluator.config import Config, load_config
-from evaluator.errors import ConfigError
-from evaluator.package_questions import found_fingerprints, found_notices, found_problems
+from evaluator.errors import AudioLMError, ConfigError
+from evaluator.model_loading import load_model
+from evaluator.package_questions import check_parts, found_fingerprints, found_notices
+from evaluator.preflight import known_tasks
 
 
 def package(**functions: Callable[..., object]) -> Any:
@@ -37,7 +39,7 @@ def raising(config: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def test_a_package_that_offers_nothing_says_nothing(config: Config) -> None:
-    assert found_problems(package(), config) == []
+    check_parts(package(), config)
     assert found_notices(package(), config) == []
     assert found_fingerprints(package(), config) == {}
 
@@ -48,8 +50,10 @@ def test_answers_are_taken_with_their_place(config: Config) -> None:
         notices=lambda config: iter([("model.layers", "has no effect")]),
         fingerprints=lambda config: {"model.layers": "abc"},
     )
-    [problem] = found_problems(asked, config)
-    assert str(problem) == f"{config.path}:2: model.layers: 3 is one too many"
+    with pytest.raises(ConfigError, match=r"The model cannot be loaded\.") as caught:
+        check_parts(asked, config)
+    assert [str(problem) for problem in caught.value.problems] == [f"{config.path}:2: model.layers: 3 is one too many"]
+    check_parts(asked, config, needed=False)
     assert found_notices(asked, config) == [f"{config.path}:2: model.layers has no effect."]
     assert found_fingerprints(asked, config) == {"model.layers": "abc"}
 
@@ -69,9 +73,36 @@ def test_answers_are_taken_with_their_place(config: Config) -> None:
 def test_a_function_that_does_not_work_is_named(
     config: Config, name: str, function: Callable[..., object], why: str
 ) -> None:
-    ask = {"check_parts": found_problems, "notices": found_notices}[name]
+    ask = {"check_parts": check_parts, "notices": found_notices}[name]
     with pytest.raises(ConfigError, match=rf"The model package's {name} does not work \({why}.*mend the package"):
         ask(package(**{name: function}), config)
+
+
+def needing(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    raise ModuleNotFoundError("No module named 'peft.tuners'", name="peft.tuners")
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda config: check_parts(package(check_parts=needing), config),
+        lambda config: found_notices(package(notices=needing), config),
+        lambda config: load_config(config.path, check_extra=needing),
+        lambda config: known_tasks(package(tasks=needing), config),
+        lambda config: load_model(SimpleNamespace(load_model=lambda config, device: needing(config)), config),
+    ],
+)
+def test_a_python_package_that_is_not_installed_is_named_with_its_cure(
+    config: Config, ask: Callable[[Config], object]
+) -> None:
+    with pytest.raises(AudioLMError, match="the Python package peft, which is not installed: pip install peft"):
+        ask(config)
+
+
+@pytest.mark.parametrize("found", [None, 3, ["asr", 1], {1: False}])
+def test_tasks_of_another_form_are_named(config: Config, found: object) -> None:
+    with pytest.raises(ConfigError, match="The model package cannot list its tasks"):
+        known_tasks(package(tasks=lambda config: found), config)
 
 
 @pytest.mark.parametrize("function", [raising, lambda config: [1], lambda config: {"a": 1}, lambda config: None])

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "check_config", "fingerprints", "load_model", "notices", "tasks"]
+__all__ = ["__version__", "check_config", "check_parts", "fingerprints", "load_model", "notices", "tasks"]
 
 
 def load_model(config: Mapping[str, Any], device: str) -> "SalmonnLM":
@@ -38,6 +38,18 @@ def tasks(config: Mapping[str, Any]) -> dict[str, bool]:
     from salmonn.prompts import test_prompts
 
     return dict(test_prompts(from_mapping(config)).tasks())
+
+
+def check_parts(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """List what is wrong with the files of a configuration, from their names, shapes and sizes alone."""
+    from salmonn.collector import lasting_imports
+
+    with lasting_imports():
+        from salmonn.config import from_mapping
+        from salmonn.preflight import find_answering_problems
+
+    checked = from_mapping(config)
+    return find_answering_problems(checked, checked.run.device)
 
 
 def notices(config: Mapping[str, Any]) -> list[tuple[str, str]]:

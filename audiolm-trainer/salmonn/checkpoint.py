@@ -109,8 +109,10 @@ def read_weights(path: Path) -> dict[str, Any]:
         # Only zip files can be mapped; files of before 2020 are read.
         data = torch.load(path, map_location="cpu", weights_only=True, mmap=head.startswith(b"PK") or None)
     except pickle.UnpicklingError as error:
+        asked = re.search(r"GLOBAL (\S+)", str(error))
+        holds = f"it asks for {asked[1]}" if asked else "it is none, or damaged"
         raise CheckpointError(
-            f"weights file {str(path)!r} is not a plain weights file (tensors, numbers and strings only): {error}"
+            f"weights file {str(path)!r} is not a plain weights file, of tensors, numbers and strings only: {holds}"
         ) from error
     except Exception as error:  # the pickle of a damaged file can fail in any of its steps
         reason = f"{type(error).__name__}: {error}"
@@ -270,6 +272,13 @@ def check_fit(
         raise CheckpointError("\n".join([f"{source!r} does not fit the model.{nothing}", *lines]))
 
 
+def beats_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Take the encoder's weights of the "model" entry of a BEATs file, under our names."""
+    return {
+        _replace_prefix(key, BEATS_KEY_TABLE): value for key, value in state.items() if not _matches(key, BEATS_IGNORED)
+    }
+
+
 def assign_beats_weights(
     path: Path, state: Mapping[str, Tensor], module: nn.Module, *, device: torch.device, dtype: torch.dtype
 ) -> None:
@@ -277,9 +286,7 @@ def assign_beats_weights(
 
     A tensor that has the device and the dtype already becomes the weight as it is, mapped from its file.
     """
-    kept = {
-        _replace_prefix(key, BEATS_KEY_TABLE): value for key, value in state.items() if not _matches(key, BEATS_IGNORED)
-    }
+    kept = beats_state(state)
     check_fit(kept, module.state_dict(), source=str(path))
     placed = {name: tensor.to(device=device, dtype=dtype).contiguous() for name, tensor in kept.items()}
     module.load_state_dict(placed, assign=True)

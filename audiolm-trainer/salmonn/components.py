@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import torch
 from huggingface_hub import try_to_load_from_cache
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -109,6 +109,22 @@ def load_whisper_encoder(path: str, *, device: torch.device, dtype: torch.dtype,
     return _freeze(encoder)
 
 
+def read_beats(path: Path) -> tuple[BEATsConfig, dict[str, Tensor]]:
+    """Read the sizes and the weights, mapped, of a BEATs file.
+
+    Raises:
+        CheckpointError: the file cannot be read or is no BEATs file.
+    """
+    data = read_weights(path)
+    if not isinstance(data.get("cfg"), dict) or not isinstance(data.get("model"), dict):
+        raise CheckpointError(f"{str(path)!r} is no BEATs file: it needs the entries 'cfg' and 'model'")
+    check_tensors(data["model"], path)
+    try:
+        return BEATsConfig.from_file(data["cfg"]), data["model"]
+    except ValueError as error:
+        raise CheckpointError(f"{str(path)!r}: {error}") from error
+
+
 def load_beats(path: Path, *, device: torch.device, dtype: torch.dtype) -> BEATs:
     """The frozen BEATs encoder of a released file, `{'cfg': dict, 'model': state_dict}`, or of one that was converted.
 
@@ -117,17 +133,10 @@ def load_beats(path: Path, *, device: torch.device, dtype: torch.dtype) -> BEATs
     Raises:
         CheckpointError: the file cannot be read, is no BEATs file or does not fit its own `cfg`.
     """
-    data = read_weights(path)
-    if not isinstance(data.get("cfg"), dict) or not isinstance(data.get("model"), dict):
-        raise CheckpointError(f"{str(path)!r} is no BEATs file: it needs the entries 'cfg' and 'model'")
-    try:
-        config = BEATsConfig.from_file(data["cfg"])
-    except ValueError as error:
-        raise CheckpointError(f"{str(path)!r}: {error}") from error
+    config, state = read_beats(path)
     with initial_values(wanted=False):
         beats = BEATs(config)
-    check_tensors(data["model"], path)
-    assign_beats_weights(path, data["model"], beats, device=device, dtype=dtype)
+    assign_beats_weights(path, state, beats, device=device, dtype=dtype)
     # What is no weight (buffers) follows.
     beats.to(device=device, dtype=dtype)
     report("BEATs", str(path), beats.parameters())

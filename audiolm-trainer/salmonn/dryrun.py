@@ -27,7 +27,8 @@ from salmonn.dataset import Batch, Sample, Samples, collate, open_samples
 from salmonn.errors import AudioError, CheckpointError
 from salmonn.model import SALMONN
 from salmonn.optim import build_optimizer
-from salmonn.preflight import find_tokenizer, find_training_problems
+from salmonn.parts_check import find_tokenizer
+from salmonn.preflight import find_training_problems
 from salmonn.prompts import AUDIO_SLOT, PromptBook, fill_template, train_prompts
 from salmonn.run_plan import Longest, RunPlan, Sizes, measure_sizes, plan_lines, plan_run, reading_lines, size_lines
 from salmonn.shards import is_shard_pattern, shard_paths

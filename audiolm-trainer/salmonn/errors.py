@@ -7,6 +7,7 @@ SalmonnError              1
  +-- AudioError           3   one audio file
  +-- PromptError          3   a prompt file or a task without a prompt
  +-- DatasetError         3   a training or validation set
+ +-- MissingPackageError  2   a Python package that is not installed
  +-- CheckpointError      4   a weights file that cannot be read or does not fit, with the names of the keys
 """
 
@@ -52,3 +53,13 @@ class DatasetError(SalmonnError):
     """A training or validation set cannot be used."""
 
     exit_code = 3
+
+
+class MissingPackageError(SalmonnError):
+    """A Python package is not installed."""
+
+    exit_code = 2
+
+    def __init__(self, error: ModuleNotFoundError) -> None:
+        name = (error.name or str(error)).partition(".")[0]
+        super().__init__(f"the Python package {name} is not installed: pip install {name}")

@@ -29,6 +29,7 @@ from salmonn.encode_ahead import encode_ahead, lane_of
 from salmonn.errors import PromptError, SalmonnError
 from salmonn.model import SALMONN
 from salmonn.out_of_memory import is_out_of_memory
+from salmonn.preflight import check_before_answering
 from salmonn.probe import Probe
 from salmonn.prompts import PromptBook, answer_prompts, free_prompt
 
@@ -88,6 +89,7 @@ def load_model(config: Mapping[str, Any], device: str) -> "SalmonnLM":
 
 def load_language_model(config: Config, device: str) -> "SalmonnLM":
     """Load the model of a checked configuration and log what should be known of it; see `load_model`."""
+    check_before_answering(config, device)
     for key, text in find_notices(config, "answer"):
         logger.warning("%s %s", key, text)
     return _load(config, device)

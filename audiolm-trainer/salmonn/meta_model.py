@@ -23,8 +23,7 @@ from transformers import (
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from salmonn.beats import BEATs, BEATsConfig
-from salmonn.checkpoint import read_weights
-from salmonn.components import add_configured_lora, qformer_config
+from salmonn.components import add_configured_lora, qformer_config, read_beats
 from salmonn.config import Config, ModelConfig
 from salmonn.errors import CheckpointError
 from salmonn.features import FrontEnd
@@ -100,7 +99,7 @@ def build_meta_model(config: Config, *, offline: bool) -> SALMONN:
         CheckpointError: a part's sizes cannot be known; the message says which.
     """
     parts = config.model
-    sizes = _llm_config(parts.llama_path, token=config.token, offline=offline)
+    sizes = llm_sizes(parts.llama_path, token=config.token, offline=offline)
     with torch.device("meta"):
         llm: PreTrainedModel = AutoModelForCausalLM.from_config(sizes)  # type: ignore[no-untyped-call]
         encoder = _speech_encoder(parts, llm.config.hidden_size, token=config.token, offline=offline)
@@ -117,7 +116,7 @@ def build_meta_model(config: Config, *, offline: bool) -> SALMONN:
 
 
 def _speech_encoder(parts: ModelConfig, output_width: int, *, token: str | None, offline: bool) -> SpeechEncoder:
-    whisper = WhisperEncoder(_whisper_config(parts.whisper_path, token=token, offline=offline))
+    whisper = WhisperEncoder(whisper_sizes(parts.whisper_path, token=token, offline=offline))
     beats = BEATs(beats_config(parts.beats_path, assume=offline)) if parts.beats_path else None
     width = whisper.config.d_model + (beats.config.encoder_embed_dim if beats else 0)
     windows = Windows.from_seconds(length=parts.second_per_window, stride=parts.second_stride)
@@ -143,21 +142,25 @@ def beats_config(path: str, *, assume: bool) -> BEATsConfig:
     """
     if assume and not Path(path).is_file():
         return RELEASED_BEATS
-    data = read_weights(Path(path))
-    if not isinstance(data.get("cfg"), dict):
-        raise CheckpointError(f"{path!r} is no BEATs file: it has no entry 'cfg'")
-    try:
-        return BEATsConfig.from_file(data["cfg"])
-    except ValueError as error:
-        raise CheckpointError(f"{path!r}: {error}") from error
+    return read_beats(Path(path))[0]
 
 
-def _llm_config(path: str, *, token: str | None, offline: bool) -> PreTrainedConfig:
+def llm_sizes(path: str, *, token: str | None, offline: bool) -> PreTrainedConfig:
+    """Read the sizes of a language model.
+
+    Raises:
+        CheckpointError: they cannot be known.
+    """
     known = KNOWN_LLMS.get(path)
     return _own_config(path, _llama(*known) if known else None, "language model", token=token, offline=offline)
 
 
-def _whisper_config(path: str, *, token: str | None, offline: bool) -> WhisperConfig:
+def whisper_sizes(path: str, *, token: str | None, offline: bool) -> WhisperConfig:
+    """Read the sizes of a Whisper.
+
+    Raises:
+        CheckpointError: they cannot be known, or are those of another model.
+    """
     known = KNOWN_WHISPERS.get(path)
     sizes = _own_config(path, _whisper(*known) if known else None, "Whisper", token=token, offline=offline)
     if not isinstance(sizes, WhisperConfig):

@@ -8,40 +8,15 @@ and the tokenizer, prompts and tasks, a checkpoint's shapes and the sizes of the
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
-import torch
-from transformers import PreTrainedTokenizerBase
-
-from salmonn.checkpoint import our_name, read_checkpoint, read_weights, released_name, trained_part
-from salmonn.components import choose_device, load_tokenizer
+from salmonn.components import choose_device
 from salmonn.config import Config
 from salmonn.errors import CheckpointError, ConfigError, PromptError
-from salmonn.meta_model import build_meta_model
+from salmonn.parts_check import Problem, find_tokenizer, fit_problems, part_problems, sentence
 from salmonn.prompts import test_prompts, train_prompts
+from salmonn.tracking import check_trackers
 
-SHOWN_KEYS = 12
-PROJECTION = "speech_llama_proj."
 GENERATED_METRICS = ("wer", "chrf")
-
-Shape = tuple[int, ...]
-
-# Released names that start so take their sizes from these keys.
-_SIZES_FROM: tuple[tuple[str, str], ...] = (
-    ("llama_model.", "model.lora_rank, model.lora_target_modules and model.llama_path"),
-    ("speech_llama_proj.", "model.llama_path and model.qformer_path"),
-    ("speech_query_tokens", "model.num_speech_query_token and model.qformer_path"),
-    ("speech_Qformer.", "model.qformer_path"),
-    ("ln_speech.", "model.whisper_path"),
-    ("ln_audio.", "model.beats_path"),
-)
-
-
-class Problem(NamedTuple):
-    """One thing that is wrong: the dotted key to change and a sentence."""
-
-    key: str
-    text: str
 
 
 def check_before_training(config: Config) -> None:
@@ -66,33 +41,69 @@ def find_training_problems(config: Config, *, offline: bool) -> list[tuple[str, 
         config: a configuration whose files are there.
         offline: pass over what only the hub could tell.
     """
-    found = [*_device_problems(config), *_validation_problems(config), *_prompt_problems(config)]
-    found += _tokenizer_problems(config, offline=offline)
-    found += _weights_problems(config, offline=offline)
+    found = [*_device_problems(config.run.device), *_precision_problems(config), *_validation_problems(config)]
+    found += [*_tracker_problems(config), *_prompt_problems(config)]
+    found += _model_problems(config, offline=offline, answers=False)
     return [(problem.key, problem.text) for problem in dict.fromkeys(found)]
 
 
-def find_tokenizer(config: Config, *, offline: bool) -> PreTrainedTokenizerBase | None:
-    """Load the language model's tokenizer; None where `offline` and it is not on this machine.
+def check_before_answering(config: Config, device: str) -> None:
+    """Report everything that can be known to be wrong with a model that answers, without weights.
 
     Raises:
-        CheckpointError: it is here, or should be on the hub, and cannot be read.
+        ConfigError: anything is wrong; every problem is listed with its key.
     """
-    path = config.model.llama_path
-    if not offline or Path(path).is_dir():
-        return load_tokenizer(path, config.token)
+    problems = find_answering_problems(config, device)
+    if problems:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise ConfigError(f"this model cannot be loaded: {count}", problems)
+
+
+def find_answering_problems(config: Config, device: str) -> list[tuple[str, str]]:
+    """List what is wrong with a model that answers as (dotted key, sentence).
+
+    Args:
+        config: a configuration whose files are there.
+        device: "auto", "cpu", "cuda", "cuda:1".
+    """
+    found = [*_device_problems(device), *_model_problems(config, offline=False, answers=True)]
+    return [(problem.key, problem.text) for problem in dict.fromkeys(found)]
+
+
+def _model_problems(config: Config, *, offline: bool, answers: bool) -> Iterator[Problem]:
+    """Yield what is wrong with the parts, with the tokenizer, and with what does not belong together."""
+    parts = part_problems(config, offline=offline)
+    yield from parts
+    # What the hub does not have is not asked for again.
+    if (
+        offline
+        or not any(problem.key == "model.llama_path" for problem in parts)
+        or Path(config.model.llama_path).is_dir()
+    ):
+        yield from _tokenizer_problems(config, offline=offline, answers=answers)
+    if not parts:
+        yield from fit_problems(config, offline=offline)
+
+
+def _device_problems(name: str) -> Iterator[Problem]:
     try:
-        return load_tokenizer(path, None, local_only=True)
-    except CheckpointError:
-        return None
+        choose_device(name)
+    except ConfigError as error:
+        yield Problem("run.device", sentence(error))
 
 
-def _device_problems(config: Config) -> Iterator[Problem]:
+def _tracker_problems(config: Config) -> Iterator[Problem]:
+    try:
+        check_trackers(config.run.trackers)
+    except ConfigError as error:
+        yield from (Problem(*problem) for problem in error.problems)
+
+
+def _precision_problems(config: Config) -> Iterator[Problem]:
     run = config.run
     try:
         device = choose_device(run.device)
-    except ConfigError as error:
-        yield Problem("run.device", _sentence(error))
+    except ConfigError:
         return
     if device.type == "cpu" and run.amp and run.precision == "float16":
         yield Problem("run.precision", "float16 needs a GPU; on a CPU use float32, bfloat16 or auto")
@@ -109,14 +120,14 @@ def _prompt_problems(config: Config) -> Iterator[Problem]:
     try:
         tasks = sorted(train_prompts(config).wordings)
     except PromptError as error:
-        yield Problem("model.prompt_path", _sentence(error))
+        yield Problem("model.prompt_path", sentence(error))
     else:
         yield from _weight_problems(config.datasets.task_weights, tasks)
     if config.run.valid_generate and config.model.test_prompt_path:
         try:
             test_prompts(config)
         except PromptError as error:
-            yield Problem("model.test_prompt_path", _sentence(error))
+            yield Problem("model.test_prompt_path", sentence(error))
 
 
 def _weight_problems(weights: Mapping[str, float], tasks: Iterable[str]) -> Iterator[Problem]:
@@ -128,14 +139,15 @@ def _weight_problems(weights: Mapping[str, float], tasks: Iterable[str]) -> Iter
             yield Problem(f"datasets.task_weights.{task}", f"is no task of model.prompt_path{hint}")
 
 
-def _tokenizer_problems(config: Config, *, offline: bool) -> Iterator[Problem]:
+def _tokenizer_problems(config: Config, *, offline: bool, answers: bool) -> Iterator[Problem]:
+    """Try the tokenizer; only training needs a beginning and an end symbol of one token."""
     path = config.model.llama_path
     try:
         tokenizer = find_tokenizer(config, offline=offline)
     except CheckpointError as error:
-        yield Problem("model.llama_path", _sentence(error))
+        yield Problem("model.llama_path", sentence(error))
         return
-    if tokenizer is None:
+    if tokenizer is None or answers:
         return
     eos = tokenizer.eos_token
     own = f"; the tokenizer's own is {eos!r}" if eos else ""
@@ -149,76 +161,3 @@ def _tokenizer_problems(config: Config, *, offline: bool) -> Iterator[Problem]:
             "model.llama_path",
             f"{path} has no token for the beginning of a text; set bos_token in its tokenizer_config.json{example}",
         )
-
-
-def _weights_problems(config: Config, *, offline: bool) -> Iterator[Problem]:
-    """Hold the checkpoints' shapes against those that the configured parts will have."""
-    parts = config.model
-    try:
-        needed = {
-            name: tuple(t.shape) for name, t in build_meta_model(config, offline=offline).trained_state_dict().items()
-        }
-    except CheckpointError as error:
-        if not offline:
-            yield Problem("model", _sentence(error))
-        return
-    if parts.checkpoint_path and not (offline and not Path(parts.checkpoint_path).exists()):
-        yield from _checkpoint_problems("model.ckpt", parts.checkpoint_path, needed, whole=True)
-    if parts.speech_llama_proj_model and not (offline and not Path(parts.speech_llama_proj_model).is_file()):
-        projection = {name: shape for name, shape in needed.items() if name.startswith(PROJECTION)}
-        yield from _checkpoint_problems(
-            "model.speech_llama_proj_model", parts.speech_llama_proj_model, projection, whole=False
-        )
-
-
-def _sentence(error: Exception) -> str:
-    """An error's message in one line: those of libraries come in several."""
-    return " ".join(str(error).split())
-
-
-def _checkpoint_problems(key: str, path: str, needed: Mapping[str, Shape], *, whole: bool) -> Iterator[Problem]:
-    """Compare one file; `whole` means that it must hold the keys of `needed` and no other."""
-    try:
-        held = _held_shapes(Path(path), whole=whole)
-    except CheckpointError as error:
-        yield Problem(key, _sentence(error))
-        return
-    found = {
-        "missing": [name for name in needed if name not in held],
-        "unexpected": [name for name in held if name not in needed] if whole else [],
-        "of another shape": [name for name in needed if name in held and held[name] != needed[name]],
-    }
-    if any(found.values()):
-        yield Problem(key, f"{path} does not fit the configured parts: {_listing(found, held, needed)}")
-
-
-def _held_shapes(path: Path, *, whole: bool) -> dict[str, Shape]:
-    """Read the shapes of a file's tensors under their released names; a `.pth` is mapped, not read."""
-    if whole:
-        entry = trained_part(read_checkpoint(path)["model"])
-    else:
-        data = read_weights(path)
-        entry = data["model"] if isinstance(data.get("model"), dict) else data
-    entry = {name: value for name, value in entry.items() if isinstance(name, str)}
-    return {
-        released_name(our_name(name)): tuple(value.shape)
-        for name, value in entry.items()
-        if isinstance(value, torch.Tensor)
-    }
-
-
-def _listing(found: Mapping[str, list[str]], held: Mapping[str, Shape], needed: Mapping[str, Shape]) -> str:
-    """Name at most SHOWN_KEYS keys, the kinds sharing the room, and the settings that their sizes come from."""
-    kinds = [kind for kind, names in found.items() if names]
-    room = SHOWN_KEYS // len(kinds)
-    clauses = []
-    for kind in kinds:
-        shown = [
-            f"{name} {list(held[name])} instead of {list(needed[name])}" if kind == "of another shape" else name
-            for name in found[kind][:room]
-        ]
-        more = len(found[kind]) - len(shown)
-        clauses.append(f"{len(found[kind])} {kind} ({', '.join(shown)}{f', and {more} more' if more else ''})")
-    names = [name for kind in kinds for name in found[kind]]
-    causes = [keys for prefix, keys in _SIZES_FROM if any(name.startswith(prefix) for name in names)]
-    return "; ".join(clauses) + (f"; compare {', '.join(causes)} with the run that wrote it" if causes else "")
