@@ -3,6 +3,9 @@ PYTHON ?= python3
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 
+# Beside other work, threads that wait in a loop slow each other down; see docs/performance.md.
+export GOMP_SPINCOUNT ?= 300
+
 .PHONY: demo test check bench train-nano
 
 demo: $(READY)  ## Run the four modes on data/sample with the nano model and validate both submissions.
@@ -34,5 +37,5 @@ $(READY): requirements.txt pyproject.toml audiolm-trainer/pyproject.toml
 	touch $@
 
 $(VENV)/.ready-dev: $(READY)
-	$(BIN)/python -m pip install -e ".[dev]"
+	$(BIN)/python -m pip install -e ".[all,dev]"
 	touch $@

@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from evaluator.command_line import SETTINGS, version_option
+from evaluator.cpu_threads import prepare_cpu_threads
 from evaluator.efficiency_cli import efficiency_command, efficiency_options, refuse_stray_options
 from evaluator.efficiency_plan import EfficiencyPlan
 from evaluator.errors import ConfigError
+from evaluator.extras import check_installed
 from evaluator.launch import Launch, device_of, launch_of
 from evaluator.session import session
 from evaluator.setup_cli import setup_metrics_command
-from evaluator.tasks import MODES, TASKS, Mode, task_of
+from evaluator.tasks import MODES, TASKS, Mode, is_scored, task_of
 from evaluator.validate_cli import validate_command
 from evaluator.yaml_file import spread_values
 
@@ -185,11 +187,13 @@ def build_evaluate_command(
 
 def _run(provider: "ModelProvider", arguments: _Arguments, num_gpus: Callable[[], int] | None) -> int:
     """Load the config, then check or evaluate; returns the exit code."""
+    prepare_cpu_threads()
     try:
         launch = launch_of(os.environ)
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
     with session(provider, rank=launch.rank) as current:
+        check_installed("audio", *_scoring_extras(arguments.mode))
         # Below this line imports cost seconds; --help and usage errors never get here.
         from evaluator.config import load_config
 
@@ -213,6 +217,10 @@ def _run(provider: "ModelProvider", arguments: _Arguments, num_gpus: Callable[[]
         resume = arguments.resume or ("auto" if launch.restarted else None)
         mode = cast("Mode", arguments.mode)
         return _evaluate(provider, config, mode, resume=resume, launch=launch, limit=arguments.limit)
+
+
+def _scoring_extras(mode: Mode | None) -> list[str]:
+    return [task_of(mode).extra] if mode is not None and is_scored(mode) else []
 
 
 def _evaluate(

@@ -8,7 +8,9 @@ import os
 import platform
 from pathlib import Path
 
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+from evaluator.cpu_threads import available_cpus
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 
 def machine() -> dict[str, str | int | float | list[float]]:
@@ -16,22 +18,16 @@ def machine() -> dict[str, str | int | float | list[float]]:
 
     Returns:
         processor, cores (that this process may use), load_average (1, 5 and 15 minutes, of all processes), and the
-        environment's thread limits where they are set.
+        environment's settings of threads where they are set.
     """
     found: dict[str, str | int | float | list[float]] = {
         "processor": _processor(),
-        "cores": _usable_cores(),
+        "cores": available_cpus(),
     }
     with contextlib.suppress(OSError, AttributeError):
         found["load_average"] = [round(load, 2) for load in os.getloadavg()]
     found |= {name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ}
     return found
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _processor() -> str:

@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from evaluator.errors import AudioLMError, ConfigError, Problem
-from evaluator.model import ModelProvider
 
 if TYPE_CHECKING:
     from evaluator.config import Config
+    from evaluator.model import ModelProvider
 
 Pairs = list[tuple[str, str]]
 
 
-def check_parts(provider: ModelProvider, config: "Config", *, needed: bool = True) -> None:
+def check_parts(provider: "ModelProvider", config: "Config", *, needed: bool = True) -> None:
     """Ask `check_parts(config)` what is wrong with the files of the model, where a model is needed.
 
     Raises:
@@ -28,7 +28,7 @@ def check_parts(provider: ModelProvider, config: "Config", *, needed: bool = Tru
         raise ConfigError("The model cannot be loaded.", problems)
 
 
-def found_notices(provider: ModelProvider, config: "Config") -> list[str]:
+def found_notices(provider: "ModelProvider", config: "Config") -> list[str]:
     """What `notices(config)` says of a configuration that is not wrong, each with its place.
 
     Raises:
@@ -37,7 +37,7 @@ def found_notices(provider: ModelProvider, config: "Config") -> list[str]:
     return [f"{config.locate(key)}: {key} {text}." for key, text in _pairs(provider, "notices", config)]
 
 
-def found_fingerprints(provider: ModelProvider, config: "Config") -> dict[str, str]:
+def found_fingerprints(provider: "ModelProvider", config: "Config") -> dict[str, str]:
     """What `fingerprints(config)` says is in the files that answers depend on: dotted key -> text.
 
     Raises:
@@ -67,11 +67,11 @@ def missing_package(error: ModuleNotFoundError) -> ConfigError:
     return ConfigError(f"The model needs the Python package {name}, which is not installed: pip install {name}.")
 
 
-def _pairs(provider: ModelProvider, name: str, config: "Config") -> Pairs:
+def _pairs(provider: "ModelProvider", name: str, config: "Config") -> Pairs:
     return _checked_pairs(name, _asked(provider, name, config.mapping(), otherwise=()))
 
 
-def _asked(provider: ModelProvider, name: str, config: Mapping[str, Any], *, otherwise: object) -> object:
+def _asked(provider: "ModelProvider", name: str, config: Mapping[str, Any], *, otherwise: object) -> object:
     """Ask a package; one that does not have the function gives `otherwise`."""
     ask = getattr(provider, name, None)
     if ask is None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 
 from evaluator.command_line import SETTINGS, version_option
-from evaluator.errors import MetricUnavailableError
+from evaluator.errors import ConfigError, MetricUnavailableError
+from evaluator.extras import check_installed
 
 
 @click.command("setup-metrics", context_settings=SETTINGS)
@@ -24,6 +25,11 @@ def setup_metrics_command(source: Path | None) -> None:
     Fetches Stanford CoreNLP 3.6.0 (404 MB, GPL), the archive that aac-metrics-download fetches, and keeps the
     16 MB that SPICE reads. Everything is checked; it is installed whole or not at all.
     """
+    try:
+        check_installed("captions")
+    except ConfigError as error:
+        click.echo(f"Error: {error}", err=True)
+        raise SystemExit(error.exit_code) from None
     # Here, so that --help need not wait for them.
     from tqdm import tqdm
 

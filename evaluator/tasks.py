@@ -20,16 +20,24 @@ class Task:
         title: what people call it.
         labels: values of the annotation's "task" that belong to it.
         many_references: whether a row may have several references.
+        extra: the part of the installation that scores it.
     """
 
     name: TaskName
     title: str
     labels: tuple[str, ...]
     many_references: bool
+    extra: str
 
 
-ASR = Task(name="asr", title="speech recognition", labels=("asr",), many_references=False)
-AAC = Task(name="aac", title="audio captioning", labels=("audiocaption", "audiocaption_v2"), many_references=True)
+ASR = Task(name="asr", title="speech recognition", labels=("asr",), many_references=False, extra="asr")
+AAC = Task(
+    name="aac",
+    title="audio captioning",
+    labels=("audiocaption", "audiocaption_v2"),
+    many_references=True,
+    extra="captions",
+)
 TASKS: tuple[Task, ...] = (ASR, AAC)
 MODES: tuple[Mode, ...] = ("submission_asr", "submission_aac", "valid_asr", "valid_aac")
 

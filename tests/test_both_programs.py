@@ -21,10 +21,10 @@ SHIPPED = sorted(
 )
 
 
-def test_both_read_yaml_by_the_same_code() -> None:
-    """The projects stand alone, so each has the file; what one accepts the other must."""
-    ours, theirs = (ROOT / "evaluator" / "yaml_file.py", TRAINER / "salmonn" / "yaml_file.py")
-    assert ours.read_bytes() == theirs.read_bytes()
+@pytest.mark.parametrize("name", ["yaml_file.py", "cpu_threads.py"])
+def test_both_have_the_same_file(name: str) -> None:
+    """The projects stand alone, so each has the file; what one accepts or does the other must."""
+    assert (ROOT / "evaluator" / name).read_bytes() == (TRAINER / "salmonn" / name).read_bytes()
 
 
 def test_the_trainer_names_the_evaluators_own_keys() -> None:

@@ -1,8 +1,20 @@
 """The pinned versions: both projects agree, and what breaks them stays out."""
 
+import importlib.metadata
+import re
+import subprocess
+import sys
+import venv
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
+from evaluator.errors import ConfigError
+from evaluator.extras import EXTRAS, check_installed
+
 ROOT = Path(__file__).resolve().parents[1]
+REQUIREMENT = re.compile(r"^[A-Za-z0-9._-]+")
 
 
 def pins(path: Path) -> list[str]:
@@ -22,3 +34,89 @@ def test_every_direct_dependency_is_pinned_and_none_is_harmful() -> None:
     assert not names & {"torchaudio", "librosa", "msclap"}
     # 0.5.5 and later need msclap.
     assert "aac-metrics==0.5.4" in pins(ROOT / "requirements.txt")
+
+
+def core(name: str = "audiolm-evaluator") -> Iterator[str]:
+    """What a distribution needs without extras, and what that needs: names of distributions, some twice."""
+    for requirement in importlib.metadata.requires(name) or ():
+        if "extra ==" not in requirement and "sys_platform" not in requirement and "platform_system" not in requirement:
+            found = REQUIREMENT.match(requirement)
+            assert found is not None
+            yield found.group()
+            yield from core(found.group())
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment of the evaluator's core alone: the packages are copied, so that no network is needed."""
+    folder = tmp_path_factory.mktemp("small")
+    venv.create(folder, with_pip=False, symlinks=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    for name in set(core()):
+        for file in importlib.metadata.files(name) or ():
+            if ".." not in file.parts and "__pycache__" not in file.parts:
+                (site / file).parent.mkdir(parents=True, exist_ok=True)
+                (site / file).write_bytes(Path(str(file.locate())).read_bytes())
+    (site / "checkout.pth").write_text(f"{ROOT}\n")
+    return folder
+
+
+def run(small: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [str(small / "bin" / "python"), *arguments],
+        cwd=small,
+        env={"PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_core_fits_30_megabytes(small: Path) -> None:
+    assert sum(path.stat().st_size for path in small.rglob("*") if path.is_file() and not path.is_symlink()) < 30e6
+    assert set(core()) <= {"pydantic", "pydantic_core", "pydantic-core", "annotated-types", "typing-extensions",
+                           "typing_extensions", "typing-inspection", "pyyaml", "click", "tqdm"}  # fmt: skip
+
+
+def test_csvs_are_checked_with_the_core_alone(small: Path) -> None:
+    csv = small / "a.csv"
+    csv.write_text("testset_id,text\ntest0000,hello\n")
+    main = ("-c", "import sys; from evaluator.cli import main; sys.argv[0] = 'audiolm-evaluator'; main()")
+    passed = "Validation passed: The CSV file is valid."
+    assert passed in run(small, str(ROOT / "submission_validator.py"), str(csv)).stdout
+    assert passed in run(small, *main, "validate", str(csv)).stdout
+    for command in ((), ("validate",), ("setup-metrics",), ("efficiency",)):
+        assert run(small, *main, *command, "--help").stdout.startswith("Usage: audiolm-evaluator")
+    needs = run(small, *main, "setup-metrics")
+    assert (needs.returncode, needs.stdout) == (2, "")
+    assert "pip install 'audiolm-evaluator[captions]'" in needs.stderr
+
+
+def test_a_run_names_what_is_missing(small: Path) -> None:
+    code = (
+        "import types; from pathlib import Path; from evaluator.cli import build_evaluate_command\n"
+        "model = types.SimpleNamespace(__name__='fake', load_model=None)\n"
+        "build_evaluate_command(model, default_config=Path('none.yaml'))()\n"
+    )
+    annotation = ROOT / "data" / "sample" / "asr.json"
+    (small / "c.yaml").write_text(f"datasets:\n  prefix: '{annotation.parent}'\n  test_ann_path_asr: '{annotation}'\n")
+    done = run(small, "-c", code, "--mode", "valid_asr", "--cfg-path", "c.yaml")
+    assert done.returncode == 2
+    assert "pip install 'audiolm-evaluator[audio,asr]'" in done.stderr
+    assert "not installed: jiwer, sacrebleu, transformers" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_extras_are_those_of_the_package() -> None:
+    declared = importlib.metadata.metadata("audiolm-evaluator").get_all("Provides-Extra") or []
+    assert set(declared) == {*EXTRAS, "all", "dev"}
+    check_installed(*EXTRAS)
+    with pytest.raises(KeyError):
+        check_installed("none")
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "soxr", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "soxr" else object())
+    with pytest.raises(ConfigError, match=r"audiolm-evaluator\[audio\].*\n.*not installed: soxr"):
+        check_installed("audio", "asr")

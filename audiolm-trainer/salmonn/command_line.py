@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from salmonn import __version__
+from salmonn.cpu_threads import prepare_cpu_threads
 from salmonn.errors import SalmonnError
 from salmonn.yaml_file import spread_values
 
@@ -21,11 +22,19 @@ with_version = click.version_option(__version__, prog_name="salmonn")
 
 
 class OptionsCommand(click.Command):
-    """A command whose --options takes every value up to the next flag: `--options a.b=1 c.d=2 --dryrun`."""
+    """A command whose --options takes every value up to the next flag: `--options a.b=1 c.d=2 --dryrun`.
+
+    It chooses PyTorch's threads, so what it calls imports PyTorch no earlier.
+    """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Repeat the flag before each of its values, the form click knows."""
         return super().parse_args(ctx, spread_values(args))
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Choose the threads, then run as usual."""
+        prepare_cpu_threads()
+        return super().invoke(ctx)
 
 
 def options_command(function: Callable[..., None]) -> click.Command:

