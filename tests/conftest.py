@@ -5,13 +5,22 @@ from pathlib import Path
 
 import pytest
 
+from evaluator.metrics.spice_files import CORENLP_JAR, SMALL_MODELS_JAR, installed_folder
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session")
-def shared() -> Path:
-    """The folder of reference data that lies beside a checkout; it is not part of the product."""
-    folder = Path(os.environ.get("AUDIOLM_SHARED", ROOT.parent / "shared")).resolve()
-    if not (folder / "reference").is_dir():
-        pytest.skip(f"reference data not found: {folder} (set AUDIOLM_SHARED to the folder that has it)")
-    return folder
+def reference() -> Path:
+    """A complete SALMONN in miniature, and what the original implementation computes with it."""
+    return ROOT / "audiolm-trainer" / "tests" / "reference" / "salmonn-tiny"
+
+
+@pytest.fixture(scope="session")
+def spice_lib() -> Path:
+    """A folder with SPICE's two files, which are under the GPL and cannot be in the repository."""
+    beside = Path(os.environ.get("AUDIOLM_SHARED", ROOT.parent / "shared")) / "spice" / "lib"
+    for folder in (beside, installed_folder()):
+        if (folder / CORENLP_JAR).is_file() and (folder / SMALL_MODELS_JAR).is_file():
+            return folder.resolve()
+    pytest.skip("SPICE's two files are not here; fetch them once (404 MB): audiolm-evaluator setup-metrics")

@@ -62,8 +62,8 @@ def test_lines_are_told_only_by_line_feeds(tmp_path: Path) -> None:
     assert [sample.references for sample in samples] == [("a\u2028b\x85c",), ("hello",)]
 
 
-def test_reference_annotations_load(shared: Path) -> None:
-    folder = shared / "reference" / "salmonn-tiny"
+def test_reference_annotations_load(reference: Path) -> None:
+    folder = reference
     modes: list[tuple[str, Mode, int]] = [
         ("test_asr.json", "valid_asr", 11),
         ("test_aac.json", "valid_aac", 11),

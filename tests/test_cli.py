@@ -402,8 +402,8 @@ def is_running(number: int) -> bool:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are read from Linux's /proc")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_java_ends_with_the_run(site: Site, shared: Path, number: signal.Signals, code: int) -> None:
-    site.change({"scoring": {"cache_path": str(shared / "spice" / "lib")}})
+def test_java_ends_with_the_run(site: Site, spice_lib: Path, number: signal.Signals, code: int) -> None:
+    site.change({"scoring": {"cache_path": str(spice_lib)}})
     found: list[int] = []
     with started(site, "pass", "--mode", "valid_aac") as process:
         deadline = time.monotonic() + 60

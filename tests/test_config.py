@@ -35,8 +35,8 @@ def problems(folder: Path, text: str | bytes, *options: str, **more: Any) -> lis
     return [line.replace(str(folder) + os.sep, "") for line in found]
 
 
-def test_the_originals_file_loads_unchanged(shared: Path) -> None:
-    folder = (shared / "reference" / "salmonn-tiny").resolve()
+def test_the_originals_file_loads_unchanged(reference: Path) -> None:
+    folder = reference.resolve()
     config = load_config(folder / "config.yaml")
     assert config.model["llama_path"] == str(folder / "llama")
     assert config.model["ckpt"] == str(folder / "ckpt.pth")

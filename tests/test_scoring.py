@@ -35,8 +35,7 @@ def metrics_of(scores: Scores) -> dict[str, Metric]:
     return {metric.name: metric for metric in scores.metrics}
 
 
-def test_the_originals_word_error_rate(shared: Path) -> None:
-    reference = shared / "reference" / "salmonn-tiny"
+def test_the_originals_word_error_rate(reference: Path) -> None:
     expected = json.loads((reference / "expected.json").read_text(encoding="utf-8"))["evaluator"]["valid_asr"]
     rows = json.loads((reference / "ann" / "test_asr.json").read_text(encoding="utf-8"))["annotation"]
     assert [row["testset_id"] for row in rows] == [row[0] for row in expected["rows"]]
@@ -225,31 +224,31 @@ def test_a_bug_is_not_taken_for_a_failed_metric(monkeypatch: pytest.MonkeyPatch)
         score(AAC, REFERENCES, CANDIDATES, ScoringConfig())
 
 
-def test_a_failing_worker_costs_spice_only(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_worker_costs_spice_only(spice_lib: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise MetricUnavailableError("out of memory", fix="more")
 
     monkeypatch.setattr(caption_scores.SpiceWorker, "score", fail)
-    config = ScoringConfig(cache_path=str(shared / "spice" / "lib"))
+    config = ScoringConfig(cache_path=str(spice_lib))
     metrics = metrics_of(score(AAC, REFERENCES, CANDIDATES, config))
     assert (metrics["spider"].value, metrics["spider"].reason, metrics["spider"].fix) == (None, "out of memory", "more")
     assert metrics["cider_d"].value is not None
 
 
-def test_preflight_tells_what_will_be_missing(shared: Path) -> None:
+def test_preflight_tells_what_will_be_missing(spice_lib: Path) -> None:
     assert preflight(ASR, ScoringConfig()) == []
     assert preflight(AAC, ScoringConfig()) == [
         "SPICE and SPIDEr will be unavailable: SPICE's two CoreNLP files are not installed; "
         "run once: audiolm-evaluator setup-metrics"
     ]
     assert preflight(AAC, ScoringConfig(metrics=["rouge_l"])) == []
-    assert preflight(AAC, ScoringConfig(cache_path=str(shared / "spice" / "lib"))) == []
+    assert preflight(AAC, ScoringConfig(cache_path=str(spice_lib))) == []
 
 
 @pytest.mark.slow
-def test_spider_of_the_golden_captions(shared: Path) -> None:
-    golden = json.loads((shared / "spice" / "golden_spice.json").read_text(encoding="utf-8"))
-    config = ScoringConfig(cache_path=str(shared / "spice" / "lib"))
+def test_spider_of_the_golden_captions(spice_lib: Path) -> None:
+    golden = json.loads((Path(__file__).parent / "golden_spice.json").read_text(encoding="utf-8"))
+    config = ScoringConfig(cache_path=str(spice_lib))
     references = [tuple(item["references"]) for item in golden["items"]]
     scores = score(AAC, references, [item["candidate"] for item in golden["items"]], config)
     metrics = metrics_of(scores)

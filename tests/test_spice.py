@@ -30,14 +30,14 @@ posix_only = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 
 
 @pytest.fixture(scope="module")
-def files(shared: Path) -> SpiceFiles:
-    folder = shared / "spice" / "lib"
+def files(spice_lib: Path) -> SpiceFiles:
+    folder = spice_lib
     return SpiceFiles(corenlp=folder / CORENLP_JAR, models=folder / SMALL_MODELS_JAR, source="test")
 
 
 @pytest.fixture(scope="module")
-def golden(shared: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((shared / "spice" / "golden_spice.json").read_text(encoding="utf-8"))
+def golden() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((Path(__file__).parent / "golden_spice.json").read_text(encoding="utf-8"))
     return found
 
 

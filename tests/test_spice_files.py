@@ -34,8 +34,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def lib(shared: Path) -> Path:
-    return shared / "spice" / "lib"
+def lib(spice_lib: Path) -> Path:
+    return spice_lib
 
 
 def put(lib: Path, folder: Path, *, models: str = SMALL_MODELS_JAR) -> Path:

@@ -29,8 +29,8 @@ WRITTEN_MODELS = "9046f5619bf4726d358b20118e49928c6a047b4a6237c3c1043084c6ed3288
 
 
 @pytest.fixture
-def lib(shared: Path) -> Path:
-    return shared / "spice" / "lib"
+def lib(spice_lib: Path) -> Path:
+    return spice_lib
 
 
 @pytest.fixture
@@ -43,10 +43,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="module")
-def maven(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def maven(spice_lib: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the two jars as Maven has them: the models among other entries, compressed."""
     folder = tmp_path_factory.mktemp("maven")
-    lib = shared / "spice" / "lib"
+    lib = spice_lib
     shutil.copyfile(lib / CORENLP_JAR, folder / CORENLP_JAR)
     with (
         zipfile.ZipFile(lib / SMALL_MODELS_JAR) as jar,

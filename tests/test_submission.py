@@ -284,8 +284,8 @@ def read(path: Path) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("mode", ["submission_asr", "submission_aac", "valid_asr"])
-def test_files_equal_the_originals_but_for_controls_and_empties(shared: Path, tmp_path: Path, mode: str) -> None:
-    expected = json.loads((shared / "reference" / "salmonn-tiny" / "expected.json").read_text())["evaluator"][mode]
+def test_files_equal_the_originals_but_for_controls_and_empties(reference: Path, tmp_path: Path, mode: str) -> None:
+    expected = json.loads((reference / "expected.json").read_text())["evaluator"][mode]
     path = tmp_path / "out.csv"
     write_submission(path, [tuple(row) for row in expected["rows"]], empty_text=".", require_ids=True)
     found = read(path)

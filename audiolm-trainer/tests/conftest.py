@@ -1,7 +1,6 @@
 """Fixtures of the trainer's tests."""
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,18 +19,9 @@ Build = Callable[..., SALMONN]
 
 
 @pytest.fixture(scope="session")
-def shared() -> Path:
-    """The folder of reference data that lies beside a checkout; it is not part of the product."""
-    folder = Path(os.environ.get("AUDIOLM_SHARED", ROOT.parent / "shared")).resolve()
-    if not (folder / "reference").is_dir():
-        pytest.skip(f"reference data not found: {folder} (set AUDIOLM_SHARED to the folder that has it)")
-    return folder
-
-
-@pytest.fixture(scope="session")
-def reference(shared: Path) -> Path:
+def reference() -> Path:
     """A complete SALMONN in miniature, and what the original implementation computes with it."""
-    return shared / "reference" / "salmonn-tiny"
+    return Path(__file__).resolve().parent / "reference" / "salmonn-tiny"
 
 
 @pytest.fixture(scope="session")
