@@ -88,8 +88,10 @@ def say(result: "TrainingResult", folder: Path) -> None:
     """Print how a run ended."""
     if result.stopped_by is not None:
         click.echo(f"stopped after step {result.steps} and saved; go on with --resume auto")
-    elif isnan(result.train_loss):
+    elif not result.made:
         click.echo(f"nothing left to do: all {result.steps} steps are done")
+    elif isnan(result.train_loss):
+        click.echo(f"trained {result.steps} steps; the last epoch has no loss, for none of its clips could be read")
     else:
         click.echo(f"trained {result.steps} steps, last epoch's loss {result.train_loss:.4f}")
     if result.best is not None:

@@ -20,7 +20,7 @@ from evaluator.errors import ConfigError, Problem
 from evaluator.machine import machine
 from evaluator.model import ModelProvider
 from evaluator.model_loading import load_model, name_of
-from evaluator.package_questions import check_parts
+from evaluator.package_questions import check_parts, found_notices
 from evaluator.predict import checked_sampling_rate
 from evaluator.preflight import check_output_folder, known_tasks
 from evaluator.run_folder import make_folder
@@ -59,6 +59,9 @@ def run_efficiency(
     before = machine()
     clips = _choose(provider, config, plan)
     check_parts(provider, config)
+    notices = found_notices(provider, config)
+    for notice in notices:
+        logger.warning("%s", notice)
     output_dir = Path(config.run.output_dir)
     unwritable = check_output_folder(output_dir)
     if unwritable is not None:
@@ -78,6 +81,7 @@ def run_efficiency(
             "model": name_of(provider),
             "config_file": str(config.path),
             "config": config.public(),
+            "notices": notices,
             **_measured(measured, clips, plan),
             "machine": {**before, "load_average_after": machine().get("load_average")},
             "versions": versions(),

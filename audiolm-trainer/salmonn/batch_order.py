@@ -128,6 +128,47 @@ class BatchOrder:
         return extra
 
 
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """How often rows are drawn in a pass; see the attributes of the same names of `BatchOrder`."""
+
+    drawn: int
+    task_ids: NDArray[np.int16] | None
+    copies: tuple[int, ...]
+    shares: tuple[Share, ...]
+
+
+def plan_draws(samples: Samples, task_weights: Mapping[str, float]) -> Draws:
+    """Plan how often the rows of each task are drawn in a pass.
+
+    Raises:
+        DatasetError: a task of `task_weights` is not in the set, or its weight draws none of its rows.
+    """
+    names = samples.tasks()
+    unknown = sorted(set(task_weights) - set(names))
+    if unknown:
+        known = ", ".join(sorted(names))
+        raise DatasetError(
+            f"datasets.task_weights: {', '.join(unknown)} is no task of the training set (it has {known})"
+        )
+    weights = [float(task_weights.get(name, 1.0)) for name in names]
+    task_ids = samples.task_ids() if any(weight != 1.0 for weight in weights) else None
+    if task_ids is None:
+        return Draws(len(samples), None, tuple(floor(weight) for weight in weights), ())
+    rows = np.bincount(task_ids, minlength=len(names)).tolist()
+    copies = tuple(floor(weight) for weight in weights)
+    extras = [round((weight - floor(weight)) * count) for weight, count in zip(weights, rows, strict=True)]
+    for name, weight, count, extra in zip(names, weights, rows, extras, strict=True):
+        if count and not floor(weight) and not extra:
+            raise DatasetError(
+                f"datasets.task_weights.{name}: {weight:g} of {count} rows is less than half a row, so that none would "
+                f"ever be drawn: set it to {1 / count:.2g} or more, or leave the task out of the annotation"
+            )
+    shares = tuple(Share(task_id, extra) for task_id, extra in enumerate(extras) if extra)
+    drawn = sum(c * r for c, r in zip(copies, rows, strict=True)) + sum(extras)
+    return Draws(drawn, task_ids, copies, shares)
+
+
 def build_batch_order(
     samples: Samples,
     *,
@@ -152,40 +193,23 @@ def build_batch_order(
             `numpy.random.default_rng((seed, cycle)).permutation(len(samples))`.
 
     Raises:
-        DatasetError: a task of `task_weights` is not in the set, or there are too few rows for one batch.
+        DatasetError: a task of `task_weights` is not in the set or would never be drawn, or there are too few rows for
+            one batch.
     """
-    names = samples.tasks()
-    unknown = sorted(set(task_weights) - set(names))
-    if unknown:
-        known = ", ".join(sorted(names))
-        raise DatasetError(
-            f"datasets.task_weights: {', '.join(unknown)} is no task of the training set (it has {known})"
-        )
-    weights = [float(task_weights.get(name, 1.0)) for name in names]
-    task_ids = samples.task_ids() if any(weight != 1.0 for weight in weights) else None
-    rows = [0] * len(names) if task_ids is None else np.bincount(task_ids, minlength=len(names)).tolist()
-    copies = tuple(floor(weight) for weight in weights)
-    shares = tuple(
-        Share(task_id, extra)
-        for task_id, weight in enumerate(weights)
-        if (extra := round((weight - floor(weight)) * rows[task_id]))
-    )
-    drawn = len(samples)
-    if task_ids is not None:
-        drawn = sum(c * r for c, r in zip(copies, rows, strict=True)) + sum(share.extra for share in shares)
+    draws = plan_draws(samples, task_weights)
     order = BatchOrder(
         num_samples=len(samples),
-        drawn_per_pass=drawn,
+        drawn_per_pass=draws.drawn,
         batch_size=batch_size,
         seed=seed,
         drop_last=drop_last,
         lengths=samples.text_lengths() if bucket_by_length else None,
-        task_ids=task_ids,
-        copies=copies,
-        shares=shares,
+        task_ids=draws.task_ids,
+        copies=draws.copies,
+        shares=draws.shares,
     )
     if order.batches_per_pass < 1:
         raise DatasetError(
-            f"{drawn} training samples do not fill one batch of {batch_size}: lower run.batch_size_train"
+            f"{draws.drawn} training samples do not fill one batch of {batch_size}: lower run.batch_size_train"
         )
     return order

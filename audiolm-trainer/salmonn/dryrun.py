@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from salmonn.audio import MAX_SECONDS, SAMPLING_RATE
+from salmonn.batch_order import plan_draws
 from salmonn.components import choose_device
 from salmonn.config import Config, find_problems
 from salmonn.config_notices import find_notices
 from salmonn.data_report import DataReport, ReadingRate, describe_data, draw, measure_reading
 from salmonn.dataset import Batch, Sample, Samples, collate, open_samples
-from salmonn.errors import AudioError, CheckpointError
+from salmonn.errors import AudioError, CheckpointError, DatasetError
 from salmonn.model import SALMONN
 from salmonn.optim import build_optimizer
 from salmonn.parts_check import find_tokenizer
@@ -115,16 +116,17 @@ def run_dryrun(config: Config) -> DryrunReport:
         train, valid = (_describe(samples, tokenizer, config) if sets.real and samples else None
                         for samples in (sets.train, sets.valid))  # fmt: skip
         rehearsal = rehearse_steps(config, model, sets.train, sets.train if sets.valid is None else sets.valid)
+        drawn, undrawn = _drawn(sets.train, config) if sets.real else (None, "")
         rate = measure_reading(sets.train, workers=config.run.num_workers, seed=config.run.seed)
     longest = _longest(config, book, tokenizer, train)
     return DryrunReport(
         rehearsal=rehearsal,
         train=train,
         valid=valid,
-        plan=plan_run(config, None if train is None else train.samples),
+        plan=plan_run(config, None if train is None else train.samples, drawn=drawn),
         sizes=measure_sizes(config, longest),
         rate=rate,
-        missing=tuple(_missing(config, train)),
+        missing=tuple(_missing(config, train, drawn, undrawn)),
         config=config,
         longest=longest,
     )
@@ -214,15 +216,29 @@ def _longest(
     return Longest(prompt, limit if train is None else min(limit, train.lengths.longest), seconds)
 
 
-def _missing(config: Config, train: DataReport | None) -> Iterator[tuple[str, str]]:
+def _drawn(samples: Samples, config: Config) -> tuple[int | None, str]:
+    """How many rows a pass draws with the weights of tasks, and why that cannot be said."""
+    try:
+        return plan_draws(samples, config.datasets.task_weights).drawn, ""
+    except DatasetError as error:
+        return None, str(error)
+
+
+def _missing(config: Config, train: DataReport | None, drawn: int | None, undrawn: str) -> Iterator[tuple[str, str]]:
     """Yield what training still needs: files first, then what does not fit together."""
     found = find_problems(config.public(), purpose="train")
     yield from found
     keys = {key for key, _ in found}
-    yield from ((key, text) for key, text in find_training_problems(config, offline=True) if key not in keys)
+    parts = [(key, text) for key, text in find_training_problems(config, offline=True) if key not in keys]
+    yield from parts
+    keys |= {key for key, _ in parts}
     batch = config.run.batch_size_train * config.run.world_size
-    if train is not None and train.samples < batch and config.run.drop_last:
-        yield "run.batch_size_train", f"{train.samples} training samples do not fill one step of {batch}"
+    if undrawn and not any(key.startswith("datasets.task_weights") for key in keys):
+        key, _, text = undrawn.partition(": ")
+        yield key, text
+    samples = drawn if drawn is not None or train is None else train.samples
+    if samples is not None and samples < batch and config.run.drop_last:
+        yield "run.batch_size_train", f"{samples} training samples do not fill one step of {batch}"
     if train is not None and len(train.unreadable) > config.run.max_unreadable:
         yield (
             "run.max_unreadable",

@@ -54,8 +54,8 @@ class PromptBook:
         return cls(wordings=wordings, template=template)
 
     def tasks(self) -> dict[str, bool]:
-        """Return task -> whether its prompt needs a question."""
-        return {task: QUESTION_SLOT in entry[0] for task, entry in self.wordings.items()}
+        """Return task -> whether its prompt needs a question: whether every one of its wordings does."""
+        return {task: all(QUESTION_SLOT in text for text in entry) for task, entry in self.wordings.items()}
 
     def prompt(self, task: str, question: str = "") -> str:
         """Fill the first wording of a task.
@@ -66,20 +66,26 @@ class PromptBook:
         return fill_template(self.template, self.wording(task, question))
 
     def wording(self, task: str, question: str = "") -> str:
-        """Fill the first wording of a task, without the template around it.
+        """Fill the first wording of a task that the question fits, without the template around it.
 
         Raises:
             PromptError: as for `prompt`.
         """
-        return self._fill(task, self._entry(task)[0], question)
+        return self._fill(task, self._fitting(task, question)[0], question)
 
     def draw(self, task: str, rng: random.Random, question: str = "") -> str:
-        """Fill a wording chosen at random.
+        """Fill a wording chosen at random among those that need no question, or of all where there is one.
 
         Raises:
             PromptError: as for `prompt`.
         """
-        return fill_template(self.template, self._fill(task, rng.choice(self._entry(task)), question))
+        return fill_template(self.template, self._fill(task, rng.choice(self._fitting(task, question)), question))
+
+    def _fitting(self, task: str, question: str) -> Sequence[str]:
+        """The wordings that can be filled; all of them where none can, so that the error is theirs."""
+        entry = self._entry(task)
+        without = [text for text in entry if QUESTION_SLOT not in text]
+        return entry if question.strip() or not without else without
 
     def _entry(self, task: str) -> Sequence[str]:
         entry = self.wordings.get(task)

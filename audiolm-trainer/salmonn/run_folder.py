@@ -18,6 +18,7 @@ from torch import Tensor
 
 from salmonn.checkpoint import read_weights, save_checkpoint
 from salmonn.errors import CheckpointError
+from salmonn.whole_file import remove_unfinished
 
 logger = logging.getLogger(__name__)
 
@@ -117,6 +118,19 @@ class RunFolder:
         """The checkpoints but the best, oldest first."""
         found = [path for path in self.path.glob("checkpoint_*.pth") if path.name != BEST]
         return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))
+
+
+def remove_unfinished_checkpoints(output_dir: Path, resumed: Path | None) -> None:
+    """Delete checkpoints that were being written when their process was killed; nothing can read them.
+
+    Args:
+        output_dir: all runs' folder; what living processes write below it stays.
+        resumed: the folder of the run that goes on, which nobody else writes.
+    """
+    folders = {path.parent for path in output_dir.rglob(".checkpoint_*.tmp")} if output_dir.is_dir() else set()
+    for folder in folders | ({resumed} if resumed is not None else set()):
+        for path in remove_unfinished(folder, "checkpoint_*", own=folder == resumed):
+            logger.info("removed %s, which a process that was killed left unfinished", path)
 
 
 def newest_checkpoint(folder: Path) -> Path | None:

@@ -45,12 +45,18 @@ class Sizes:
     device: str
 
 
-def plan_run(config: Config, samples: int | None) -> RunPlan:
-    """Count steps, updates and samples of a configuration's run; `samples` None means a set of unknown size.
+def plan_run(config: Config, samples: int | None, *, drawn: int | None = None) -> RunPlan:
+    """Count steps, updates and samples of a configuration's run.
+
+    Args:
+        config: of the run.
+        samples: rows of the training set, None for a set of unknown size.
+        drawn: rows of a pass where `datasets.task_weights` make it other than the set's.
 
     Without the size of the set nothing can be counted of a run whose epochs are passes: its steps are 0.
     """
     run = config.run
+    samples = samples if drawn is None else drawn
     batch = run.batch_size_train * run.world_size
     if run.epoch_based:
         whole = 0 if samples is None else samples // batch

@@ -65,11 +65,13 @@ class TrainingResult:
 
     Attributes:
         steps: steps done over the whole run.
-        train_loss: mean loss per target token of the last epoch.
+        train_loss: mean loss per target token of the last epoch; NaN where none of its clips could be read, or none was
+            trained.
         best_step: steps done at the best validation, None without validation.
         best: its figures.
         unreadable: clips that were left out because they cannot be read.
         stopped_by: the signal that ended the run early, None for none.
+        made: steps of these that were made since the run was started or gone on with.
     """
 
     steps: int
@@ -78,6 +80,7 @@ class TrainingResult:
     best: Mapping[str, float] | None = None
     unreadable: tuple[str, ...] = ()
     stopped_by: int | None = None
+    made: int = 0
 
 
 class Trainer:
@@ -161,13 +164,13 @@ class Trainer:
         """
         request = stop or StopRequest()
         self.tracking.start(self.config, step=self.progress.step)
-        loss = float("nan")
+        loss, begun = float("nan"), self.progress.step
         while self.progress.step < self.total_steps and self._stopped_by is None:
             epoch = self.progress.step // self.epoch_steps
             self._train_epoch(epoch, request)
             if self.progress.step % self.epoch_steps == 0:
                 loss = self._end_epoch(epoch)
-        return self._result(loss)
+        return self._result(loss, made=self.progress.step - begun)
 
     def _train_epoch(self, epoch: int, request: StopRequest) -> None:
         """Train to the end of an epoch, or to where somebody asked for an end."""
@@ -370,7 +373,7 @@ class Trainer:
         else:
             seed_everything(self.run_config.seed, step=self.progress.step, rank=self.engine.rank)
 
-    def _result(self, loss: float) -> TrainingResult:
+    def _result(self, loss: float, *, made: int) -> TrainingResult:
         return TrainingResult(
             steps=self.progress.step,
             train_loss=loss,
@@ -378,4 +381,5 @@ class Trainer:
             best=self.progress.best or None,
             unreadable=tuple(sorted(set(self.engine.gather(self.unreadable.names)))),
             stopped_by=self._stopped_by,
+            made=made,
         )

@@ -27,7 +27,7 @@ from salmonn.inference import SalmonnLM
 from salmonn.model import SALMONN
 from salmonn.prompts import PromptBook, test_prompts, train_prompts
 from salmonn.random_state import seed_everything
-from salmonn.run_folder import FILES, RESUMABLE, RunFolder, newest_checkpoint
+from salmonn.run_folder import FILES, RESUMABLE, RunFolder, newest_checkpoint, remove_unfinished_checkpoints
 from salmonn.split import Split
 from salmonn.stop_request import StopRequest
 from salmonn.tracking import Tracking, check_trackers, start_trackers
@@ -68,6 +68,8 @@ def train(config: Config, *, resume: str = "") -> tuple[TrainingResult, Path]:
     # The first process looks: the others might already see what it writes.
     checkpoint = engine.agree(find_checkpoint(resume, Path(config.run.output_dir)) if engine.is_main else None)
     data = read_resumable(checkpoint, config) if checkpoint else None
+    if engine.is_main:
+        remove_unfinished_checkpoints(Path(config.run.output_dir), checkpoint.parent if checkpoint else None)
     sets = open_sets(config, engine)
     model = build_model(config, engine, checkpoint)
     folder = open_folder(config, engine, checkpoint)

@@ -6,6 +6,7 @@ of the model (`inference.SalmonnLM`), on clips spread evenly over the set.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from math import isnan
 from typing import NamedTuple
 
 import jiwer
@@ -43,14 +44,16 @@ class Question(NamedTuple):
 def is_better(metric: str, new: Mapping[str, float], old: Mapping[str, float]) -> bool:
     """Whether a validation is the best so far: the first is; then by the metric; of equals the lower loss.
 
+    One without a number, because no clip could be read, is never the best, and any other is better than it.
+
     Args:
         metric: "accuracy", "loss", "wer" or "chrf", a key of both.
         new: the figures at hand.
         old: those of the best so far, empty for none.
     """
-    if metric not in new:
+    if metric not in new or isnan(new[metric]):
         return False
-    if not old:
+    if not old or isnan(old[metric]):
         return True
     sign = -1 if metric in LOWER_IS_BETTER else 1
     return (sign * new[metric], -new["loss"]) > (sign * old[metric], -old["loss"])

@@ -6,7 +6,9 @@ room is needed, and what was there before stays as it was.
 
 import errno
 import os
+import re
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,6 +72,44 @@ def whole_folder(path: Path, *, size: int) -> Iterator[Path]:
                 shutil.rmtree(unfinished)
 
 
+def remove_unfinished(folder: Path, pattern: str, *, own: bool) -> list[Path]:
+    """Delete what processes that were killed left of `whole_file`; return what was deleted.
+
+    Args:
+        folder: looked through, not the folders in it.
+        pattern: temporary names, without the dot in front and the ending: "checkpoint_*".
+        own: nobody else writes there. Otherwise files of other machines and of living processes stay.
+    """
+    removed = []
+    for path in sorted(folder.glob(f".{pattern}.tmp")):
+        if own or _is_left_over(path):
+            path.unlink(missing_ok=True)
+            removed.append(path)
+    return removed
+
+
+def _is_left_over(path: Path) -> bool:
+    """Whether the process of this machine that a temporary name tells of is gone."""
+    *rest, number, _ = path.name.split(".")
+    if not number.isascii() or not number.isdigit() or int(number) == os.getpid():
+        return number == str(os.getpid())
+    host = rest[-1].partition("@")[2]
+    if host and host != _host():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def _host() -> str:
+    """This machine's name, without what a file name or the order of its parts cannot have."""
+    return re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())
+
+
 def _take_the_name(unfinished: Path, path: Path) -> None:
     """Put the complete folder in the place of the old one, which comes back if that fails."""
     old = unfinished.with_suffix(".old")
@@ -86,8 +126,8 @@ def _take_the_name(unfinished: Path, path: Path) -> None:
 
 
 def _beside(path: Path) -> Path:
-    """A name in the same folder, so that renaming stays within one file system."""
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """A name in the same folder, so that renaming stays within one file system; it tells whose it is."""
+    return path.with_name(f".{path.name}@{_host()}.{os.getpid()}.tmp")
 
 
 def _to_disk(path: Path, mode: int) -> None:

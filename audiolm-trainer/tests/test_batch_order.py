@@ -108,6 +108,16 @@ def test_no_row_is_starved() -> None:
     assert [counts[row] for row in range(7, 10)] == [7] * 3
 
 
+def test_a_weight_that_rounds_to_no_row_is_refused() -> None:
+    samples = set_of(["asr"] * 100 + ["QA"] * 4)
+    with pytest.raises(DatasetError, match=r"task_weights\.asr: 0\.001 of 100 rows .* set it to 0\.01 or more"):
+        plan(samples, 1, task_weights={"asr": 0.001})
+    # What is drawn at all may round.
+    assert plan(samples, 1, task_weights={"asr": 0.01, "QA": 1.01}).drawn_per_pass == 5
+    counts = Counter(row for one in passes(plan(samples, 1, task_weights={"asr": 0.01}), 100) for row in one)
+    assert all(counts[row] == 1 for row in range(100))
+
+
 def test_weights_of_one_change_nothing() -> None:
     samples = set_of(["asr", "QA"] * 6)
     assert list(plan(samples, 4, task_weights={"asr": 1.0, "QA": 1}).indices(0, 9)) == list(

@@ -11,6 +11,7 @@ import pytest
 import soundfile
 import torch
 
+from salmonn.batch_order import build_batch_order
 from salmonn.config import Config, from_mapping
 from salmonn.data_report import ReadingRate
 from salmonn.dataset import Samples, open_samples
@@ -197,6 +198,46 @@ def test_a_run_is_counted(configure: Configure, run: dict[str, Any], samples: in
     config = configure(run={**run, "optims": {"max_epoch": 2}})
     assert plan_run(config, samples) == expected
     assert plan_lines(config, expected)[0].startswith(f"batches     2 x world_size {config.run.world_size} = ")
+
+
+@pytest.mark.parametrize(
+    ("weights", "drop_last", "steps", "passes"),
+    [
+        ({"asr": 3.0}, True, 5, 10 / 11),
+        ({"asr": 3.0}, False, 6, 1.0),
+        ({"asr": 0.5}, True, 2, 1.0),
+        ({}, True, 2, 4 / 5),
+    ],
+)
+def test_weights_of_tasks_count_in_the_plan(
+    configure: Configure, tmp_path: Path, weights: dict[str, float], drop_last: bool, steps: int, passes: float
+) -> None:
+    run = {"epoch_based": True, "drop_last": drop_last, "optims": {"max_epoch": 1}}
+    config = configure(datasets={"task_weights": weights}, run=run)
+    plan = run_dryrun(config).plan
+    order = build_batch_order(
+        read_samples(config, tmp_path / "cache"),
+        batch_size=2,
+        seed=1,
+        drop_last=drop_last,
+        bucket_by_length=False,
+        task_weights=weights,
+    )
+    assert plan.steps == order.batches_per_pass == steps
+    assert plan.passes == pytest.approx(passes)
+
+
+@pytest.mark.parametrize(
+    ("weights", "key", "text"),
+    [
+        ({"asr": 0.001}, "datasets.task_weights.asr", "so that none would ever be drawn"),
+        ({"QA": 2.0}, "datasets.task_weights", "QA is no task of the training set"),
+    ],
+)
+def test_weights_that_training_refuses_are_named(
+    configure: Configure, weights: dict[str, float], key: str, text: str
+) -> None:
+    assert text in dict(run_dryrun(configure(datasets={"task_weights": weights})).missing)[key]
 
 
 def test_reading_time_is_a_lower_bound_and_kept_features_are_read_once(configure: Configure) -> None:

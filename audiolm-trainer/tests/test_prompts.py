@@ -84,6 +84,17 @@ def test_drawing_follows_its_generator_and_reaches_every_wording(book: PromptBoo
     assert set(drawn) == {f"USER: {SLOT} Write.\nASSISTANT:", f"USER: {SLOT} Type.\nASSISTANT:"}
 
 
+@pytest.mark.parametrize("order", [(f"{SLOT} Write.", f"{SLOT} {{}}"), (f"{SLOT} {{}}", f"{SLOT} Write.")])
+def test_of_mixed_wordings_those_are_drawn_that_the_question_fits(order: tuple[str, ...]) -> None:
+    book = PromptBook({"asr": order})
+    assert book.tasks() == {"asr": False}
+    assert {book.draw("asr", random.Random(seed)) for seed in range(20)} == {f"{SLOT} Write."}
+    asked = {book.draw("asr", random.Random(seed), "Who?") for seed in range(20)}
+    assert asked == {f"{SLOT} Write.", f"{SLOT} Who?"}
+    assert book.prompt("asr") == f"{SLOT} Write."
+    assert book.prompt("asr", "Who?") == order[0].replace("{}", "Who?")
+
+
 def test_files_hold_one_wording_or_several(tmp_path: Path) -> None:
     path = write(tmp_path / "p.json", {"asr": ["no slot", f"{SLOT} a", f"{SLOT} b"], "v2": f"{SLOT} c"})
     assert PromptBook.from_files(path).wordings == {"asr": (f"{SLOT} a", f"{SLOT} b"), "v2": (f"{SLOT} c",)}

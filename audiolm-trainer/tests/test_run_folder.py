@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from datetime import datetime
 from pathlib import Path
 
@@ -10,7 +12,8 @@ import torch
 
 from salmonn.checkpoint import read_weights
 from salmonn.errors import CheckpointError
-from salmonn.run_folder import RunFolder, newest_checkpoint
+from salmonn.run_folder import RunFolder, newest_checkpoint, remove_unfinished_checkpoints
+from salmonn.whole_file import _host, whole_file
 
 WEIGHTS = {"a": torch.zeros(2)}
 
@@ -47,6 +50,40 @@ def test_a_run_goes_on_from_the_newest_checkpoint_that_can_be_resumed(tmp_path: 
         os.utime(path, (number, number))
     folder.mark_best(path)
     assert newest_checkpoint(tmp_path) == tmp_path / "1" / "checkpoint_0.pth"
+
+
+def gone_process() -> int:
+    """The number of a process that has ended."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    return ended.pid
+
+
+def test_unfinished_checkpoints_of_killed_processes_are_removed(tmp_path: Path) -> None:
+    own, other, gone, alive = tmp_path / "own", tmp_path / "other", gone_process(), os.getppid()
+    for folder in (own, other):
+        folder.mkdir()
+        for name in (f"pth.{gone}", f"pth.{alive}", f"pth@{_host()}.{gone}", f"pth@elsewhere.{gone}", "pth"):
+            (folder / f".checkpoint_step_3.{name}.tmp").write_bytes(b"half")
+        (folder / "checkpoint_0.pth").write_bytes(b"whole")
+        (folder / ".metrics.jsonl.tmp").touch()
+    remove_unfinished_checkpoints(tmp_path, own)
+    # The run that goes on has its folder for itself; elsewhere somebody may be writing.
+    assert sorted(path.name for path in own.iterdir()) == [".metrics.jsonl.tmp", "checkpoint_0.pth"]
+    assert sorted(path.name for path in other.iterdir()) == [
+        f".checkpoint_step_3.pth.{alive}.tmp",
+        ".checkpoint_step_3.pth.tmp",
+        f".checkpoint_step_3.pth@elsewhere.{gone}.tmp",
+        ".metrics.jsonl.tmp",
+        "checkpoint_0.pth",
+    ]
+    remove_unfinished_checkpoints(tmp_path / "none", None)
+
+
+def test_what_is_being_written_tells_whose_it_is(tmp_path: Path) -> None:
+    with whole_file(tmp_path / "checkpoint_0.pth", size=0) as unfinished:
+        assert unfinished.name == f".checkpoint_0.pth@{_host()}.{os.getpid()}.tmp"
+        unfinished.write_bytes(b"")
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:

@@ -186,6 +186,30 @@ def test_a_run_is_not_resumed_with_other_words_or_weights(
     assert "whether they changed is not known" in caplog.text
 
 
+@pytest.mark.parametrize("resume", [(), ("--resume", "auto")])
+def test_what_a_killed_save_has_left_is_gone_after_the_next_start(
+    config: Path, tmp_path: Path, resume: tuple[str, ...]
+) -> None:
+    assert invoke("--cfg-path", config).exit_code == 0
+    [folder] = run_folders(tmp_path)
+    (folder / ".checkpoint_step_5.pth.4194304.tmp").write_bytes(b"half")
+    assert invoke("--cfg-path", config, *resume).exit_code == 0
+    assert not list((tmp_path / "output").rglob(".checkpoint_*"))
+
+
+def test_a_run_whose_last_epoch_reads_nothing_says_so(config: Path, tmp_path: Path) -> None:
+    rows = [{"path": "text.wav", "text": "one"}, {"path": "text2.wav", "text": "two"}]
+    for row in rows:
+        (tmp_path / row["path"]).write_text("no audio", encoding="utf-8")
+    (tmp_path / "none.json").write_text(json.dumps(rows), encoding="utf-8")
+    options = (f"datasets.prefix={tmp_path}", "datasets.train_ann_path=none.json", "datasets.valid_ann_path=")
+    options += ("run.cache_features=False",)
+    result = invoke("--cfg-path", config, "--options", *options)
+    assert result.exit_code == 0, result.output
+    assert "trained 2 steps; the last epoch has no loss, for none of its clips could be read" in result.output
+    assert "nothing left to do" not in result.output
+
+
 def test_what_should_be_known_is_in_the_log_and_in_the_dry_run(config: Path, caplog: pytest.LogCaptureFixture) -> None:
     text = 'model.beats_path is "": the model is trained without BEATs, with Whisper alone'
     options = ("--options", "model.beats_path=", "model.ckpt=none")

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -288,6 +289,25 @@ def test_the_best_is_the_first_then_by_the_metric_then_by_loss(
     metric: str, new: dict[str, float], old: dict[str, float], *, better: bool
 ) -> None:
     assert is_better(metric, new, old) is better
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "loss", "wer", "chrf"])
+def test_a_validation_without_a_number_is_never_the_best_and_never_in_the_way(metric: str) -> None:
+    nothing = {"loss": float("nan"), "accuracy": float("nan"), "wer": float("nan"), "chrf": float("nan")}
+    some = {"loss": 1.0, "accuracy": 0.5, "wer": 0.5, "chrf": 20.0}
+    assert not is_better(metric, nothing, {})
+    assert not is_better(metric, nothing, some)
+    assert is_better(metric, some, nothing)
+    assert is_better(metric, some, {})
+
+
+def test_a_run_that_reads_no_clip_at_its_end_is_not_one_with_nothing_left_to_do(trainer_of: TrainerOf) -> None:
+    trainer = trainer_of(FakeModel(), settings(), source=Source(unreadable=range(6)))
+    result = trainer.run()
+    assert (result.steps, result.made) == (8, 8)
+    assert isnan(result.train_loss)
+    again = trainer.run()
+    assert (again.steps, again.made) == (8, 0)
 
 
 def test_log_and_checkpoints(trainer_of: TrainerOf, tmp_path: Path) -> None:
