@@ -192,7 +192,7 @@ def _run(provider: "ModelProvider", arguments: _Arguments, num_gpus: Callable[[]
         launch = launch_of(os.environ)
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
-    with session(provider, rank=launch.rank) as current:
+    with session(provider, rank=launch.rank, launched=launch.launched) as current:
         check_installed("audio", *_scoring_extras(arguments.mode))
         # Below this line imports cost seconds; --help and usage errors never get here.
         from evaluator.config import load_config

@@ -25,6 +25,7 @@ class Launch:
         key: the same for all processes of a launch. Another launch may have it too (launchers reuse ports), so it says
             where processes look for each other, never which run they belong to.
         restarted: whether the launcher has started this process again after a failure.
+        launched: whether a launcher has started this process and waits for it: where that dies, nobody does.
     """
 
     rank: int = 0
@@ -32,6 +33,7 @@ class Launch:
     local_rank: int = 0
     key: str = ""
     restarted: bool = False
+    launched: bool = False
 
 
 SINGLE = Launch()
@@ -53,7 +55,7 @@ def launch_of(environment: Mapping[str, str]) -> Launch:
         {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", ...} -> rank 3 of 4, the second process of its machine.
     """
     if environment.get("WORLD_SIZE", "1") == "1":
-        return Launch(restarted=_restarted(environment))
+        return Launch(restarted=_restarted(environment), launched=_launched(environment))
     numbers = {}
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         text = environment.get(name, "")
@@ -71,6 +73,7 @@ def launch_of(environment: Mapping[str, str]) -> Launch:
         local_rank=numbers["LOCAL_RANK"],
         key=_key(environment),
         restarted=_restarted(environment),
+        launched=_launched(environment),
     )
 
 
@@ -112,3 +115,8 @@ def _key(environment: Mapping[str, str]) -> str:
 
 def _restarted(environment: Mapping[str, str]) -> bool:
     return environment.get("TORCHELASTIC_RESTART_COUNT", "0") not in ("", "0")
+
+
+def _launched(environment: Mapping[str, str]) -> bool:
+    # torchrun and accelerate launch set it; processes that a script has started in the background outlive that script.
+    return bool(environment.get("TORCHELASTIC_RUN_ID"))

@@ -7,6 +7,7 @@ end.
 
 import contextlib
 import logging
+import os
 import signal
 import sys
 import threading
@@ -21,6 +22,9 @@ from evaluator.errors import AudioLMError, ModelLoadError
 if TYPE_CHECKING:
     from evaluator.redaction import Redactor
 
+logger = logging.getLogger(__name__)
+
+_LAUNCHER_POLL_SECONDS = 0.5
 INTERRUPTED = 130
 TERMINATED = 143
 
@@ -49,12 +53,13 @@ class Session:
 
 
 @contextlib.contextmanager
-def session(provider: object, *, rank: int = 0) -> Iterator[Session]:
+def session(provider: object, *, rank: int = 0, launched: bool = False) -> Iterator[Session]:
     """Surround the body of a command.
 
     Args:
         provider: the model package, whose own log lines are shown and whose own errors need no traceback.
         rank: which of several processes this is: all but process 0 log warnings only, under their number.
+        launched: whether a launcher waits for this process; its death is then as good as a SIGTERM.
 
     Raises:
         SystemExit: for user errors and signals, with the exit code.
@@ -68,7 +73,7 @@ def session(provider: object, *, rank: int = 0) -> Iterator[Session]:
     err = cast(TextIO, RedactingStream(sys.stderr, redact))
     package = str(getattr(provider, "__name__", "")).partition(".")[0]
     streams = (contextlib.redirect_stdout(out), contextlib.redirect_stderr(err))
-    with streams[0], streams[1], _logging(package, redact, rank), _sigterm():
+    with streams[0], streams[1], _logging(package, redact, rank), _sigterm(), _launcher_watched(watched=launched):
         try:
             yield current
         except KeyboardInterrupt:
@@ -164,6 +169,29 @@ def _sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _launcher_watched(*, watched: bool) -> Iterator[None]:
+    """End this process soon after its launcher, which may be killed without a word to those it has started."""
+    if not watched or sys.platform == "win32":
+        yield
+        return
+    launcher = os.getppid()
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(_LAUNCHER_POLL_SECONDS):
+            if os.getppid() != launcher:
+                logger.warning("The launcher of this process has died.")
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+
+    threading.Thread(target=watch, name="launcher watch", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def _masked_excepthook(redact: "Redactor") -> Any:

@@ -397,6 +397,57 @@ def test_sigterm_says_what_is_missing(site: Site) -> None:
     assert "[process 1] Terminated." in ended[1][1]
 
 
+LAUNCHER = """
+import os, subprocess, sys, time
+started = []
+for rank in range(2):
+    told = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": sys.argv[1]}
+    environment = {name: value for name, value in {**os.environ, **told}.items() if value}
+    started.append(subprocess.Popen([sys.executable, "-c", *sys.argv[2:]], env=environment))
+print(*(process.pid for process in started), flush=True)
+time.sleep(120)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no parents to be asked for")
+@pytest.mark.parametrize(("run_id", "ends"), [("a launch", True), ("", False)])
+def test_processes_end_soon_after_a_launcher_that_was_killed(site: Site, *, run_id: str, ends: bool) -> None:
+    """A script that starts them in the background and ends is no launcher: they outlive it."""
+    log = site.folder / "asked"
+    mode = ["--mode", "submission_asr", "--output-dir", str(site.folder / "out")]
+    command = [sys.executable, "-c", LAUNCHER, run_id, SCRIPT, str(site.config), str(log), "2", *mode]
+    launcher = subprocess.Popen(
+        command, env=environment(0, 1), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert launcher.stdout is not None
+    workers = [int(pid) for pid in launcher.stdout.readline().split()]
+    try:
+        deadline = time.monotonic() + 30
+        while not {"0", "1"} <= {line.split()[0] for line in lines_of(log)}:
+            assert time.monotonic() < deadline, "the processes were not asked in time"
+            time.sleep(0.05)
+        launcher.kill()
+        launcher.wait()
+        deadline = time.monotonic() + (5 if ends else 2)
+        while any(map(is_alive, workers)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert [is_alive(pid) for pid in workers] == [not ends, not ends]
+    finally:
+        launcher.kill()
+        launcher.stdout.close()
+        for pid in workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process that is no child of ours runs; a zombie that nobody has waited for does not."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def test_what_an_earlier_launch_left_is_not_believed(site: Site) -> None:
     """Greetings and invitations under the same key, of processes that are gone."""
     place = site.folder / "out" / "submission_results" / f".meeting-{launch_of(environment(0, 2)).key}"
