@@ -7,6 +7,7 @@ one question and exits. The audio slot and the template are put around the quest
 
 import logging
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,6 +112,9 @@ def find_flagged(config: Config, prompt: str | None, task: str | None, question:
 
 def converse(model: "SalmonnLM") -> None:
     """Ask for files and talk about each, until the input ends."""
+    with suppress(ImportError):  # not on every system
+        # Arrow keys and the lines typed before, for everything that is asked.
+        import readline  # noqa: F401
     click.echo("Ctrl-D ends.", err=True)
     while (path := ask("Audio file: ")) is not None:
         try:

@@ -7,8 +7,9 @@ Figures go out from the first process only. TensorBoard writes into the run fold
 import importlib.util
 import json
 import logging
+import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from accelerate.tracking import GeneralTracker, MLflowTracker, TensorBoardTracker, WandBTracker
 
@@ -19,6 +20,22 @@ from salmonn.run_folder import RunFolder
 logger = logging.getLogger(__name__)
 
 PROJECT = "salmonn"
+
+
+class StepClock(NamedTuple):
+    """When this process began to train, in seconds of a monotonic clock; the steps done then, and those of the run."""
+
+    started: float
+    first: int
+    total: int
+
+    def left(self, now: float, step: int) -> str:
+        """How long the rest takes if it goes on as so far, validation and saving included: "1 h 20 min", "45 s"."""
+        seconds = (now - self.started) / max(step - self.first, 1) * (self.total - step)
+        if seconds < 60:
+            return f"{seconds:.0f} s"
+        minutes = round(seconds / 60)
+        return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 class Tracking:
@@ -36,14 +53,17 @@ class Tracking:
         self._folder = folder
         self._trackers = tuple(trackers)
         self._quiet = quiet
+        self._clock = StepClock(time.monotonic(), 0, 0)
 
-    def start(self, config: Mapping[str, Any], *, step: int) -> None:
+    def start(self, config: Mapping[str, Any], *, step: int, total: int) -> None:
         """Note the configuration, or where a resumed run goes on.
 
         Args:
             config: `Config.shareable()`.
             step: steps done.
+            total: steps of the whole run.
         """
+        self._clock = StepClock(time.monotonic(), step, total)
         if self._quiet or self._folder is None:
             return
         if step:
@@ -68,7 +88,11 @@ class Tracking:
         if self._quiet:
             return
         shown = ", ".join(f"{k} {v:.5g}" if isinstance(v, float) else f"{k} {v}" for k, v in values.items())
-        logger.info("%s step %d: %s", "at" if event == "step" else f"{event}, after", step, shown)
+        if event == "step":
+            left = self._clock.left(time.monotonic(), step)
+            logger.info("step %d of %d, %s left: %s", step, self._clock.total, left, shown)
+        else:
+            logger.info("%s, after step %d: %s", event, step, shown)
         if self._folder is None:
             return
         self._folder.log({"event": event, "step": step, **values})

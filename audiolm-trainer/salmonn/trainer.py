@@ -32,7 +32,7 @@ from salmonn.split import Split
 from salmonn.stop_request import StopRequest
 from salmonn.tracking import Tracking
 from salmonn.unreadable import UnreadableClips
-from salmonn.validation import AnswerScorer, is_better, silent_text, teacher_forced
+from salmonn.validation import WER_PROTOCOL, AnswerScorer, is_better, silent_text, teacher_forced
 
 
 class TrainableModel(Protocol):
@@ -163,7 +163,7 @@ class Trainer:
             AudioError: more clips than allowed cannot be read.
         """
         request = stop or StopRequest()
-        self.tracking.start(self.config, step=self.progress.step)
+        self.tracking.start(self.config, step=self.progress.step, total=self.total_steps)
         loss, begun = float("nan"), self.progress.step
         while self.progress.step < self.total_steps and self._stopped_by is None:
             epoch = self.progress.step // self.epoch_steps
@@ -279,7 +279,8 @@ class Trainer:
         best = is_better(self.run_config.best_metric, figures, self.progress.best)
         if best:
             self.progress.best_step, self.progress.best = self.progress.step, figures
-        values = {**figures, "best": best, "seconds": time.monotonic() - started}
+        protocol = {"wer_protocol": WER_PROTOCOL} if "wer" in figures else {}
+        values = {**figures, **protocol, "best": best, "seconds": time.monotonic() - started}
         self.tracking.note("valid", values, step=self.progress.step)
         return best
 

@@ -29,6 +29,8 @@ from salmonn.unreadable import UnreadableClips
 
 SPOKEN = ("asr", "asr_de")
 """Tasks whose answers are compared word by word; all others by chrF."""
+WER_PROTOCOL = "plain words"
+"""What "wer" compares: `plain_words`. The evaluator's English normaliser also knows numbers, spellings and titles."""
 LOWER_IS_BETTER = ("loss", "wer")
 
 

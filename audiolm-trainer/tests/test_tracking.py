@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import logging
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import pytest
 
 from salmonn.errors import ConfigError
 from salmonn.run_folder import RunFolder
-from salmonn.tracking import Tracking, check_trackers, start_trackers
+from salmonn.tracking import StepClock, Tracking, check_trackers, start_trackers
 
 CONFIG = {"run": {"seed": 1, "trackers": ["tensorboard"]}}
 
@@ -22,7 +24,7 @@ def test_tensorboard_gets_every_figure_at_its_global_step(tmp_path: Path) -> Non
         # TensorBoard's own dependencies.
         warnings.simplefilter("ignore")
         tracking = Tracking(folder, start_trackers(["tensorboard"], folder, run_name="x", step=0))
-        tracking.start(CONFIG, step=0)
+        tracking.start(CONFIG, step=0, total=40)
         for step in (5, 10):
             tracking.note("step", {"loss": 1.0 / step, "epoch": 0, "name": "text"}, step=step)
         tracking.finish()
@@ -38,7 +40,7 @@ def test_tensorboard_gets_every_figure_at_its_global_step(tmp_path: Path) -> Non
 
 def test_log_and_metrics_hold_full_precision(tmp_path: Path) -> None:
     tracking = Tracking(RunFolder(tmp_path))
-    tracking.start(CONFIG, step=0)
+    tracking.start(CONFIG, step=0, total=40)
     tracking.note("step", {"lr": 1.23456789e-06, "note": "x"}, step=1)
     lines = [json.loads(line) for line in (tmp_path / "log.txt").read_text(encoding="utf-8").splitlines()]
     assert lines == [{"event": "config", **CONFIG}, {"event": "step", "step": 1, "lr": 1.23456789e-06, "note": "x"}]
@@ -49,7 +51,7 @@ def test_log_and_metrics_hold_full_precision(tmp_path: Path) -> None:
 def test_other_processes_say_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     tracking = Tracking(RunFolder(tmp_path), quiet=True)
     with caplog.at_level("INFO"):
-        tracking.start(CONFIG, step=0)
+        tracking.start(CONFIG, step=0, total=40)
         tracking.note("step", {"loss": 1.0}, step=1)
     assert not list(tmp_path.iterdir())
     assert not caplog.text
@@ -63,3 +65,19 @@ def test_a_tracker_that_is_not_installed_is_a_sentence(monkeypatch: pytest.Monke
     check_trackers(["tensorboard"])
     with pytest.raises(ConfigError, match=r"run\.trackers: wandb is not installed: pip install wandb"):
         check_trackers(["tensorboard", "wandb"])
+
+
+@pytest.mark.parametrize(
+    ("first", "step", "left"), [(0, 10, "30 s"), (0, 1, "6 min"), (5, 10, "1 min"), (0, 40, "0 s"), (0, 0, "7 min")]
+)
+def test_the_rest_is_as_fast_as_what_is_done(first: int, step: int, left: str) -> None:
+    assert StepClock(100.0, first, 40).left(110.0, step) == left
+    assert StepClock(0.0, 0, 1000).left(5000.0, 500) == "1 h 23 min"
+
+
+def test_a_line_says_how_far_the_run_has_come(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    tracking = Tracking(RunFolder(tmp_path))
+    tracking.start(CONFIG, step=20, total=40)
+    tracking.note("step", {"loss": 1.0}, step=30)
+    assert re.fullmatch(r"step 30 of 40, [0-9]+ s left: loss 1", caplog.messages[-1])

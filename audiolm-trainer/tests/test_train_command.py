@@ -144,6 +144,36 @@ def test_the_shipped_configuration_rehearses_in_a_bare_environment_from_anywhere
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
+def test_the_first_run_trains_as_shipped_from_anywhere(tmp_path: Path) -> None:
+    if not (TRAINER.parent / "data" / "sample").is_dir():
+        pytest.skip("data/sample of the evaluator's repository is not around this folder")
+    options = [
+        "run.optims.max_epoch=1",
+        "run.valid_generate=10",
+        "run.batch_size_train=50",
+        "run.optims.warmup_steps=1",
+    ]
+    run = subprocess.run(
+        [
+            sys.executable,
+            TRAINER / "train.py",
+            "--cfg-path",
+            TRAINER / "configs" / "sample.yaml",
+            "--options",
+            *options,
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "trained 2 steps, last epoch's loss 0." in run.stdout
+    assert "wer_protocol plain words" in run.stderr
+    assert (tmp_path / "output" / "sample").is_dir()
+
+
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
