@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluator.errors import AnnotationError, Problem
+from evaluator.mistaken_file import not_json_cure, not_utf8_cure
 from evaluator.regular_file import open_regular, reason
 
 MAX_BYTES = 512 * 1024 * 1024
@@ -66,7 +67,8 @@ def read_rows(path: Path) -> list[Row]:
     except json.JSONDecodeError as error:
         if _looks_like_lines(text, path):
             return _lines(text, path)
-        problem = Problem(f"{path}:{error.lineno}", f"not valid JSON: {error.msg} (column {error.colno})")
+        told = f"not valid JSON: {error.msg} (column {error.colno}){not_json_cure(text)}"
+        problem = Problem(f"{path}:{error.lineno}", told)
         raise AnnotationError("The annotation file cannot be read.", [problem]) from error
     except (RecursionError, ValueError) as error:  # ValueError: more digits than Python converts
         raise AnnotationError(f"The annotation file {path} nests too deep or has a number too long.") from error
@@ -123,5 +125,5 @@ def _read_text(path: Path) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        problem = Problem(f"{path}:{line}", f"not UTF-8: {error.reason}")
+        problem = Problem(f"{path}:{line}", f"not UTF-8: {error.reason}; {not_utf8_cure(raw)}")
         raise AnnotationError("The annotation file is not UTF-8 text.", [problem]) from error

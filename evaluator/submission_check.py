@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from evaluator.annotation import SUBMISSION_ID, shown
+from evaluator.mistaken_file import not_utf8_cure
 from evaluator.submission_rules import FindingCollector
 from evaluator.submission_text import is_blank, text_warnings
 
@@ -94,7 +95,7 @@ class _Lines:
         try:
             text = raw.decode("utf-8")
         except UnicodeDecodeError as error:
-            self._report("E203", f"byte {error.start + 1} of the line ({error.reason}); {_cure(raw)}")
+            self._report("E203", f"byte {error.start + 1} of the line ({error.reason}); {not_utf8_cure(raw)}")
             text = raw.decode("utf-8", errors="replace")
             self.damaged = True
         return text
@@ -109,17 +110,6 @@ class _Lines:
     def _report(self, code: str, detail: str) -> None:
         if self._fresh:  # not when a rewind reads the line once more
             self._findings.add(code, self.line, detail)
-
-
-def _cure(raw: bytes) -> str:
-    """How a line that is not UTF-8 gets so; the encoding of Korean Windows is known by its syllables."""
-    try:
-        korean = any("\uac00" <= character <= "\ud7a3" for character in raw.decode("cp949"))
-    except UnicodeDecodeError:
-        korean = False
-    if korean:
-        return 'it reads as CP949: save the file as "CSV UTF-8" in Excel, or write it with encoding="utf-8"'
-    return "save the file as UTF-8"
 
 
 def read_records(file: BinaryIO, findings: FindingCollector, *, max_lines: int, max_bytes: int) -> Iterator[Record]:

@@ -233,3 +233,28 @@ def test_submission_ids(tmp_path: Path) -> None:
     with pytest.raises(AnnotationError) as caught:
         submission_ids(path)
     assert len(caught.value.problems) == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "cure"),
+    [
+        (b"testset_id,path,task,text\ntest0000,a.wav,asr,hi\n", "this looks like CSV, and an annotation is JSON"),
+        (b"testset_id\tpath\n", "this looks like CSV"),
+        ('{"annotation": [{"text": "안녕하세요"}]}'.encode("cp949"), "it reads as CP949: save the file as UTF-8"),
+        (b'{"annotation": "caf\xe9"}', "save the file as UTF-8"),
+    ],
+)
+def test_another_file_is_told_with_its_cure(tmp_path: Path, content: bytes, cure: str) -> None:
+    path = tmp_path / "annotation.json"
+    path.write_bytes(content)
+    with pytest.raises(AnnotationError) as caught:
+        submission_ids(path)
+    assert cure in str(caught.value)
+
+
+def test_broken_json_is_no_csv(tmp_path: Path) -> None:
+    path = tmp_path / "annotation.json"
+    path.write_text('[{"a": 1, "b": 2},]')
+    with pytest.raises(AnnotationError) as caught:
+        submission_ids(path)
+    assert "CSV" not in str(caught.value)

@@ -132,7 +132,10 @@ FILES: dict[str, tuple[bytes, list[str]]] = {
 
 # The bytes of a file -> what its report tells to do.
 CURES = {
-    "cp949": (GOOD.decode().encode() + "test0001,안녕하세요\n".encode("cp949"), 'CP949: save the file as "CSV UTF-8"'),
+    "cp949": (
+        GOOD.decode().encode() + "test0001,안녕하세요\n".encode("cp949"),
+        'CP949: save the file as UTF-8 (Excel: "CSV UTF-8"',
+    ),
     "latin-1": (GOOD + b"test0001,caf\xe9\n", "save the file as UTF-8"),
     "index column": (b",testset_id,text\n0,test0000,a\n", "write with to_csv(..., index=False)"),
     "index column read back": (b"Unnamed: 0,testset_id,text\n0,test0000,a\n", "write with to_csv(..., index=False)"),
