@@ -156,15 +156,23 @@ def write_scores(path: Path, scores: Scores, *, ids: Sequence[str]) -> None:
 
 def _line(label: str, text: str) -> list[str]:
     """A labelled text, on as many lines as it needs; only a word that is longer than a line, as a path, passes it."""
+    lines = _wrapped(text, f"  {label:{_LABEL_WIDTH}}", " " * (2 + _LABEL_WIDTH))
+    if all(len(line) <= _WIDTH for line in lines):
+        return lines
+    # A path is not broken; further to the left it may fit.
+    return [f"  {label}", *_wrapped(text, "    ", "    ")]
+
+
+def _wrapped(text: str, first: str, others: str) -> list[str]:
     return textwrap.wrap(
         printable(text),
         _WIDTH,
-        initial_indent=f"  {label:{_LABEL_WIDTH}}",
-        subsequent_indent=" " * (2 + _LABEL_WIDTH),
+        initial_indent=first,
+        subsequent_indent=others,
         break_long_words=False,
         break_on_hyphens=False,
         replace_whitespace=False,
-    ) or [f"  {label}"]
+    ) or [first.rstrip()]
 
 
 def printable(text: str) -> str:

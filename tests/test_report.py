@@ -176,6 +176,8 @@ def test_summary_fits_80_columns() -> None:
     assert max(map(len, summarize(wide))) <= 80
     huge = {**ERRORS, "reference_length": 10**9, "substitutions": 10**9, "deletions": 10**9, "insertions": 10**9}
     assert max(map(len, score_lines(replace(ASR, details={"words": huge, "characters": huge})))) <= 80
+    submission = Path("demo_results/submission_results/2026-11-25_21-57-36_submission_asr.csv")
+    assert f"    {submission}" in summarize(replace(RESULT, csv_path=submission)), "further left it fits"
     path = Path("valid_results") / ("long" * 40)
     assert any(line.endswith(str(path)) for line in summarize(replace(RESULT, csv_path=path))), "paths stay whole"
 
