@@ -5,42 +5,54 @@ first channel, zeros up to one second at the file's own rate, resampled with sox
 only and never substitutes one clip for another.
 """
 
-import os
+import logging
+from collections.abc import Sequence
 from io import BytesIO
-from math import ceil
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-import soundfile
-import soxr
 from numpy.typing import NDArray
 
+from salmonn.audio_reading import (
+    MAX_SECONDS,
+    MIN_SECONDS,
+    READ_SECONDS,
+    SILENCE_SECONDS,
+    Beginning,
+    Facts,
+    UnusableAudioError,
+    padded,
+    read_beginning,
+    read_facts,
+    waveform,
+)
 from salmonn.errors import AudioError
+from salmonn.regular_file import open_regular, reason
+
+__all__ = ["MAX_SECONDS", "MIN_SECONDS", "READ_SECONDS", "SAMPLING_RATE", "SILENCE_SECONDS"]
+__all__ += ["audio_facts", "decode_audio", "load_audio", "pad_to_minimum"]
+
+logger = logging.getLogger(__name__)
 
 SAMPLING_RATE = 16_000
-MIN_SECONDS = 1
-MAX_SECONDS = 30
-# The resampler's filter looks past the cut: with one second more, cutting afterwards equals resampling everything.
-READ_SECONDS = MAX_SECONDS + 1
 
 
-def load_audio(path: Path, sampling_rate: int = SAMPLING_RATE) -> NDArray[np.float32]:
+def load_audio(path: Path, sampling_rate: int = SAMPLING_RATE, *, further: Sequence[Path] = ()) -> NDArray[np.float32]:
     """Read one clip the way the original did.
 
     Args:
         path: an audio file that libsndfile reads (WAV, FLAC, OGG, Opus, MP3, ...).
         sampling_rate: Hz of the result.
+        further: files that are joined to the first one, with 0.1 s of silence between them.
 
     Returns:
         float32 [N], `sampling_rate <= N <= 30 * sampling_rate`, first channel only.
 
     Raises:
-        AudioError: the file is missing, not a regular file, not audio, empty, or has samples that are not finite.
+        AudioError: a file is missing, not a regular file, not audio, empty, or has samples that are not finite.
     """
-    if not path.is_file():
-        what = "is not a regular file" if path.exists() else "does not exist"
-        raise AudioError(f"audio file {str(path)!r} {what}")
-    return _decode(os.fsencode(path), str(path), sampling_rate)
+    return waveform([_read_file(each) for each in (path, *further)], sampling_rate)
 
 
 def decode_audio(data: bytes, name: str, sampling_rate: int = SAMPLING_RATE) -> NDArray[np.float32]:
@@ -48,39 +60,52 @@ def decode_audio(data: bytes, name: str, sampling_rate: int = SAMPLING_RATE) -> 
 
     Args:
         data: the content of an audio file.
-        name: the clip's, for messages.
+        name: the clip's, for messages; its ending helps where the content says nothing.
         sampling_rate: Hz of the result.
 
     Raises:
         AudioError: it is not audio, empty, or has samples that are not finite.
     """
-    return _decode(BytesIO(data), name, sampling_rate)
+    return waveform([_beginning(BytesIO(data), name)], sampling_rate)
 
 
-def _decode(source: bytes | BytesIO, name: str, sampling_rate: int) -> NDArray[np.float32]:
+def audio_facts(path: Path) -> Facts:
+    """Read what a file's headers say; where they do not know its length, up to 31 s are decoded.
+
+    Raises:
+        AudioError: as `load_audio`, but for what only decoding shows.
+    """
     try:
-        with soundfile.SoundFile(source) as file:
-            rate = int(file.samplerate)
-            samples = file.read(READ_SECONDS * rate, dtype="float32", always_2d=True)[:, 0]
-    except soundfile.LibsndfileError as error:
-        raise AudioError(f"audio file {name!r} cannot be read: {error.error_string}") from error
-    if samples.size == 0:
-        raise AudioError(f"audio file {name!r} holds no samples")
-    if not np.isfinite(samples).all():
-        raise AudioError(f"audio file {name!r} holds samples that are not finite numbers")
-    samples = pad_to_minimum(samples, rate)
-    return resample(samples, rate, sampling_rate)[: MAX_SECONDS * sampling_rate]
+        with open_regular(path) as file:
+            return read_facts(file, path.suffix)
+    except UnusableAudioError as error:
+        raise _failed(str(path), str(error)) from error
+    except OSError as error:
+        raise _failed(str(path), reason(error)) from error
 
 
 def pad_to_minimum(samples: NDArray[np.float32], sampling_rate: int) -> NDArray[np.float32]:
     """Append zeros up to one second: [n] -> [max(n, sampling_rate)]."""
-    return np.pad(samples, (0, max(0, MIN_SECONDS * sampling_rate - samples.size)))
+    return padded(samples, sampling_rate)
 
 
-def resample(samples: NDArray[np.float32], rate: int, target: int) -> NDArray[np.float32]:
-    """Resample with soxr HQ to `ceil(n * target / rate)` samples, the length librosa gives (soxr may be one short)."""
-    if rate == target:
-        return samples
-    result = soxr.resample(samples, rate, target, quality="HQ")
-    length = ceil(samples.size * target / rate)
-    return np.pad(result, (0, max(0, length - result.size)))[:length].astype(np.float32, copy=False)
+def _read_file(path: Path) -> Beginning:
+    try:
+        with open_regular(path) as file:
+            return _beginning(file, str(path))
+    except OSError as error:
+        raise _failed(str(path), reason(error)) from error
+
+
+def _beginning(file: BinaryIO, name: str) -> Beginning:
+    try:
+        beginning = read_beginning(file, Path(name).suffix)
+    except UnusableAudioError as error:
+        raise _failed(name, str(error)) from error
+    for warning in beginning.warnings:
+        logger.warning("audio file %r %s", name, warning)
+    return beginning
+
+
+def _failed(name: str, clause: str) -> AudioError:
+    return AudioError(f"audio file {name!r} {clause}")

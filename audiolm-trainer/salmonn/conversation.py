@@ -5,16 +5,16 @@ so that every question is asked of the same audio with everything said before in
 this.
 """
 
+import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
-from salmonn.audio import load_audio
+from salmonn.audio import READ_SECONDS, audio_facts, load_audio
 from salmonn.errors import AudioError, PromptError
 from salmonn.prompts import AUDIO_PREFIX, AUDIO_SLOT, PromptBook, fill_template, free_wording, without_slot
 
@@ -190,14 +190,13 @@ def read_clip(path: Path, model: LanguageModel, *, name: str = "", longest: floa
         AudioError: the file cannot be used; the sentence calls it by `name`.
     """
     name = name or str(path)
-    if path.is_file() and not path.stat().st_size:
-        raise AudioError(f"audio file {name!r} is empty")
     try:
         audio = load_audio(path, model.sampling_rate)
+        facts = audio_facts(path)
     except AudioError as error:
-        raise AudioError(str(error).replace(str(path), name)) from error
-    info = soundfile.info(str(path))
-    seconds = info.frames / info.samplerate
+        raise AudioError(str(error).replace(repr(str(path)), repr(name))) from error
+    # A stream that states no length was decoded as far as it is heard.
+    seconds = facts.seconds if math.isfinite(facts.seconds) else float(READ_SECONDS)
     if seconds > longest:
         raise AudioError(
             f"audio file {name!r} lasts {_seconds(seconds)}, more than the {_seconds(longest)} that are taken: cut it"

@@ -132,7 +132,7 @@ def test_a_clip_that_cannot_be_used_is_called_by_its_name(tmp_path: Path) -> Non
     (tmp_path / "text.wav").write_text("no audio", encoding="utf-8")
     (tmp_path / "empty.wav").touch()
     write(tmp_path / "none.wav", 0)
-    for name, message in (("text", "cannot be read"), ("empty", "is empty"), ("none", "holds no samples")):
+    for name, message in (("text", "is text, not audio"), ("empty", "is an empty file"), ("none", "holds no samples")):
         with pytest.raises(AudioError, match=rf"^audio file 'song.wav' {message}") as caught:
             read_clip(tmp_path / f"{name}.wav", FakeLM(), name="song.wav")
         assert str(tmp_path) not in str(caught.value)
