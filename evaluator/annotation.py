@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from evaluator.annotation_file import Row, read_rows
+from evaluator.clip import Clip, Stamp
+from evaluator.clip_fields import EXPAND_FIELD, below_prefix, expansion, located, path_problem, unsupported
 from evaluator.errors import AnnotationError, Problem
 from evaluator.tasks import Mode, Task, is_scored, task_of
 
@@ -37,6 +39,8 @@ class Sample:
         task: the label, for example "asr" or "audiocaption_v2".
         question: the row's Q, "" where it has none.
         references: the row's text in valid modes; empty in submission modes.
+        further: files that are joined to the first one (the row's expand_wav).
+        stamps: what the files, the first one in front, looked like when they were checked; none where they were not.
     """
 
     index: int
@@ -45,6 +49,18 @@ class Sample:
     task: str
     question: str
     references: tuple[str, ...]
+    further: tuple[Path, ...] = ()
+    stamps: tuple[Stamp, ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files of the clip, in the order in which they are heard."""
+        return (self.path, *self.further)
+
+    @property
+    def clip(self) -> Path | Clip:
+        """The clip, to be loaded."""
+        return Clip(self.files, self.stamps) if self.further or self.stamps else self.path
 
 
 def load_annotation(
@@ -59,7 +75,8 @@ def load_annotation(
 
     Args:
         path: the file.
-        prefix: folder that relative audio paths start from; an absolute path in a row stands for itself.
+        prefix: folder that relative audio paths start from; an absolute path in a row stands for itself where it is
+            there, and for a file below the prefix otherwise.
         mode: submission modes want ids of the form test0000, each once, and no text; valid modes want text
             and only rows of their task.
         known_tasks: task label -> whether it needs a question.
@@ -150,17 +167,27 @@ def _check_audio(
     problems: list[Problem],
 ) -> None:
     relative = any(not _is_absolute(rows[sample.index]) for sample in samples)
-    if relative and prefix and not Path(prefix).is_dir():
+    if relative and prefix and not os.path.isdir(prefix):  # noqa: PTH112 - Path.is_dir() raises where it may not look
         message = f"datasets.prefix: there is no folder {shown(prefix)} for the audio paths to start from"
         problems.append(Problem(str(path), message))
         samples = [sample for sample in samples if _is_absolute(rows[sample.index])]
     known: dict[Path, str | None] = {}
     for sample in samples:
-        if sample.path not in known:
-            known[sample.path] = check_audio(sample.path)
-        message_or_none = known[sample.path]
-        if message_or_none is not None:
-            problems.append(Problem(_where(path, rows[sample.index]), f"path: {message_or_none}"))
+        for file in sample.files:
+            if file not in known:
+                known[file] = check_audio(file)
+            found = known[file]
+            if found is not None:
+                field = "path" if file == sample.path else EXPAND_FIELD
+                other = _tried_below(prefix, file, rows[sample.index])
+                problems.append(Problem(_where(path, rows[sample.index]), f"{field}: {found}{other}"))
+
+
+def _tried_below(prefix: str, file: Path, row: Row) -> str:
+    """Where else a missing file was looked for: "/a.flac" may stand for prefix/a.flac."""
+    written = [row.value["path"], *(expansion(row.value))]
+    below = below_prefix(prefix, str(file)) if str(file) in written and os.path.isdir(prefix) else None  # noqa: PTH112
+    return f" Nor does {below!r}, below datasets.prefix." if below is not None and not os.path.lexists(file) else ""
 
 
 def _is_absolute(row: Row) -> bool:
@@ -185,6 +212,8 @@ class _RowReader:
             return None
         for key in row.repeated_keys:
             self.note(row, f"{shown(key)[1:-1]}: the field appears twice in the row")
+        for problem in unsupported(row.value):
+            self.note(row, problem)
         audio = self.audio_path(row)
         sample = Sample(
             index=row.number - 1,
@@ -193,6 +222,7 @@ class _RowReader:
             task=self.task(row),
             question=self.question(row),
             references=self.references(row) if is_scored(self.mode) else (),
+            further=self.further(row),
         )
         return sample if len(self.problems) == before else None
 
@@ -225,9 +255,18 @@ class _RowReader:
 
     def audio_path(self, row: Row) -> Path:
         value = self.text_field(row, "path")
-        if not Path(value).is_absolute() and Path(os.path.normpath(value)).parts[:1] == ("..",):
-            self.note(row, f'path: {shown(value)} leaves the folder datasets.prefix by ".."')
-        return Path(self.prefix, value)
+        problem = path_problem(value)
+        if problem is not None:
+            self.note(row, f"path: {problem}")
+            return Path(self.prefix, value)
+        return Path(located(self.prefix, value))
+
+    def further(self, row: Row) -> tuple[Path, ...]:
+        found = expansion(row.value)
+        if isinstance(found, str):
+            self.note(row, f"{EXPAND_FIELD}: {found}")
+            return ()
+        return tuple(Path(located(self.prefix, path)) for path in found)
 
     def task(self, row: Row) -> str:
         label = self.text_field(row, "task")

@@ -48,7 +48,7 @@ class ClipChoice:
         """
         if self.samples:
             return [
-                Request(sample.index, load_audio(sample.path, sampling_rate), sample.task, sample.question)
+                Request(sample.index, load_audio(sample.clip, sampling_rate), sample.task, sample.question)
                 for sample in self.samples
             ]
         random = np.random.default_rng(NOISE_SEED)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from evaluator.annotation import Sample
 from evaluator.attempt import Attempt, Done, ask, peak_memory
+from evaluator.clip_record import require_same_clips, write_clips
 from evaluator.config import Config
 from evaluator.errors import AudioLMError, JournalError, ResultError
 from evaluator.journal import Journal, Prediction
@@ -124,6 +125,9 @@ def evaluate(
         left = _left(ready, paths)
         # A run that is whole is scored anew where its model is not.
         check_parts(provider, config, needed=resume is not None and bool(left))
+        if paths is not None:
+            answered_rows = {sample.index for sample in ready.samples} - {sample.index for sample in left}
+            require_same_clips(paths.parts, ready.samples, ready.digests, answered_rows)
     for notice in ready.notices:
         logger.warning("%s", notice)
     if paths is not None:
@@ -133,10 +137,16 @@ def evaluate(
         logger.info("Loading the model.")
         with record.stage("load_model"):
             model = load_model(provider, config)
+        told = len(ready.notices)
+        ready = ready.heard_by(model)
+        for notice in ready.notices[told:]:
+            logger.warning("%s", notice)
     if paths is None:
         paths = make_run_paths(Path(config.run.output_dir), mode, record.started, limit=record.facts.get("limit"))
     elif not left:
         record.keep(read_facts(paths))
+    if left:
+        write_clips(paths.parts, ready.digests)
     work = _Work(config, ready, left, identity, record)
     with _recorded(record, paths, redact, ready.samples):
         outcome = _predict(model, work, Attempt(paths, next_attempt(paths), launch), progress)
@@ -165,6 +175,7 @@ def evaluate(
         notices=(*ready.notices, *notices),
         all_rows=ready.all_rows,
         record_error=record_error,
+        heard_seconds=ready.limit,
     )
 
 
@@ -314,6 +325,7 @@ def _predict(model: AudioLM | None, work: _Work, attempt: Attempt, progress: Cal
     predictions = merge(attempt.paths, samples)
     counts = count(predictions, cut=work.ready.cut)
     record.note(counts=asdict(counts), failures=[asdict(failure) for failure in failures_of(predictions)])
+    record.note(heard_seconds=work.ready.limit)
     if not work.left and "speed" in record.facts:
         return _kept(predictions, record)
     asked = {sample.index for sample in work.left}

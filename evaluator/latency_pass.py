@@ -129,7 +129,7 @@ def measure_latency(
     probe.reset_peak_memory()
     for place in still_spread(len(chosen)):
         sample = chosen[place]
-        request = Request(sample.index, load_audio(sample.path, rate), sample.task, sample.question)
+        request = Request(sample.index, load_audio(sample.clip, rate), sample.task, sample.question)
         for _ in range(0 if measured else WARM_UP_CLIPS):
             watch.alone(request)
         measured[place] = _Clip(sample, len(request.audio) / rate, watch.alone(request))

@@ -1,7 +1,9 @@
 """What a model may offer for measuring it, and "not offered" where it does not.
 
 A model (evaluator/model.py) may have two methods more. `peak_memory() -> int | None` is the accelerator's peak in
-bytes. `probe()` gives an object with any of these, all optional:
+bytes. An attribute `max_seconds` says how much of a clip the model hears; it is given no more than that, and what is
+longer is counted as cut. The package may say the same before anything is loaded: `max_seconds(config) -> float`.
+`probe()` gives an object with any of these, all optional:
 
     synchronize() -> None                  wait until the device has done everything that was asked of it
     reset_peak_memory() -> None            begin the accelerator's peak anew
@@ -26,7 +28,31 @@ from evaluator.model import AudioLM, Request
 
 logger = logging.getLogger(__name__)
 
+MOST_SECONDS = 30.0
+"""What every clip is cut to, as the original does; a model may hear less."""
+
 Setting = str | int | float | bool | None
+
+
+def heard_seconds(model: object) -> float | None:
+    """Seconds of a clip that a model says it hears; None where it does not say.
+
+    Raises:
+        ContractError: what it says is no number above 0.
+    """
+    found: object = getattr(model, "max_seconds", None)
+    return None if found is None else checked_seconds(found)
+
+
+def checked_seconds(value: object) -> float:
+    """What a model or its package says it hears, at most MOST_SECONDS.
+
+    Raises:
+        ContractError: it is no number above 0.
+    """
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0:
+        raise ContractError(f"A model's max_seconds must be a number of seconds above 0, and it is {value!r:.60}.")
+    return min(float(value), MOST_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,19 @@ def found_fingerprints(provider: "ModelProvider", config: "Config") -> dict[str,
     return dict(found)
 
 
+def found_seconds(provider: "ModelProvider", config: "Config") -> float:
+    """How much of a clip the model hears by `max_seconds(config)`; MOST_SECONDS where the package cannot say.
+
+    Raises:
+        ConfigError: the function does not work.
+        ContractError: it gave no number of seconds.
+    """
+    from evaluator.model_probe import MOST_SECONDS, checked_seconds
+
+    found = _asked(provider, "max_seconds", config.mapping(), otherwise=None)
+    return MOST_SECONDS if found is None else checked_seconds(found)
+
+
 def problems_of_config(check_config: Callable[[Mapping[str, Any]], object], config: Mapping[str, Any]) -> Pairs:
     """What `check_config(config)` finds wrong; its own failure is one more problem, of the section model."""
     try:

@@ -16,6 +16,7 @@ from evaluator.audio import read_ahead
 from evaluator.errors import AudioError, ContractError
 from evaluator.journal import Journal, Prediction, reference_of
 from evaluator.model import Answer, AudioLM, Request
+from evaluator.model_probe import heard_seconds
 
 OnAudioError = Literal["fail", "record"]
 
@@ -53,6 +54,7 @@ def predict(
         journal=journal,
         on_audio_error=on_audio_error,
         sampling_rate=checked_sampling_rate(model),
+        heard_seconds=heard_seconds(model),
         progress=progress,
         pending={},
         done={},
@@ -60,8 +62,8 @@ def predict(
         at_once=0,
         most_at_once=0,
     )
-    paths = [sample.path for sample in samples]
-    audios = read_ahead(paths, run.sampling_rate, workers, wanted=lambda: run.most_at_once)
+    clips = [sample.clip for sample in samples]
+    audios = read_ahead(clips, run.sampling_rate, workers, wanted=lambda: run.most_at_once)
     answers = model.generate(run.requests(samples, audios))
     try:
         for answer in answers:
@@ -132,6 +134,7 @@ class _Run:
     journal: Journal
     on_audio_error: OnAudioError
     sampling_rate: int
+    heard_seconds: float | None
     progress: Callable[[int], None]
     pending: dict[int, _Pulled]
     done: dict[int, Prediction]
@@ -145,6 +148,8 @@ class _Run:
             if isinstance(audio, AudioError):
                 self.refuse(sample, audio)
                 continue
+            if self.heard_seconds is not None:
+                audio = audio[: int(self.heard_seconds * self.sampling_rate)]
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)
             self.pending[sample.index] = _Pulled(time.perf_counter(), len(audio) / self.sampling_rate)

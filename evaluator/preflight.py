@@ -9,17 +9,19 @@ import contextlib
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from evaluator import scoring
 from evaluator.annotation import Sample, load_annotation
-from evaluator.audio import MAX_SECONDS, MIN_SECONDS, AudioFacts, check_audio
+from evaluator.audio import MIN_SECONDS, SILENCE_SECONDS, AudioFacts, check_audio
+from evaluator.clip_fields import is_ambiguous
 from evaluator.config import Config
 from evaluator.errors import AnnotationError, AudioError, AudioLMError, ConfigError, Problem
 from evaluator.model import ModelProvider
-from evaluator.package_questions import check_parts, found_notices, missing_package
+from evaluator.model_probe import MOST_SECONDS, heard_seconds
+from evaluator.package_questions import check_parts, found_notices, found_seconds, missing_package
 from evaluator.references import group_references
 from evaluator.tasks import TASKS, Mode, Task, is_scored, task_of
 
@@ -35,10 +37,11 @@ class Preflight:
         annotation: the annotation file.
         samples: its rows, one for each clip.
         all_rows: how many it has, where `samples` are only the first of them; else None.
-        seconds: how much audio of each row's clip the model will hear, in seconds; 0.0 where it cannot be read.
-        cut: how many clips are longer than the audio limit.
+        lengths: how long each row's clip is, in seconds; 0.0 where it cannot be read.
+        limit: seconds of a clip that the model hears.
         unreadable: how many clips cannot be read (only with `run.on_audio_error: record`; otherwise it is an
             error).
+        digests: tell each row's clip from others (`AudioFacts.digest`); None where it cannot be read.
         notices: what the user should know, in sentences.
     """
 
@@ -46,10 +49,33 @@ class Preflight:
     annotation: Path
     samples: tuple[Sample, ...]
     all_rows: int | None
-    seconds: tuple[float, ...]
-    cut: int
+    lengths: tuple[float, ...]
+    limit: float
     unreadable: int
+    digests: tuple[str | None, ...]
     notices: tuple[str, ...]
+
+    @property
+    def seconds(self) -> tuple[float, ...]:
+        """How much audio of each row's clip the model will hear, in seconds; 0.0 where it cannot be read."""
+        return tuple(min(max(length, MIN_SECONDS), self.limit) if length else 0.0 for length in self.lengths)
+
+    @property
+    def cut(self) -> int:
+        """How many clips are longer than what the model hears."""
+        return sum(length > self.limit for length in self.lengths)
+
+    def heard_by(self, model: object) -> "Preflight":
+        """The same for a model that is loaded and may say itself how much of a clip it hears.
+
+        Raises:
+            ContractError: it says no number of seconds.
+        """
+        limit = heard_seconds(model)
+        if limit is None or limit == self.limit:
+            return self
+        notices = _cut_notice(self.samples, self.lengths, limit)
+        return replace(self, limit=limit, notices=(*self.notices, *notices))
 
 
 class _Headers:
@@ -69,6 +95,26 @@ class _Headers:
                 self.errors[path] = error
         found = self.errors.get(path)
         return None if found is None or self.tolerant else found.message
+
+    def unreadable(self, sample: Sample) -> bool:
+        """Whether a file of a sample's clip cannot be read."""
+        return any(file in self.errors for file in sample.files)
+
+    def length(self, sample: Sample) -> float:
+        """Seconds of a sample's clip, joined files and the silence between them; 0.0 where it cannot be read."""
+        if self.unreadable(sample):
+            return 0.0
+        return sum(self.facts[file].seconds for file in sample.files) + SILENCE_SECONDS * len(sample.further)
+
+    def stamped(self, sample: Sample) -> Sample:
+        """A sample with what its files look like, so that a replaced one is noticed when it is read."""
+        if self.unreadable(sample):
+            return sample
+        return replace(sample, stamps=tuple(self.facts[file].stamp for file in sample.files))
+
+    def digest(self, sample: Sample) -> str | None:
+        """What tells a sample's clip from others; None where it cannot be read."""
+        return None if self.unreadable(sample) else "+".join(self.facts[file].digest for file in sample.files)
 
 
 def preflight(
@@ -114,6 +160,11 @@ def preflight(
         errors.append(error)
     errors += _problems_beside_the_data(provider, config, loads=loads)
     notices = [*config.notices, *found_notices(provider, config), *told, *_audio_notices(headers, samples)]
+    notices += _path_notices(samples, config.datasets.prefix)
+    samples = [headers.stamped(sample) for sample in samples]
+    lengths = [headers.length(sample) for sample in samples]
+    heard = found_seconds(provider, config) if not errors else MOST_SECONDS
+    notices += _cut_notice(samples, lengths, heard)
     try:
         notices += scoring.preflight(task, config.scoring) if is_scored(mode) else []
     except ConfigError as error:
@@ -127,9 +178,10 @@ def preflight(
         annotation=annotation,
         samples=tuple(samples),
         all_rows=all_rows,
-        seconds=tuple(_heard(headers, sample) for sample in samples),
-        cut=sum(facts.longer_than_limit for facts in _facts_of(headers, samples)),
-        unreadable=sum(sample.path in headers.errors for sample in samples),
+        lengths=tuple(lengths),
+        limit=heard,
+        unreadable=sum(headers.unreadable(sample) for sample in samples),
+        digests=tuple(headers.digest(sample) for sample in samples),
         notices=tuple(notices),
     )
 
@@ -206,7 +258,7 @@ def _paths(
 
     # What is wrong with the rows is reported by the pass that also knows the audio.
     with contextlib.suppress(AnnotationError):
-        return dict.fromkeys(sample.path for sample in clips(load(check_audio=collect))[0])
+        return dict.fromkeys(file for sample in clips(load(check_audio=collect))[0] for file in sample.files)
     return paths
 
 
@@ -220,29 +272,29 @@ def _read_headers(headers: _Headers, paths: Iterable[Path], *, workers: int) -> 
         pool.shutdown(cancel_futures=True)
 
 
-def _facts_of(headers: _Headers, samples: Iterable[Sample]) -> list[AudioFacts]:
-    """The header of each sample's clip, of those that have one."""
-    return [headers.facts[sample.path] for sample in samples if sample.path in headers.facts]
-
-
-def _heard(headers: _Headers, sample: Sample) -> float:
-    facts = headers.facts.get(sample.path)
-    return 0.0 if facts is None else min(max(facts.seconds, MIN_SECONDS), float(MAX_SECONDS))
-
-
 def _audio_notices(headers: _Headers, samples: Sequence[Sample]) -> list[str]:
-    """What headers say that is no error: recorded unreadable clips, clips to be cut, doubtful files."""
+    """What headers say that is no error: recorded unreadable clips, doubtful files."""
     notices = []
-    unreadable = [sample.id for sample in samples if sample.path in headers.errors]
+    unreadable = [sample.id for sample in samples if headers.unreadable(sample)]
     if unreadable:
         notices.append(f"Clips that cannot be read, as their rows will say: {_named(unreadable)}.")
-    cut = [s.id for s in samples if s.path in headers.facts and headers.facts[s.path].longer_than_limit]
-    if cut:
-        notices.append(f"Clips longer than {MAX_SECONDS} s, of which the model hears the beginning: {_named(cut)}.")
     notices.extend(
         f"{str(path)!r} {facts.warning}." for path, facts in headers.facts.items() if facts.warning is not None
     )
     return notices
+
+
+def _cut_notice(samples: Sequence[Sample], lengths: Sequence[float], limit: float) -> list[str]:
+    cut = [sample.id for sample, length in zip(samples, lengths, strict=True) if length > limit]
+    return [f"Clips longer than {limit:g} s, of which the model hears the beginning: {_named(cut)}."] if cut else []
+
+
+def _path_notices(samples: Sequence[Sample], prefix: str) -> list[str]:
+    """Which absolute paths might have been meant as paths below datasets.prefix, where a file lies as well."""
+    both = [sample.id for sample in samples if any(is_ambiguous(prefix, str(file)) for file in sample.files)]
+    if not both:
+        return []
+    return [f"Paths that begin with / and are there, and below datasets.prefix too; taken as absolute: {_named(both)}."]
 
 
 def _named(ids: Sequence[str]) -> str:

@@ -27,7 +27,7 @@ def group_references(samples: Sequence[Sample]) -> tuple[list[Sample], list[str]
     """
     groups: dict[tuple[object, ...], list[Sample]] = {}
     for sample in samples:
-        groups.setdefault((sample.id, sample.path, sample.task, sample.question), []).append(sample)
+        groups.setdefault((sample.id, sample.files, sample.task, sample.question), []).append(sample)
     clips = [
         replace(rows[0], references=tuple(text for row in rows for text in row.references)) for rows in groups.values()
     ]
@@ -43,7 +43,7 @@ def _joined(rows: int, clips: int) -> list[str]:
 def _files_of_several_ids(clips: Sequence[Sample]) -> list[str]:
     by_file: dict[tuple[object, ...], list[Sample]] = {}
     for clip in clips:
-        by_file.setdefault((clip.path, clip.task, clip.question), []).append(clip)
+        by_file.setdefault((clip.files, clip.task, clip.question), []).append(clip)
     split = [same for same in by_file.values() if len(same) > 1 and all(len(clip.references) == 1 for clip in same)]
     if not split:
         return []
@@ -58,7 +58,7 @@ def _files_of_several_ids(clips: Sequence[Sample]) -> list[str]:
 def _ids_of_several_files(clips: Sequence[Sample]) -> list[str]:
     files: dict[str, set[object]] = {}
     for clip in clips:
-        files.setdefault(clip.id, set()).add(clip.path)
+        files.setdefault(clip.id, set()).add(clip.files)
     shared = [identifier for identifier, paths in files.items() if len(paths) > 1]
     if not shared:
         return []

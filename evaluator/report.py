@@ -66,7 +66,7 @@ def summarize(result: EvaluationResult) -> list[str]:
         *_line("failed", str(counts.failed)),
         *_failure_lines(result),
         *_line("empty", str(counts.empty)),
-        *_line("cut at 30 s", str(counts.cut)),
+        *_line(f"cut at {result.heard_seconds:g} s", str(counts.cut)),
         *_line("hit max length", str(counts.hit_max_length)),
     ]
     if result.scoring_error is not None:

@@ -6,7 +6,7 @@ In: the output folder, a mode, what the run is made of. Out: paths, and the pred
     <time>_<mode>/run.json          says what the run is of; written before the first answer and at the end
     <time>_<mode>/predictions.jsonl written as it goes by one process that starts anew, else merged at the end; then in
                                     the annotation's order
-    <time>_<mode>/parts/            until then a journal for each process of each attempt (2-0.jsonl), and marks
+    <time>_<mode>/parts/            until then journals, one a process and attempt (2-0.jsonl), marks, clips.json
 """
 
 import contextlib
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluator.annotation import Sample
+from evaluator.clip_record import drop_clips
 from evaluator.errors import ConfigError, JournalError
 from evaluator.journal import Prediction, is_being_written, read_journal, reference_of, write_journal
 from evaluator.tasks import Mode, is_scored
@@ -222,7 +223,7 @@ def answered(paths: RunPaths, samples: Sequence[Sample]) -> dict[int, Prediction
         for prediction in read_journal(path):
             if ids.get(prediction.index) != prediction.id:
                 raise JournalError(
-                    f"{path} holds a prediction for row {prediction.index} ({prediction.id}), which the annotation "
+                    f"{path} holds a prediction for row {prediction.index + 1} ({prediction.id}), which the annotation "
                     "does not have; it is of another run."
                 )
             found[prediction.index] = prediction
@@ -243,6 +244,7 @@ def merge(paths: RunPaths, samples: Sequence[Sample]) -> list[Prediction]:
         replace(found[sample.index], path=str(sample.path), reference=reference_of(sample.references))
         for sample in samples
     ]
+    drop_clips(paths.parts)
     # Answers come in the model's order.
     if list(found.values()) != predictions or paths.parts.exists():
         write_journal(paths.predictions, predictions)

@@ -112,6 +112,7 @@ class EvaluationResult:
         notices: what the user should know, in sentences.
         all_rows: rows of the annotation where only the first of them were run, or None.
         record_error: why run.json does not say how the run ended, or None.
+        heard_seconds: how much of a clip the model hears; longer ones are counted as cut.
     """
 
     mode: Mode
@@ -130,6 +131,7 @@ class EvaluationResult:
     notices: tuple[str, ...]
     all_rows: int | None = None
     record_error: str | None = None
+    heard_seconds: float = 30.0
 
     @property
     def exit_code(self) -> int:

@@ -1,15 +1,25 @@
 """One configuration serves both programs: the same reader, and every shipped file is understood by either."""
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import yaml
 
+import evaluator.audio
 import salmonn
 import salmonn.config
+from evaluator.annotation import load_annotation
 from evaluator.config import load_config
 from evaluator.config_sections import RunConfig
-from evaluator.errors import ConfigError
+from evaluator.errors import AnnotationError, ConfigError
+from salmonn.annotation import Annotation
+from salmonn.data_report import describe_data
+from salmonn.dataset import open_samples
+from salmonn.errors import DatasetError
+from salmonn.prompts import PromptBook
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAINER = ROOT / "audiolm-trainer"
@@ -25,6 +35,126 @@ SHIPPED = sorted(
 def test_both_have_the_same_file(name: str) -> None:
     """The projects stand alone, so each has the file; what one accepts or does the other must."""
     assert (ROOT / "evaluator" / name).read_bytes() == (TRAINER / "salmonn" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "name", ["audio_bytes", "audio_parts", "audio_reading", "clip_fields", "mp3_frames", "regular_file"]
+)
+def test_both_read_clips_by_the_same_code(name: str) -> None:
+    """But for the package's name the files are one: what one program hears the other hears."""
+    ours, theirs = ((folder / f"{name}.py").read_text() for folder in (ROOT / "evaluator", TRAINER / "salmonn"))
+    assert ours.replace("evaluator.", "salmonn.") == theirs
+
+
+ROW = {"testset_id": "test0000", "path": "a.flac", "task": "asr", "text": "hello"}
+SECOND = {**ROW, "testset_id": "test0001", "path": "b.flac", "Q": None}
+LINES = f"{json.dumps(ROW)}\n\n{json.dumps(SECOND)}\n"
+DOCUMENT = json.dumps({"version": 1, "annotation": [ROW, SECOND]}, indent=1)
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "mark"])
+@pytest.mark.parametrize("ending", ["json", "jsonl", "ndjson", "JSONL", "txt"])
+@pytest.mark.parametrize("text", [LINES, DOCUMENT, json.dumps([ROW, SECOND]), LINES.replace("\n", "\r\n")])
+def test_both_read_the_same_rows(tmp_path: Path, text: str, ending: str, mark: str) -> None:
+    if text == DOCUMENT and ending.lower() in ("jsonl", "ndjson"):
+        text = json.dumps({"annotation": [ROW, SECOND]})
+    path = tmp_path / f"ann.{ending}"
+    path.write_text(mark + text, encoding="utf-8", newline="")
+    for name in ("a.flac", "b.flac"):
+        (tmp_path / name).touch()
+    samples = load_annotation(
+        path, prefix=str(tmp_path), mode="valid_asr", known_tasks={"asr": False}, check_audio=None
+    )
+    parts = Annotation(path, prefix=str(tmp_path), tasks={"asr": False}).parts()
+    rows = [row for part in parts for row in part]
+    assert [str(sample.path) for sample in samples] == [str(tmp_path / row.path) for row in rows]
+    assert [(s.task, s.question, *s.references) for s in samples] == [(r.task, r.question, r.text) for r in rows]
+    assert len(rows) == 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ('"path": "c.flac"', "path: 'PREFIX/c.flac' does not exist"),
+        ('"path": "/no/c.flac"', "path: '/no/c.flac' does not exist"),
+        ('"path": "../a.flac"', "path: '../a.flac' leaves the folder datasets.prefix"),
+        ('"path": "file:///a.flac"', "path: 'file:///a.flac' is an address"),
+        ('"path": "a.flac", "path": "b.flac"', "path: the field appears twice"),
+        ('"path": "a.flac", "begin_time": 1.5', "begin_time: the field would change what is heard"),
+        ('"path": "a.flac", "endTime": "0:12"', "endTime: the field would change what is heard"),
+        ('"path": "a.flac", "expand_wavs": ["b.flac"]', "expand_wavs: the field would change what is heard"),
+        ('"path": "a.flac", "expand_wav": "b.flac"', "expand_wav: expected a list of paths"),
+        ('"path": "a.flac", "expand_wav": ["c.flac"]', "expand_wav: 'PREFIX/c.flac' does not exist"),
+        ('"path": "a.flac", "Q": 3', "Q: "),
+    ],
+)
+@pytest.mark.parametrize("lines", [False, True], ids=["document", "lines"])
+def test_both_name_a_wrong_row_by_the_same_number(tmp_path: Path, wrong: str, message: str, lines: bool) -> None:
+    good = f'{{"testset_id": "x", "path": "a.flac", "task": "asr", "text": "a"}}{"" if lines else ","}\n'
+    rows = good + good + f'{{{wrong}, "testset_id": "bad", "task": "asr", "text": "a"}}'
+    path = tmp_path / ("ann.jsonl" if lines else "ann.json")
+    path.write_text(rows if lines else f"[{rows}]", encoding="utf-8")
+    for name in ("a.flac", "b.flac"):
+        (tmp_path / name).touch()
+    message = message.replace("PREFIX", str(tmp_path))
+
+    def check(file: Path) -> str | None:
+        return None if file.exists() else f"{str(file)!r} does not exist."
+
+    with pytest.raises(AnnotationError) as ours:
+        load_annotation(path, prefix=str(tmp_path), mode="valid_asr", known_tasks={"asr": False}, check_audio=check)
+    found = [str(problem) for problem in ours.value.problems]
+    assert len(found) == 1
+    assert found[0].startswith(f"{path}{':3' if lines else ': row 3'} (bad): {message}")
+    with pytest.raises(DatasetError) as theirs:
+        list(Annotation(path, prefix=str(tmp_path), tasks={"asr": False}).parts())
+    assert str(theirs.value).splitlines()[1].startswith(f"  {'line' if lines else 'row'} 3: {message}")
+
+
+def test_paths_below_the_prefix_may_begin_with_a_slash(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Published annotations write theirs so; an absolute path that is there stands for itself, which is said."""
+    prefix, own = tmp_path / "data", tmp_path / "own.flac"
+    twin = prefix / str(own).lstrip("/")
+    twin.parent.mkdir(parents=True)
+    for path in (prefix / "a.flac", own, twin):
+        path.touch()
+    rows = [{**ROW, "path": "/a.flac", "expand_wav": ["/a.flac", "a.flac"]}, {**ROW, "path": str(own)}]
+    path = tmp_path / "ann.json"
+    path.write_text(json.dumps(rows))
+    samples = load_annotation(path, prefix=str(prefix), mode="valid_asr", known_tasks={"asr": False}, check_audio=None)
+    assert [sample.files for sample in samples] == [(prefix / "a.flac",) * 3, (own,)]
+    opened = open_samples(str(path), prefix=str(prefix), tasks={"asr": False}, cache_dir=tmp_path / "cache")
+    assert [(sample.path, *sample.further) for sample in opened] == [sample.files for sample in samples]
+    assert f"there, and below datasets.prefix too; taken as absolute ({own} ...)" in caplog.text
+
+
+@pytest.mark.parametrize("rates", [(16000, 16000), (44100, 44100), (16000, 8000)])
+def test_both_join_the_files_of_expand_wav(tmp_path: Path, rates: tuple[int, int]) -> None:
+    """With 0.1 s of silence in front of each further file, before the clip is filled up to a second and resampled."""
+    waves = [0.5 * np.ones(rate // 4) for rate in rates]
+    for number, (wave, rate) in enumerate(zip(waves, rates, strict=True)):
+        soundfile.write(tmp_path / f"{number}.wav", wave, rate)
+    path = tmp_path / "ann.json"
+    path.write_text(json.dumps([{**ROW, "path": "0.wav", "expand_wav": ["1.wav", "/1.wav"]}]))
+    arguments = {"prefix": str(tmp_path), "known_tasks": {"asr": False}, "check_audio": None}
+    (sample,) = load_annotation(path, mode="valid_asr", **arguments)
+    heard = evaluator.audio.load_audio(sample.clip, 16000)
+    samples = open_samples(str(path), prefix=str(tmp_path), tasks={"asr": False}, cache_dir=tmp_path / "cache")
+    np.testing.assert_array_equal(heard, samples.load_audio(0, 16000))
+    assert len(heard) == 16000
+    if rates == (16000, 16000):
+        silence = np.zeros(1600)
+        joined = np.concatenate([waves[0], silence, waves[1], silence, waves[1], np.zeros(800)])
+        np.testing.assert_allclose(heard, joined, atol=1e-4)
+    loud = np.abs(heard) > 0.25
+    assert [int(edge) for edge in np.round(np.flatnonzero(np.diff(loud)) / 16000, 2) * 100] == [25, 35, 60, 70, 95]
+    report = describe_data(samples, tokenizer=None, max_txt_len=9, seed=0)
+    assert (round(report.seconds, 3), report.unreadable) == (0.95, ())
+
+
+def test_a_prompt_file_may_begin_with_a_mark(tmp_path: Path) -> None:
+    (tmp_path / "prompts.json").write_text('\ufeff{"asr": "<Speech><SpeechHere></Speech> Write."}', encoding="utf-8")
+    assert PromptBook.from_files(tmp_path / "prompts.json").tasks() == {"asr": False}
 
 
 def test_the_trainer_names_the_evaluators_own_keys() -> None:

@@ -12,7 +12,16 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "check_config", "check_parts", "fingerprints", "load_model", "notices", "tasks"]
+__all__ = [
+    "__version__",
+    "check_config",
+    "check_parts",
+    "fingerprints",
+    "load_model",
+    "max_seconds",
+    "notices",
+    "tasks",
+]
 
 
 def load_model(config: Mapping[str, Any], device: str) -> "SalmonnLM":
@@ -50,6 +59,14 @@ def check_parts(config: Mapping[str, Any]) -> list[tuple[str, str]]:
 
     checked = from_mapping(config)
     return find_answering_problems(checked, checked.run.device)
+
+
+def max_seconds(config: Mapping[str, Any]) -> float | None:
+    """Say how much of a clip the configured model hears; None where its Whisper is not on this machine yet."""
+    from salmonn.config import from_mapping
+    from salmonn.heard_seconds import heard_seconds
+
+    return heard_seconds(from_mapping(config).model.whisper_path)
 
 
 def notices(config: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ one.
 """
 
 import hashlib
-import os
+import logging
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -14,8 +14,11 @@ from typing import Any
 
 from salmonn.annotation_rows import CHUNK_BYTES, AnnotationRows
 from salmonn.annotation_table import ROWS_PER_BATCH, Row, table_key
+from salmonn.clip_fields import EXPAND_FIELD, expansion
 from salmonn.errors import DatasetError
-from salmonn.row_problems import CHECKING_THREADS, DEFAULT_TASK, Report, missing_files, row_problems
+from salmonn.row_problems import CHECKING_THREADS, DEFAULT_TASK, Report, find_files, row_problems
+
+logger = logging.getLogger(__name__)
 
 
 class Annotation:
@@ -24,8 +27,9 @@ class Annotation:
     A row without task is "asr", one without Q has no question. It meets `kept_table.TableSource`.
 
     Args:
-        path: the file; .jsonl means JSON Lines.
-        prefix: folder of relative audio paths; an absolute path overrides it.
+        path: the file.
+        prefix: folder of relative audio paths; an absolute path stands for itself where it is there, and for a file
+            below the prefix otherwise.
         tasks: known task -> whether its prompt needs a question.
     """
 
@@ -35,6 +39,8 @@ class Annotation:
         self._prefix = prefix
         self._tasks = tasks
         self._content = ""
+        self._doubtful = 0
+        self._first_doubtful = ""
 
     @property
     def key(self) -> str:
@@ -63,7 +69,7 @@ class Annotation:
         """
         rows = AnnotationRows(self.files[0])
         report = Report(self.name)
-        iterator, first = iter(rows), 0
+        iterator, first = rows.placed(), 0
         with ThreadPoolExecutor(CHECKING_THREADS, thread_name_prefix="files") as executor:
             while part := list(islice(iterator, ROWS_PER_BATCH)):
                 found = self._check(part, first, report, executor)
@@ -73,24 +79,49 @@ class Annotation:
         report.raise_if_any()
         if not first:
             raise DatasetError(f"annotation {self.name} has no rows")
+        if self._doubtful:
+            logger.warning(
+                "%s: %d path(s) begin with / and are there, and below datasets.prefix too; taken as absolute (%s ...)",
+                *(self.name, self._doubtful, self._first_doubtful),
+            )
         self._content = rows.content
 
-    def _check(self, part: list[Any], first: int, report: Report, executor: ThreadPoolExecutor) -> list[Row]:
+    def _check(
+        self, part: list[tuple[int, Any]], first: int, report: Report, executor: ThreadPoolExecutor
+    ) -> list[Row]:
         """Turn good rows into `Row`s; the report hears of all others, in their order."""
         problems: dict[int, list[str]] = {}
         good: list[Row] = []
         places: list[int] = []
-        for place, row in enumerate(part):
+        for place, (_, row) in enumerate(part):
             found = row_problems(row, self._tasks)
             if found:
                 problems[place] = found
                 continue
             places.append(place)
-            good.append(Row(row["path"], row["text"], row.get("Q", ""), row.get("task", DEFAULT_TASK)))
-        paths = [os.path.join(self._prefix, row.path) for row in good]  # noqa: PTH118 - millions of rows
-        for place, problem in missing_files(paths, executor).items():
-            problems[places[place]] = [problem]
+            further = expansion(row)
+            assert not isinstance(further, str)  # `row_problems` has looked at it
+            text = row["text"] if isinstance(row["text"], str) else row["text"][0]
+            good.append(Row(row["path"], text, row.get("Q") or "", row.get("task") or DEFAULT_TASK, further=further))
+        paths = [path for row in good for path in (row.path, *row.further)]
+        owners = [number for number, row in enumerate(good) for _ in range(1 + len(row.further))]
+        found_files = find_files(self._prefix, paths, executor)
+        for number, problem in found_files.problems.items():
+            owner = owners[number]
+            field = "path" if number == 0 or owners[number - 1] != owner else EXPAND_FIELD
+            problems.setdefault(places[owner], []).append(f"{field}: {problem}")
+        if found_files.doubtful and not self._doubtful:
+            self._first_doubtful = found_files.doubtful[0]
+        self._doubtful += len(found_files.doubtful)
         for place in sorted(problems):
+            line = part[place][0]
+            name = f"line {line}" if line else f"row {first + place + 1}"
             for problem in problems[place]:
-                report.add(f"row {first + place}: {problem}")
-        return good
+                report.add(f"{name}: {problem}")
+        return with_files(good, found_files.paths)
+
+
+def with_files(rows: list[Row], paths: list[str]) -> list[Row]:
+    """Put the paths where files were found, in the rows' order, in the place of those that were written."""
+    given = iter(paths)
+    return [row._replace(path=next(given), further=tuple(next(given) for _ in row.further)) for row in rows]

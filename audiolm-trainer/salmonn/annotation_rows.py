@@ -1,32 +1,55 @@
 """The rows of an annotation file, one after the other, without ever holding all of them.
 
-In goes a JSON file ({"annotation": [...]} or the bare list) or a JSON Lines file (one row a line); out come its rows
-as plain values and, at the end, a digest of the file's bytes.
+In goes a JSON file ({"annotation": [...]} or the bare list) or one with a row a line, whatever its name, with a byte
+order mark or without; out come its rows as plain values and, at the end, a digest of the file's bytes.
 """
 
 import codecs
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from salmonn.errors import DatasetError
+from salmonn.regular_file import open_regular, reason
 
 CHUNK_BYTES = 1 << 20
 MAX_VALUE_CHARACTERS = 1 << 26
 """No row is this long: what does not end within it is not JSON, and the rest of the file need not be read to know."""
-LINES_SUFFIX = ".jsonl"
+LINES_SUFFIXES = (".jsonl", ".ndjson", ".jsonlines")
 FIELD = "annotation"
+_ROW_FIELDS = frozenset({"path", "text", "task", "testset_id"})
+_DOCUMENT = re.compile(r'\{\s*"annotation"\s*:\s*\[')
+_KEY_CHARACTERS = 200
 _BLANK = " \t\r\n"
+_MARK = "\ufeff"
+
+
+class RowObject(dict[str, Any]):
+    """A JSON object in which keys were given twice; a reader keeps the last value."""
+
+    repeated: tuple[str, ...] = ()
+
+
+def json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a JSON object, a `RowObject` where keys are repeated: an `object_pairs_hook`."""
+    plain = dict(pairs)
+    if len(plain) == len(pairs):
+        return plain
+    row = RowObject(plain)
+    keys = [key for key, _ in pairs]
+    row.repeated = tuple(key for key in plain if keys.count(key) > 1)
+    return row
 
 
 class AnnotationRows:
     """Iterates over the rows of an annotation once.
 
     Args:
-        path: a JSON file, or one that ends with .jsonl.
+        path: a JSON file, or one with a row a line.
     """
 
     def __init__(self, path: Path) -> None:
@@ -42,20 +65,29 @@ class AnnotationRows:
         """Yield the rows in the file's order.
 
         Raises:
+            DatasetError: as `placed`.
+        """
+        return (row for _, row in self.placed())
+
+    def placed(self) -> Iterator[tuple[int, Any]]:
+        """Yield each row with its line, from 1, or with 0 where a row has no line of its own.
+
+        Raises:
             DatasetError: the file cannot be read, is not JSON or has not the form of an annotation.
         """
         try:
-            with self.path.open("rb") as file:
+            with open_regular(self.path) as file:
                 characters = _Characters(file, self._digest)
                 try:
-                    rows = _lines(characters) if self.path.suffix == LINES_SUFFIX else _document(characters)
-                    yield from rows
+                    yield from _rows(characters, lines=self.path.suffix.lower() in LINES_SUFFIXES)
                 except (UnicodeDecodeError, JSONDecodeError) as error:
                     raise DatasetError(f"annotation {self.path} is not JSON: {characters.locate(error)}") from error
+                except (RecursionError, ValueError) as error:  # ValueError: more digits than Python converts
+                    raise DatasetError(f"annotation {self.path} nests too deep or has a number too long") from error
                 except _WrongFormError as error:
                     raise DatasetError(f"annotation {self.path} {error}") from error
         except OSError as error:
-            raise DatasetError(f"annotation {self.path} cannot be read: {error.strerror}") from error
+            raise DatasetError(f"annotation {self.path} {reason(error)}") from error
 
 
 class _WrongFormError(Exception):
@@ -69,12 +101,18 @@ class _Characters:
         self._file = file
         self._digest = digest
         self._decoder = codecs.getincrementaldecoder("utf-8")()
-        self._scan = json.JSONDecoder().raw_decode
+        self._scan = json.JSONDecoder(object_pairs_hook=json_object).raw_decode
         self._text = ""
         self._place = 0
         self._lines_before = 0
         self._column_before = 0
         self._ended = False
+        self._marked: bool | None = None
+
+    @property
+    def line_number(self) -> int:
+        """The line of the place, from 1."""
+        return self._lines_before + self._text.count("\n", 0, self._place) + 1
 
     def peek(self) -> str:
         """The next character that is not blank, "" at the end of the file."""
@@ -128,10 +166,21 @@ class _Characters:
         """What is to be raised when the next character is wrong."""
         return JSONDecodeError(message, self._text, self._place)
 
+    def error_in(self, line: str, message: str) -> JSONDecodeError:
+        """What is to be raised when the rest of a line, which was just read, should not be there."""
+        return JSONDecodeError(message, line, len(line) - len(line.lstrip()))
+
+    def begins_document(self) -> bool:
+        """Whether the first object is {"annotation": [...]}, as far as its first key tells."""
+        self.peek()
+        while len(self._text) - self._place < _KEY_CHARACTERS and self._more():
+            pass
+        return _DOCUMENT.match(self._text, self._place) is not None
+
     def locate(self, error: UnicodeDecodeError | JSONDecodeError) -> str:
         """Describe an error with its line in the whole file."""
         if isinstance(error, UnicodeDecodeError):
-            return f"it is not UTF-8 text ({error.reason})"
+            return f"it is not UTF-8 text ({error.reason}); save it as UTF-8"
         # A line of JSON Lines was stepped over before it was parsed.
         start = 0 if error.doc is self._text else self._place - len(error.doc)
         line = self._lines_before + self._text.count("\n", 0, start) + error.doc.count("\n", 0, error.pos) + 1
@@ -150,42 +199,68 @@ class _Characters:
         newline = self._text.rfind("\n", 0, self._place)
         self._column_before = self._place - newline - 1 + (self._column_before if newline < 0 else 0)
         self._lines_before += self._text.count("\n", 0, self._place)
+        if self._marked is None and data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            raise _WrongFormError("is UTF-16; save it as UTF-8")
         self._text = self._text[self._place :] + self._decoder.decode(data, final=self._ended)
         self._place = 0
+        if self._marked is None and self._text:
+            self._marked = self._text.startswith(_MARK)
+            self._text = self._text.removeprefix(_MARK)
         return bool(data)
 
 
-def _document(characters: _Characters) -> Iterator[Any]:
-    """Yield the rows of one JSON value."""
-    found = False
+def _rows(characters: _Characters, *, lines: bool) -> Iterator[tuple[int, Any]]:
+    """Yield (line or 0, row) of a document, or of a file of lines, which its name or its first object tells."""
     first = characters.peek()
-    if first == "[":
-        found = True
+    if lines and first != "[" and not characters.begins_document():
+        yield from _lines(characters)
+        return
+    if first == "{":
+        yield from _object(characters)
+    elif first == "[":
         yield from _elements(characters)
-    elif first == "{":
-        for key in _keys(characters):
-            if key != FIELD or characters.peek() != "[":
-                characters.value()
-                continue
-            if found:
-                raise _WrongFormError(f'holds "{FIELD}" twice')
-            found = True
-            yield from _elements(characters)
     else:
         characters.value()
+        raise _WrongFormError(_FORM)
     if characters.peek():
         raise characters.error("Extra data")
-    if not found:
-        raise _WrongFormError(f'must hold {{"{FIELD}": [...]}} or a list')
 
 
-def _elements(characters: _Characters) -> Iterator[Any]:
+_FORM = f'must hold {{"{FIELD}": [...]}}, a list, or a row a line'
+
+
+def _object(characters: _Characters) -> Iterator[tuple[int, Any]]:
+    """Yield the rows in an object's field "annotation"; an object that is a row itself begins a file of lines."""
+    found = False
+    start = characters.line_number
+    fields: list[tuple[str, Any]] = []
+    for key in _keys(characters):
+        if key != FIELD or characters.peek() != "[":
+            fields.append((key, characters.value()))
+            continue
+        if found:
+            raise _WrongFormError(f'holds "{FIELD}" twice')
+        found = True
+        yield from _elements(characters)
+    if found:
+        return
+    row = json_object(fields)
+    if FIELD in row or not _ROW_FIELDS & row.keys():
+        raise _WrongFormError(_FORM)
+    yield start, row
+    rest = characters.line()
+    if rest is not None and rest.strip():
+        raise characters.error_in(rest, "Extra data")
+    yield from _lines(characters)
+
+
+def _elements(characters: _Characters) -> Iterator[tuple[int, Any]]:
     characters.take("[")
     if characters.peek() == "]":
         characters.take("]")
         return
     while True:
-        yield characters.value()
+        yield 0, characters.value()
         if characters.peek() == "]":
             characters.take("]")
             return
@@ -210,8 +285,10 @@ def _keys(characters: _Characters) -> Iterator[str]:
         characters.take(",")
 
 
-def _lines(characters: _Characters) -> Iterator[Any]:
-    """Yield the rows of JSON Lines; blank lines are none."""
+def _lines(characters: _Characters) -> Iterator[tuple[int, Any]]:
+    """Yield the rows of lines; blank lines are none."""
+    number = characters.line_number
     while (line := characters.line()) is not None:
         if line.strip():
-            yield json.loads(line)
+            yield number, json.loads(line, object_pairs_hook=json_object)
+        number += 1

@@ -22,7 +22,7 @@ from salmonn.errors import DatasetError
 from salmonn.whole_file import whole_file
 
 ROWS_PER_BATCH = 1 << 16
-VERSION = 1
+VERSION = 2
 SETTLED_NANOSECONDS = 2_000_000_000
 """A file that changed less than this before it was read may change again within the same tick of its times."""
 
@@ -34,6 +34,7 @@ SCHEMA = pa.schema(
         ("shard", pa.int32()),
         ("offset", pa.int64()),
         ("size", pa.int64()),
+        ("further", pa.list_(pa.string())),
     ]
 )
 
@@ -42,13 +43,14 @@ class Row(NamedTuple):
     """One checked row.
 
     Attributes:
-        path: of the audio as written, relative to the prefix; in a shard the member's name.
+        path: of the audio, relative to the prefix or absolute; in a shard the member's name.
         text: the answer.
         question: "" for none.
         task: its name.
         shard: place among the shards, -1 for a file of its own.
         offset: first byte of the audio in the shard.
         size: bytes of the audio in the shard.
+        further: paths of files that are joined to it.
     """
 
     path: str
@@ -58,6 +60,7 @@ class Row(NamedTuple):
     shard: int = -1
     offset: int = 0
     size: int = 0
+    further: tuple[str, ...] = ()
 
 
 class Stamp(NamedTuple):
@@ -149,8 +152,9 @@ class AnnotationTable:
     def row(self, index: int) -> Row:
         """Read one row, 0 <= index < len."""
         batch, place = divmod(index, ROWS_PER_BATCH)
-        path, text, question, task, shard, offset, size = (column[place].as_py() for column in self._columns[batch])
-        return Row(path, text, question, self.tasks[task], shard, offset, size)
+        path, text, question, task, *where, further = (column[place].as_py() for column in self._columns[batch])
+        shard, offset, size = where
+        return Row(path, text, question, self.tasks[task], shard, offset, size, tuple(further))
 
     @cached_property
     def text_lengths(self) -> NDArray[np.int32]:
@@ -182,6 +186,8 @@ class TableBuilder:
         self.tasks: dict[str, int] = {}
         self.rows = 0
         self._digests = [hashlib.sha256() for _ in range(8)]
+        self._further = hashlib.sha256()
+        self._joins = False
 
     def batch(self, rows: Sequence[Row]) -> pa.RecordBatch:
         """Make a record batch of up to ROWS_PER_BATCH rows; only the last may have fewer."""
@@ -191,6 +197,8 @@ class TableBuilder:
         for number, texts in enumerate(columns[:4]):
             self._digests[2 * number].update(np.fromiter(map(len, texts), dtype="<i4", count=len(texts)).tobytes())
             self._digests[2 * number + 1].update("".join(texts).encode())
+        self._joins = self._joins or any(columns[7])
+        self._further.update("".join(json.dumps(paths) for paths in columns[7]).encode())
         values = [*columns[:3], task_ids, *columns[4:]]
         arrays = [pa.array(value, type=field.type) for value, field in zip(values, SCHEMA, strict=True)]
         return pa.record_batch(arrays, schema=SCHEMA)
@@ -198,7 +206,9 @@ class TableBuilder:
     @property
     def fingerprint(self) -> str:
         """The digest of all rows so far."""
-        return hashlib.sha256("".join(digest.hexdigest() for digest in self._digests).encode()).hexdigest()
+        # Sets without joined clips keep the digest that they had before there were any.
+        digests = [*self._digests, self._further] if self._joins else self._digests
+        return hashlib.sha256("".join(digest.hexdigest() for digest in digests).encode()).hexdigest()
 
 
 def table_in_memory(rows: Sequence[Row]) -> AnnotationTable:

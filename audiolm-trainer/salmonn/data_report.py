@@ -6,20 +6,19 @@ say so. `measure_reading` times how many clips a second come out of the reader.
 """
 
 import logging
+import math
 import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-import soundfile
 from transformers import PreTrainedTokenizerBase
 
-from salmonn.audio import MAX_SECONDS, MIN_SECONDS, SAMPLING_RATE
-from salmonn.dataset import Samples
+from salmonn.audio import MAX_SECONDS, MIN_SECONDS, READ_SECONDS, SAMPLING_RATE, SILENCE_SECONDS, audio_facts
+from salmonn.dataset import Sample, Samples
 from salmonn.errors import AudioError
 
 logger = logging.getLogger(__name__)
@@ -127,11 +126,11 @@ def describe_data(
         max_txt_len: longest target in tokens, its end symbol included.
         seed: draws the clips that are looked at where there are more than MOST_SCANNED.
     """
-    packed = any(parent.is_file() for parent in samples[0].path.parents)
+    packed = any(os.path.isfile(parent) for parent in samples[0].path.parents)  # noqa: PTH113 - never raises
     chosen = draw(len(samples), MOST_DECODED if packed else MOST_SCANNED, seed)
 
     def measure(index: int) -> float | Unreadable:
-        return _decoded_seconds(samples, index) if packed else _header_seconds(samples[index].path)
+        return _decoded_seconds(samples, index) if packed else _header_seconds(samples[index])
 
     with ThreadPoolExecutor(SCAN_THREADS, thread_name_prefix="headers") as executor:
         found = list(executor.map(measure, chosen))
@@ -208,14 +207,16 @@ def _decoded_seconds(samples: Samples, index: int) -> float | Unreadable:
         return Unreadable(samples[index].path.name, str(error))
 
 
-def _header_seconds(path: Path) -> float | Unreadable:
-    try:
-        info = soundfile.info(os.fsencode(path))
-    except soundfile.LibsndfileError as error:
-        return Unreadable(path.name, error.error_string.strip().rstrip("."))
-    if info.frames == 0:
-        return Unreadable(path.name, "no samples")
-    return float(info.frames / info.samplerate)
+def _header_seconds(sample: Sample) -> float | Unreadable:
+    seconds = SILENCE_SECONDS * len(sample.further)
+    for path in (sample.path, *sample.further):
+        try:
+            facts = audio_facts(path)
+        except AudioError as error:
+            return Unreadable(path.name, str(error).removeprefix(f"audio file {str(path)!r} "))
+        # A stream that states no length was decoded as far as it is heard.
+        seconds += facts.seconds if math.isfinite(facts.seconds) else READ_SECONDS
+    return seconds
 
 
 def _hours(hours: float) -> str:

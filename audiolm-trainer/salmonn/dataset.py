@@ -25,12 +25,16 @@ from salmonn.shards import is_shard_pattern
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One row of an annotation: the clip, what is asked (`task`, `question`) and the answer (`text`)."""
+    """One row of an annotation: the clip, what is asked (`task`, `question`) and the answer (`text`).
+
+    `further` are files that are joined to the clip's own, with 0.1 s of silence between them.
+    """
 
     path: Path
     text: str
     task: str
     question: str
+    further: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,8 @@ class Samples(Sequence[Sample]):
     @classmethod
     def of(cls, samples: Iterable[Sample]) -> "Samples":
         """Make a set of samples whose audio lies in files, in memory."""
-        return cls(table_in_memory([Row(str(s.path), s.text, s.question, s.task) for s in samples]))
+        rows = [Row(str(s.path), s.text, s.question, s.task, further=tuple(map(str, s.further))) for s in samples]
+        return cls(table_in_memory(rows))
 
     @property
     def fingerprint(self) -> str:
@@ -90,7 +95,7 @@ class Samples(Sequence[Sample]):
             rows = [self._table.row(place) for place in range(*index.indices(len(self)))]
             return Samples(table_in_memory(rows), prefix=self._prefix, shards=self._shards)
         row = self._row(index)
-        return Sample(self._path(row), row.text, row.task, row.question)
+        return Sample(self._path(row), row.text, row.task, row.question, self._further(row))
 
     def load_audio(self, index: int, sampling_rate: int) -> NDArray[np.float32]:
         """Read a clip from its file or shard, float32 [N]; see `salmonn.audio.load_audio`.
@@ -100,7 +105,7 @@ class Samples(Sequence[Sample]):
         """
         row = self._row(index)
         if row.shard < 0:
-            return load_audio(self._path(row), sampling_rate)
+            return load_audio(self._path(row), sampling_rate, further=self._further(row))
         name = str(self._path(row))
         try:
             with self._shards[row.shard].open("rb") as shard:
@@ -130,7 +135,10 @@ class Samples(Sequence[Sample]):
     def _path(self, row: Row) -> Path:
         if row.shard >= 0:
             return self._shards[row.shard] / row.path
-        return Path(os.path.join(self._prefix, row.path))  # noqa: PTH118 - the rule of the evaluator, word for word
+        return Path(os.path.join(self._prefix, row.path))  # noqa: PTH118 - of millions of rows
+
+    def _further(self, row: Row) -> tuple[Path, ...]:
+        return tuple(Path(os.path.join(self._prefix, path)) for path in row.further)  # noqa: PTH118
 
 
 def open_samples(source: str, *, prefix: str, tasks: Mapping[str, bool], cache_dir: Path) -> Samples:
@@ -140,7 +148,8 @@ def open_samples(source: str, *, prefix: str, tasks: Mapping[str, bool], cache_d
 
     Args:
         source: an annotation, JSON or JSON Lines; or tar shards, "name-{000..012}.tar".
-        prefix: folder of relative audio paths; an absolute path overrides it. Shards have no use for it.
+        prefix: folder of relative audio paths, and of those that begin with "/" and are not there. Shards have no use
+            for it.
         tasks: known task -> whether its prompt needs a question.
         cache_dir: where tables are kept.
 

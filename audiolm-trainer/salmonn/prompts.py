@@ -42,7 +42,7 @@ class PromptBook:
             PromptError: the file cannot be read, or has a task without a usable wording; all are listed.
         """
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = json.loads(path.read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise PromptError(f"prompt file {path} cannot be read: {error}") from error
         if not isinstance(data, dict) or not data:

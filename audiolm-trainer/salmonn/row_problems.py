@@ -7,9 +7,11 @@ are shown.
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import chain
-from pathlib import Path
+from typing import NamedTuple
 
+from salmonn.clip_fields import EXPAND_FIELD, below_prefix, expansion, is_ambiguous, path_problem, unsupported
 from salmonn.errors import DatasetError
 
 DEFAULT_TASK = "asr"
@@ -63,15 +65,18 @@ def row_problems(row: object, tasks: Mapping[str, bool]) -> list[str]:
     """
     if not isinstance(row, dict):
         return [f"must be an object with path and text (found {row!r})"]
-    problems = []
+    problems = [f"{key}: the field appears twice in the row" for key in getattr(row, "repeated", ())]
+    problems += unsupported(row)
     for field in ("path", "text"):
         value = row.get(field)
+        if field == "text" and isinstance(value, list) and len(value) == 1:
+            value = value[0]
         if not isinstance(value, str) or not value.strip():
             problems.append(f"{field}: must be a text (found {value!r})")
         elif not _encodable(value):
             problems.append(f"{field}: holds half of a character (found {value!r})")
-    task = row.get("task", DEFAULT_TASK)
-    question = row.get("Q", "")
+    task = row.get("task") if row.get("task") is not None else DEFAULT_TASK
+    question = row.get("Q") if row.get("Q") is not None else ""
     if not isinstance(task, str) or task not in tasks:
         problems.append(f"task: {task!r} has no training prompt (known: {', '.join(sorted(tasks))})")
     elif not isinstance(question, str) or not _encodable(question):
@@ -79,33 +84,71 @@ def row_problems(row: object, tasks: Mapping[str, bool]) -> list[str]:
     elif tasks[task] and not question.strip():
         problems.append(f"Q: task {task!r} needs a question")
     path = row.get("path")
-    if isinstance(path, str) and ".." in path and ".." in Path(path).parts:
-        problems.append(f"path: {path!r} leaves the prefix; write it without ..")
+    wrong = path_problem(path) if isinstance(path, str) else None
+    if wrong is not None:
+        problems.append(f"path: {wrong}")
+    further = expansion(row)
+    if isinstance(further, str):
+        problems.append(f"{EXPAND_FIELD}: {further}")
     return problems
 
 
-def missing_files(paths: Sequence[str], executor: ThreadPoolExecutor) -> dict[int, str]:
+class FoundFiles(NamedTuple):
+    """Where files lie.
+
+    Attributes:
+        paths: as written, but those that begin with / and lie below the prefix without it.
+        problems: place among the paths -> what is wrong there, for every path that is no file.
+        doubtful: absolute paths that are there while a file of that name is below the prefix as well.
+    """
+
+    paths: list[str]
+    problems: dict[int, str]
+    doubtful: list[str]
+
+
+def find_files(prefix: str, paths: Sequence[str], executor: ThreadPoolExecutor) -> FoundFiles:
     """Look for files in threads.
 
     Args:
-        paths: of audio files.
+        prefix: folder of relative paths.
+        paths: of audio files, as written.
         executor: the threads.
-
-    Returns:
-        Place in `paths` -> what is wrong there, for every path that is no file.
     """
     parts = [paths[start : start + PATHS_AT_ONCE] for start in range(0, len(paths), PATHS_AT_ONCE)]
-    there = chain.from_iterable(executor.map(_are_files, parts))
-    return {
-        place: f"path: {path!r} {'is not a file' if os.path.exists(path) else 'does not exist'}"  # noqa: PTH110
-        for place, (path, is_file) in enumerate(zip(paths, there, strict=True))
-        if not is_file
-    }
+    looked = chain.from_iterable(executor.map(partial(_look, prefix), parts))
+    result = FoundFiles([], {}, [])
+    for place, (path, outcome) in enumerate(zip(paths, looked, strict=True)):
+        result.paths.append(path)
+        if outcome is _BELOW:
+            result.paths[-1] = path.lstrip("/")
+        elif outcome is _BOTH:
+            result.doubtful.append(path)
+        elif outcome:
+            result.problems[place] = outcome
+    return result
 
 
-def _are_files(paths: Sequence[str]) -> list[bool]:
+_BELOW = "below"
+_BOTH = "both"
+
+
+def _look(prefix: str, paths: Sequence[str]) -> list[str]:
+    """What is found of each path: "" for a file, `_BELOW`, `_BOTH`, or what is wrong in a sentence."""
+    return [_look_for(prefix, path) for path in paths]
+
+
+def _look_for(prefix: str, path: str) -> str:
     # Path objects cost several times the question itself, and millions are asked.
-    return [os.path.isfile(path) for path in paths]  # noqa: PTH113
+    here = os.path.join(prefix, path)  # noqa: PTH118
+    below = below_prefix(prefix, path)
+    if os.path.isfile(here):  # noqa: PTH113
+        return _BOTH if below is not None and is_ambiguous(prefix, path) else ""
+    if below is not None and not os.path.exists(here):  # noqa: PTH110
+        if os.path.isfile(below):  # noqa: PTH113
+            return _BELOW
+        return f"{path!r} does not exist, nor does {below!r} below datasets.prefix"
+    return f"{here!r} {'is not a file' if os.path.exists(here) else 'does not exist'}"  # noqa: PTH110
 
 
 def _encodable(text: str) -> bool:

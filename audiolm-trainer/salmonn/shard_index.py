@@ -14,12 +14,17 @@ from typing import Any, NamedTuple
 
 from webdataset.tariterators import group_by_keys
 
+from salmonn.annotation_rows import json_object
 from salmonn.annotation_table import ROWS_PER_BATCH, Row, table_key
+from salmonn.clip_fields import EXPAND_FIELD
 from salmonn.errors import DatasetError
 from salmonn.row_problems import DEFAULT_TASK, Report, row_problems
 from salmonn.shards import shard_paths
 
-AUDIO_SUFFIXES = ("flac", "wav", "mp3", "ogg")
+AUDIO_SUFFIXES = (
+    *("flac", "wav", "mp3", "ogg", "opus", "oga", "wave", "aiff", "aif", "aifc", "au", "snd", "caf", "w64", "rf64"),
+    *("mp2", "mpga", "gsm", "vox", "voc", "sph", "nist"),
+)
 TEXT_SUFFIXES = ("json", "txt")
 
 
@@ -130,7 +135,8 @@ def _row(sample: Mapping[str, Any], shard: int, tasks: Mapping[str, bool]) -> Ro
     audio = [sample[suffix] for suffix in AUDIO_SUFFIXES if suffix in sample]
     if len(audio) != 1:
         what = "has no audio" if not audio else "has more than one audio"
-        return [f"{what} (one of .{' .'.join(AUDIO_SUFFIXES)}; a key ends at its first dot)"]
+        held = ", ".join(f".{suffix}" for suffix in sample if not suffix.startswith("__"))
+        return [f"{what} (one of .{' .'.join(AUDIO_SUFFIXES)}; here: {held}; a key ends at its first dot)"]
     member: Member = audio[0]
     try:
         fields = _fields(sample)
@@ -138,11 +144,15 @@ def _row(sample: Mapping[str, Any], shard: int, tasks: Mapping[str, bool]) -> Ro
         return [str(error)]
     if not isinstance(fields, dict):
         return [f"json: must be an object with text (found {fields!r})"]
-    problems = row_problems({**fields, "path": member.name}, tasks)
+    fields["path"] = member.name
+    problems = row_problems(fields, tasks)
+    if fields.get(EXPAND_FIELD):
+        problems.append(f"{EXPAND_FIELD}: is not supported in shards; join the files into one member")
     if problems:
         return problems
-    task, question = fields.get("task", DEFAULT_TASK), fields.get("Q", "")
-    return Row(member.name, fields["text"], question, task, shard, member.offset, member.size)
+    task, question = fields.get("task") or DEFAULT_TASK, fields.get("Q") or ""
+    text = fields["text"] if isinstance(fields["text"], str) else fields["text"][0]
+    return Row(member.name, text, question, task, shard, member.offset, member.size)
 
 
 def _fields(sample: Mapping[str, Any]) -> Any:
@@ -155,10 +165,12 @@ def _fields(sample: Mapping[str, Any]) -> Any:
         if suffix not in sample:
             continue
         try:
-            text = sample[suffix].decode("utf-8")
-            return {"text": text.strip()} if suffix == "txt" else json.loads(text)
+            text = sample[suffix].decode("utf-8-sig")
+            return {"text": text.strip()} if suffix == "txt" else json.loads(text, object_pairs_hook=json_object)
         except UnicodeDecodeError as error:
             raise ValueError(f"{suffix}: is not UTF-8 text ({error.reason})") from error
         except json.JSONDecodeError as error:
             raise ValueError(f"json: is not JSON ({error})") from error
+        except (RecursionError, ValueError) as error:  # ValueError: more digits than Python converts
+            raise ValueError("json: nests too deep or has a number too long") from error
     raise ValueError("has neither .json nor .txt")

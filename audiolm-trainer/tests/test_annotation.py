@@ -12,7 +12,7 @@ from salmonn.annotation import Annotation
 from salmonn.annotation_rows import AnnotationRows
 from salmonn.annotation_table import Row
 from salmonn.errors import DatasetError
-from salmonn.row_problems import PATHS_AT_ONCE, SHOWN_PROBLEMS, missing_files
+from salmonn.row_problems import PATHS_AT_ONCE, SHOWN_PROBLEMS, find_files
 
 TASKS = {"asr": False, "QA": True}
 
@@ -70,18 +70,18 @@ def test_every_wrong_row_is_in_one_report(wavs: Path, monkeypatch: pytest.Monkey
     report = str(caught.value).splitlines()
     assert "has 12 problems" in report[0]
     expected = [
-        ("row 1: path: ", "none.wav' does not exist"),
-        ("row 2: text: must be a text (found None)", ""),
-        ("row 3: path: must be a text (found 3)", ""),
-        ("row 3: text: must be a text (found '')", ""),
-        ("row 4: task: 'asrr' has no training prompt (known: QA, asr)", ""),
-        ("row 5: Q: task 'QA' needs a question", ""),
-        ("row 6: path: '../0.wav' leaves the prefix", ""),
-        ("row 7: path: ", "is not a file"),
-        ("row 8: must be an object", ""),
-        ("row 9: task: ['asr'] has no training prompt", ""),
-        ("row 10: text: holds half of a character", ""),
-        ("row 11: path: ", "does not exist"),
+        ("row 2: path: ", "none.wav' does not exist"),
+        ("row 3: text: must be a text (found None)", ""),
+        ("row 4: path: must be a text (found 3)", ""),
+        ("row 4: text: must be a text (found '')", ""),
+        ("row 5: task: 'asrr' has no training prompt (known: QA, asr)", ""),
+        ("row 6: Q: task 'QA' needs a question", ""),
+        ("row 7: path: '../0.wav' leaves the folder datasets.prefix", ""),
+        ("row 8: path: ", "is not a file"),
+        ("row 9: must be an object", ""),
+        ("row 10: task: ['asr'] has no training prompt", ""),
+        ("row 11: text: holds half of a character", ""),
+        ("row 12: path: ", "does not exist"),
     ]
     for line, (start, part) in zip(report[1:], expected, strict=True):
         assert line.startswith(f"  {start}")
@@ -109,7 +109,7 @@ def test_a_long_report_is_cut_and_counted(wavs: Path) -> None:
         ('[\n{"path": "0.wav"},\n{"path": oh}\n]', "is not JSON: Expecting value: line 3 column 10"),
         ('[\n{"path": "0.wav"}\n{}]', "line 3 column 1"),
         ('[{"path": "0.wav"}', "line 1 column 19"),
-        ("\ufeff[]", "is not JSON"),
+        ("\ufeff[]", "has no rows"),
     ],
 )
 @pytest.mark.parametrize("chunk", [1, 7, 1 << 20])
@@ -122,7 +122,7 @@ def test_files_that_are_no_annotation_are_refused(
 
 
 def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="cannot be read"):
+    with pytest.raises(DatasetError, match="does not exist"):
         rows_of(tmp_path / "none.json")
     (tmp_path / "latin.json").write_bytes('["ä"]'.encode("latin-1"))
     with pytest.raises(DatasetError, match="not UTF-8"):
@@ -158,6 +158,7 @@ def test_the_digest_is_of_the_bytes_that_were_parsed(wavs: Path) -> None:
 def test_files_are_looked_for_in_threads_and_reported_by_place(wavs: Path) -> None:
     paths = [str(wavs / f"{number % 4}.wav") for number in range(2 * PATHS_AT_ONCE + 2)]
     with ThreadPoolExecutor(3) as executor:
-        found = missing_files(paths, executor)
-    assert sorted(found) == [place for place in range(len(paths)) if place % 4 == 3]
-    assert found[3] == f"path: {paths[3]!r} does not exist"
+        found = find_files("", paths, executor)
+    assert found.paths == paths
+    assert sorted(found.problems) == [place for place in range(len(paths)) if place % 4 == 3]
+    assert found.problems[3] == f"{paths[3]!r} does not exist"

@@ -40,7 +40,9 @@ def test_a_set_is_counted_by_its_headers(samples: Samples) -> None:
     assert report.longest_seconds == 30.0
     assert report.tasks == (("asr", 3), ("audiocaption", 1), ("QA", 1))
     assert [clip.name for clip in report.unreadable] == ["text.wav", "empty.wav"]
-    assert report.unreadable[1] == Unreadable("empty.wav", "no samples")
+    assert report.unreadable[1] == Unreadable(
+        "empty.wav", "holds no samples (a recording that was not closed has a header like this)"
+    )
     assert report.lengths == Lengths("tokens", median=4, p95=10, longest=10, over_limit=1)
     lines = report.lines("training", max_txt_len=6)
     assert lines[0] == "training    5 clips, 42.0 s of audio, 1 over 30 s (cut there)"

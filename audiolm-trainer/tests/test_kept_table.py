@@ -124,7 +124,7 @@ def test_other_tasks_and_prefixes_have_tables_of_their_own(wavs: Path) -> None:
 def test_a_wrong_annotation_leaves_nothing(wavs: Path) -> None:
     write(wavs, ["a", ""])
     for _ in range(2):
-        with pytest.raises(DatasetError, match="row 1: text"):
+        with pytest.raises(DatasetError, match="row 2: text"):
             opened(wavs)
     assert not [path for path in (wavs / "cache/annotations").iterdir() if path.suffix != ".lock"]
 
