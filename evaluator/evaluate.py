@@ -53,7 +53,7 @@ from evaluator.run_record import (
 )
 from evaluator.scoring import Scores, score
 from evaluator.shares import deal
-from evaluator.submission import write_submission
+from evaluator.submission import MAX_TEXT, write_submission
 from evaluator.submission_text import clean_text, is_blank
 from evaluator.tasks import Mode, is_scored
 from evaluator.timing import speed_of
@@ -378,6 +378,11 @@ def _write_csv(
             require_ids=not is_scored(mode),
         )
     warnings = tuple(str(warning) for warning in report.warnings)
+    if report.cut:
+        named = ", ".join([*report.cut[:5], *(["..."] if len(report.cut) > 5 else [])])
+        told = f"In the CSV {len(report.cut)} text(s) are cut to {MAX_TEXT} characters ({named})."
+        logger.warning("%s", told)
+        warnings = (*warnings, told)
     record.note(csv={"path": str(paths.csv), "sha256": sha256(paths.csv)}, csv_warnings=list(warnings))
     logger.info("Wrote %s", paths.csv)
     return warnings

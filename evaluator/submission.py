@@ -30,6 +30,9 @@ MAX_VALIDATION_ROWS = 50_000_000
 """There are 10,000 ids; the limits leave room for files worth a full report and still end the check in
 seconds."""
 
+MAX_TEXT = 100_000
+"""Characters of one text that are written. One answer that loops may not make the whole file invalid (E306)."""
+
 _FORMATS: tuple[tuple[bytes, str], ...] = (
     (b"\x1f\x8b", "gzip-compressed; unpack it"),
     (b"PK\x03\x04", "a zip archive or an Excel workbook; unpack it, or export it as CSV"),
@@ -56,10 +59,18 @@ _ENCODINGS: tuple[tuple[bytes, str], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class WriteReport:
-    """What was written: rows, how many of them had an empty answer, and the check's warnings."""
+    """What was written.
+
+    Attributes:
+        rows: how many.
+        empty: how many of them had an empty answer.
+        cut: ids of the rows whose text was longer than MAX_TEXT; the file has its beginning.
+        warnings: the check's.
+    """
 
     rows: int
     empty: int
+    cut: tuple[str, ...]
     warnings: tuple[Finding, ...]
 
 
@@ -82,7 +93,8 @@ def write_submission(path: Path, rows: Sequence[tuple[str, str]], *, empty_text:
         [("test0000", "HELLO\\nworld"), ("test0001", "")] with empty_text "." becomes
         testset_id,text / test0000,hello world / test0001,.
     """
-    cleaned = [clean_text(text) for _, text in rows]
+    cut = tuple(identifier for identifier, text in rows if len(text) > MAX_TEXT)
+    cleaned = [clean_text(text[:MAX_TEXT]) for _, text in rows]
     empty = sum(is_blank(text) for text in cleaned)
     texts = [empty_text if is_blank(text) else text for text in cleaned]
     try:
@@ -97,7 +109,7 @@ def write_submission(path: Path, rows: Sequence[tuple[str, str]], *, empty_text:
                 raise SubmissionError(f"The rows do not make a valid CSV; {path} was not written.", problems)
     except OSError as error:
         raise SubmissionError(f"{path} cannot be written: {error.strerror or error}.") from error
-    return WriteReport(rows=len(rows), empty=empty, warnings=report.warnings)
+    return WriteReport(rows=len(rows), empty=empty, cut=cut, warnings=report.warnings)
 
 
 def check_submission(path: Path, *, annotation: Path | None = None, require_ids: bool = True) -> SubmissionReport:
