@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from huggingface_hub import try_to_load_from_cache
 from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
@@ -28,8 +27,8 @@ from transformers.utils.logging import disable_progress_bar
 from salmonn.beats import BEATs, BEATsConfig
 from salmonn.checkpoint import assign_beats_weights, check_tensors, read_weights, report
 from salmonn.config import ModelConfig
-from salmonn.config_paths import HUB_NAME
 from salmonn.errors import CheckpointError, ConfigError
+from salmonn.hub import local_copy
 from salmonn.initial_values import initial_values
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -91,7 +90,7 @@ def choose_device(name: str) -> torch.device:
 def load_front_end_extractor(path: str, token: str | None) -> WhisperFeatureExtractor:
     """Whisper's feature extractor of a model folder."""
     try:
-        return WhisperFeatureExtractor.from_pretrained(path, token=token)
+        return WhisperFeatureExtractor.from_pretrained(local_copy(path), token=token)
     except Exception as error:  # transformers raises whatever its reading of a file comes to
         raise CheckpointError(f"no Whisper feature extractor in {path!r}: {_reason(error)}") from error
 
@@ -173,17 +172,15 @@ def load_tokenizer(path: str, token: str | None, *, local_only: bool = False) ->
             'write the tokens of its vocabulary there, for example "<s>", "</s>" and "<unk>"'
         )
     try:
-        return AutoTokenizer.from_pretrained(path, token=token, local_files_only=local_only)
+        return AutoTokenizer.from_pretrained(local_copy(path), token=token, local_files_only=local_only)
     except Exception as error:  # transformers raises whatever its reading of a file comes to
         raise CheckpointError(f"no tokenizer can be read from {path!r}: {_reason(error)}") from error
 
 
 def _empty_special_tokens(path: str) -> list[str]:
     """Name the special tokens that a folder's tokenizer_config.json, or a hub name's in the cache, leaves empty."""
-    file = Path(path) / TOKENIZER_CONFIG
-    cached = None if file.is_file() or not HUB_NAME.fullmatch(path) else try_to_load_from_cache(path, TOKENIZER_CONFIG)
     try:
-        read = json.loads((Path(cached) if isinstance(cached, str) else file).read_text(encoding="utf-8"))
+        read = json.loads((Path(local_copy(path)) / TOKENIZER_CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         # Not there, or reported by the library that reads it next.
         return []
@@ -300,7 +297,7 @@ def _from_pretrained(
         disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         model, info = factory.from_pretrained(
-            path, dtype=dtype, device_map={"": device}, token=token, output_loading_info=True, **names
+            local_copy(path), dtype=dtype, device_map={"": device}, token=token, output_loading_info=True, **names
         )
     except Exception as error:  # transformers raises whatever its reading of a file comes to
         raise CheckpointError(f"no {factory.__name__} can be loaded from {path!r}: {_reason(error)}") from error

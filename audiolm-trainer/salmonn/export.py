@@ -34,6 +34,7 @@ from salmonn.errors import CheckpointError, ConfigError
 from salmonn.exported_folder import ADAPTER_CONFIG, ADAPTER_FILE, BRIDGE_FILE
 from salmonn.merging import merge_adapter
 from salmonn.meta_model import build_meta_model
+from salmonn.misfit import causes_of_misfit
 from salmonn.model import SALMONN
 from salmonn.model_card import CardFacts, Sizes, write_card
 from salmonn.recorded_config import disagreements, recorded_config
@@ -153,6 +154,11 @@ def _trained(config: Config, data: Mapping[str, Any], meta: SALMONN, *, dtype: t
     source = config.model.ckpt
     expected = meta.trained_state_dict()
     found = trained_part(data["model"])
+    held, needed = ({name: tuple(tensor.shape) for name, tensor in tensors.items()} for tensors in (found, expected))
+    causes = causes_of_misfit(held, needed, config.model)
+    if causes:
+        lines = [f"{source!r} does not fit the configured parts:", *(f"  {key} {text}" for key, text in causes)]
+        raise CheckpointError("\n".join(lines))
     check_fit(found, expected, source=source)
     recorded = recorded_config(data.get("config"))
     different = disagreements(recorded, config.shareable())

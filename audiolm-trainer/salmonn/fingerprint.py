@@ -9,11 +9,10 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from huggingface_hub import try_to_load_from_cache
-
 from salmonn.config import Config
-from salmonn.config_paths import HUB_NAME, PATHS
+from salmonn.config_paths import PATHS
 from salmonn.exported_folder import ADAPTER_FILE
+from salmonn.hub import local_copy
 
 UNKNOWN = ""
 """The digest of what is not on this machine yet."""
@@ -47,9 +46,8 @@ def changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
 def fingerprint(value: str, key: str) -> str:
     """Digest one file, folder or hub name; UNKNOWN for what is not here."""
     path = Path(value)
-    if not path.exists() and PATHS[key].hub and HUB_NAME.fullmatch(value):
-        cached = try_to_load_from_cache(value, "config.json")
-        path = Path(cached).parent if isinstance(cached, str) else path
+    if PATHS[key].hub and not path.exists():
+        path = Path(local_copy(value))
     if path.name == ADAPTER_FILE:
         # The adapter stands for its folder, which holds the bridge.
         path = path.parent

@@ -1,17 +1,22 @@
-"""Names on the model hub: whether one can be had, asked once and quickly.
+"""Names on the model hub: the copy that is on this machine already, and whether another one can be had.
 
-Loading by name asks for every file, and again where nobody answers: a minute of log lines on a machine without network.
+Loading by name asks the hub for every file, and again and again where nobody answers: on a machine without network
+minutes of log lines, although all files are in the cache. So a copy that is whole is used as the folder it is, without
+asking for a newer one; for what is not here the hub is asked once, and quickly.
 """
 
+import json
 from pathlib import Path
 
-from huggingface_hub import HfApi, try_to_load_from_cache
+from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError
 
 from salmonn.config_paths import HUB_NAME
 
 PATIENCE = 10.0
 """Seconds to wait for the hub's answer."""
+WEIGHTS = ("*.safetensors", "*.bin")
+INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 
 
 def is_hub_name(value: str) -> bool:
@@ -19,9 +24,20 @@ def is_hub_name(value: str) -> bool:
     return not Path(value).is_dir() and HUB_NAME.fullmatch(value) is not None
 
 
+def local_copy(value: str) -> str:
+    """The folder of a hub name's whole copy in the cache; any other value as it is."""
+    if not is_hub_name(value):
+        return value
+    try:
+        folder = Path(snapshot_download(value, local_files_only=True))
+    except Exception:  # noqa: BLE001 - whatever is wrong with the cache: the loader that asks the hub says more
+        return value
+    return str(folder) if _is_whole(folder) else value
+
+
 def hub_problem(name: str, token: str | None) -> str:
     """Say why a model of the hub cannot be had, "" where it can be or is on this machine already."""
-    if isinstance(try_to_load_from_cache(name, "config.json"), str):
+    if local_copy(name) != name:
         return ""
     try:
         HfApi(token=token).model_info(name, timeout=PATIENCE)
@@ -37,3 +53,17 @@ def hub_problem(name: str, token: str | None) -> str:
             "connect, or name a folder that holds it"
         )
     return ""
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a snapshot has its sizes, and its weights with every file that an index of them names."""
+    if not (folder / "config.json").is_file():
+        return False
+    for name in INDICES:
+        if (folder / name).is_file():
+            try:
+                named = set(json.loads((folder / name).read_text(encoding="utf-8"))["weight_map"].values())
+            except (OSError, ValueError, KeyError, AttributeError, TypeError):
+                return False
+            return all((folder / str(file)).is_file() for file in named)
+    return any(any(folder.glob(pattern)) for pattern in WEIGHTS)

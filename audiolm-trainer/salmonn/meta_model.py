@@ -5,7 +5,6 @@ the `cfg` of its file), or from a table of known architectures where a hub name 
 memory and under a second, and answers what a checkpoint must hold, what is trained and how large everything is.
 """
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from salmonn.components import add_configured_lora, qformer_config, read_beats
 from salmonn.config import Config, ModelConfig
 from salmonn.errors import CheckpointError
 from salmonn.features import FrontEnd
+from salmonn.hub import local_copy
 from salmonn.model import SALMONN
 from salmonn.speech_encoder import SpeechEncoder, Windows
 from salmonn.tiny_model import byte_tokenizer
@@ -172,12 +172,13 @@ def _own_config(
     path: str, known: PreTrainedConfig | None, what: str, *, token: str | None, offline: bool
 ) -> PreTrainedConfig:
     """A folder's `config.json`, a hub name's from the table, the cache or (not offline) the hub, in this order."""
-    here = Path(path).is_dir()
+    folder = local_copy(path)
+    here = Path(folder).is_dir()
     if known is not None and not here:
         return known
     extra: dict[str, Any] = {"local_files_only": True} if here or offline else {"token": token}
     try:
-        sizes: PreTrainedConfig = AutoConfig.from_pretrained(os.fspath(path), **extra)
+        sizes: PreTrainedConfig = AutoConfig.from_pretrained(folder, **extra)
     except Exception as error:  # transformers raises whatever its reading of a file comes to
         why = "it is not on this machine" if offline and not here else str(error)
         raise CheckpointError(f"the sizes of the {what} {path!r} cannot be known: {why}") from error

@@ -18,13 +18,12 @@ from salmonn.checkpoint import trained_part as without_ignored
 from salmonn.components import load_front_end_extractor, load_tokenizer, qformer_config, read_beats
 from salmonn.config import Config
 from salmonn.errors import CheckpointError
-from salmonn.hub import hub_problem, is_hub_name
+from salmonn.hub import WEIGHTS, hub_problem, is_hub_name
 from salmonn.meta_model import build_meta_model, llm_sizes, whisper_sizes
 from salmonn.misfit import Shape, causes_of_misfit
 
 SHOWN_KEYS = 12
 PROJECTION = "speech_llama_proj."
-WEIGHTS = ("*.safetensors", "*.bin")
 
 
 class Problem(NamedTuple):

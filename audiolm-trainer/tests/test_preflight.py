@@ -9,15 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import torch
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from safetensors.torch import save_file
 
 from salmonn.config import Config, from_mapping
 from salmonn.errors import ConfigError
-from salmonn.hub import hub_problem
 from salmonn.preflight import (
     check_before_answering,
     check_before_training,
@@ -245,22 +242,6 @@ def test_a_hub_name_without_network_is_a_sentence_at_once(
     assert list(found) == ["model.llama_path", "model.whisper_path"]
     assert "nobody/nothing is not on this machine, and the hub cannot be asked" in found["model.llama_path"]
     assert "Retrying" not in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("status", "message"),
-    [(404, "the hub has no model of this name"), (403, "gated")],
-)
-def test_what_the_hub_answers_is_a_sentence(monkeypatch: pytest.MonkeyPatch, status: int, message: str) -> None:
-    request = httpx.Request("GET", "https://huggingface.co/api/models/nobody/nothing")
-    response = httpx.Response(status, request=request)
-
-    def answer(*_: object, **__: object) -> None:
-        kind = GatedRepoError if status == 403 else RepositoryNotFoundError
-        raise kind("no", response=response)
-
-    monkeypatch.setattr("salmonn.hub.HfApi.model_info", answer)
-    assert message in hub_problem("nobody/nothing", None)
 
 
 def test_what_answers_is_checked_without_the_needs_of_training(configure: Configure) -> None:
