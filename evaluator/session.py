@@ -87,6 +87,11 @@ def session(provider: object, *, rank: int = 0, launched: bool = False) -> Itera
                 current.say("".join(traceback.format_exception(error.__cause__)))
             current.say(f"Error: {error}")
             raise SystemExit(error.exit_code) from error
+        except Exception as error:
+            if not package or not _is_own(error, package):
+                raise
+            current.say(f"Error: {type(error).__name__}: {error}")
+            raise SystemExit(ModelLoadError.exit_code) from error
 
 
 class ProgressBar:

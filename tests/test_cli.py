@@ -184,6 +184,23 @@ def test_own_load_errors_are_sentences(site: Site) -> None:
     assert "Traceback" not in result.stderr
 
 
+class _OwnFailure(EchoLM):
+    """Ends with the package's own error while it answers."""
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Any]:
+        yield from super().generate([next(iter(requests))])
+        raise OwnError("clip 2 is longer than the window")
+
+
+def test_own_errors_while_answering_are_sentences(site: Site) -> None:
+    OwnError.__module__ = "fakelm.errors"
+    result = invoke(FakeProvider(model=_OwnFailure()), site, "--mode", "valid_asr")
+    assert result.exit_code == 4
+    assert "Error: OwnError: clip 2 is longer than the window" in result.stderr
+    assert "4 of 5 rows have no answer" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_other_load_errors_show_where(site: Site) -> None:
     result = invoke(FakeProvider(model=KeyError("eos")), site, "--mode", "valid_asr")
     assert result.exit_code == 4

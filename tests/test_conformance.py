@@ -114,6 +114,18 @@ def normalises_in_place(requests: list[Request]) -> Iterator[Reply]:
         yield Reply(request.index, heard(request), 1, "stop")
 
 
+class OwnError(Exception):
+    """A model package's own."""
+
+
+def raises_its_own(requests: list[Request]) -> Iterator[Reply]:
+    """Short clips are refused with an error class of its own."""
+    for request in requests:
+        if len(request.audio) < 4000:
+            raise OwnError("too short for the encoder")
+        yield Reply(request.index, heard(request), 1, "stop")
+
+
 def counts_in_text(requests: list[Request]) -> Iterator[Reply]:
     """num_tokens is not a number."""
     for request in requests:
@@ -127,6 +139,7 @@ BROKEN = [
     (first_task_for_all, "mixed tasks", "3 of 6 texts differ"),
     (with_specials, "no special tokens", "texts contain <|begin_of_text|>"),
     (crashes_on_short, "0.1 s of noise, alone", "RuntimeError: Kernel size"),
+    (raises_its_own, "0.1 s of noise, alone", "OwnError: too short for the encoder"),
     (drops_last, "one and many", "left index [5] unanswered"),
     (needs_requests, "no requests", "IndexError"),
     (normalises_in_place, "1 s of silence, alone", "changed the audio"),

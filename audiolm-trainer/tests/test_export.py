@@ -244,6 +244,18 @@ def test_a_bridge_alone_is_no_whole_checkpoint(exports: dict[Form, Path], nano: 
         load_checkpoint(exports["peft"] / "bridge.safetensors", trained)
 
 
+def test_an_export_that_does_not_fit_names_the_setting(tmp_path: Path) -> None:
+    with pytest.raises(
+        CheckpointError, match=r"does not fit the configured parts:\n  model\.lora_rank is 4, and the file"
+    ):
+        export_model(nano_config("model.lora_rank=4"), form="pth", output=tmp_path / "s.pth")
+
+
+def test_an_untrained_model_is_not_exported(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"model\.ckpt: is none: name the checkpoint to export"):
+        export_model(nano_config("model.ckpt=none"), form="pth", output=tmp_path / "s.pth")
+
+
 def training_checkpoint(path: Path, **changes: Any) -> Path:
     """A checkpoint as training writes it, with more than may be passed on."""
     settings = {
