@@ -535,7 +535,7 @@ def test_a_run_is_found_from_inside_its_folder(site: Site, monkeypatch: pytest.M
     with pytest.raises(RuntimeError):
         evaluate(provider, site.load(), "submission_asr")
     [folder] = (site.results / "submission_results").iterdir()
-    (folder / "parts").mkdir()
+    (folder / "parts").mkdir(exist_ok=True)
     for name in ("notes.jsonl", "1-0.jsonl.bak", "x-1.jsonl", "2024.notes", "99999999999999999999-0.jsonl"):
         (folder / "parts" / name).write_text("not ours\n")
     monkeypatch.chdir(folder / "parts" if named == ".." else folder)
@@ -575,7 +575,7 @@ def test_a_journal_of_other_rows_is_refused(site: Site) -> None:
     ) as one:
         [(code, told)] = one.end()
     assert code == 3
-    assert "2-0.jsonl holds a prediction for row 23 (test0023), which the annotation does not have" in told
+    assert "2-0.jsonl holds a prediction for row 24 (test0023), which the annotation does not have" in told
 
 
 def sample_config(folder: Path, clips: int) -> Path:

@@ -59,8 +59,8 @@ def export(
     \b
     Examples:
       python -m salmonn export --cfg-path configs/decode_config.yaml --format safetensors --output salmonn.safetensors
-      python -m salmonn export --cfg-path configs/decode_config.yaml --ckpt output/202601011200/checkpoint_best.pth
-          --format merged --output my-salmonn --dtype float16
+      python -m salmonn export --cfg-path configs/decode_config.yaml --format merged --dtype float16
+          --ckpt output/2026-01-01_12-00-00/checkpoint_best.pth --output my-salmonn
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:

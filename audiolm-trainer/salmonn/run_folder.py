@@ -41,12 +41,12 @@ class RunFolder:
 
     @classmethod
     def create(cls, output_dir: Path, now: datetime) -> "RunFolder":
-        """Make `output_dir/YYYYmmddHHMM`, with "-2", "-3", ... behind it where that is taken.
+        """Make `output_dir/2026-01-31_09-05-00`, or the same with "-2", "-3", ... behind it where that is taken.
 
         Raises:
             CheckpointError: the folder cannot be made.
         """
-        stem = now.strftime("%Y%m%d%H%M")
+        stem = now.strftime("%Y-%m-%d_%H-%M-%S")
         try:
             output_dir.mkdir(parents=True, exist_ok=True)
             for number in itertools.count(1):

@@ -351,7 +351,7 @@ def test_a_loss_that_is_no_number_stops_with_advice(trainer_of: TrainerOf) -> No
 def test_run_folders_never_collide(tmp_path: Path) -> None:
     now = datetime(2026, 1, 2, 3, 4)
     names = [RunFolder.create(tmp_path / "out", now).path.name for _ in range(3)]
-    assert names == ["202601020304", "202601020304-2", "202601020304-3"]
+    assert names == ["2026-01-02_03-04-00", "2026-01-02_03-04-00-2", "2026-01-02_03-04-00-3"]
 
 
 def test_a_large_step_is_computed_in_parts_that_change_nothing(trainer_of: TrainerOf) -> None:
