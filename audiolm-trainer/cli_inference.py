@@ -140,7 +140,7 @@ def talk(conversation: "Conversation") -> bool:
             request = find_typed(conversation.model.prompts, line)
             if request is None:
                 return False
-            click.echo(answer(conversation, request))
+            click.echo(answer(conversation, request, afresh=line.startswith("/")))
         except SalmonnError as error:
             click.echo(f"{error}", err=True)
     return False
@@ -210,9 +210,9 @@ def begin(model: "SalmonnLM", path: Path) -> "Conversation":
     return Conversation(model, read_clip(path, model))
 
 
-def answer(conversation: "Conversation", request: str) -> str:
-    """Return the answer to a request, control characters made visible."""
-    text = conversation.answer(request).answer
+def answer(conversation: "Conversation", request: str, *, afresh: bool = False) -> str:
+    """Return the answer to a request, control characters made visible; a task is asked afresh."""
+    text = conversation.answer(request, afresh=afresh).answer
     shown = [letter if letter.isprintable() or letter == "\n" else repr(letter)[1:-1] for letter in text]
     return "".join(shown)
 

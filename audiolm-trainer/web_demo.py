@@ -84,12 +84,13 @@ def main(
             prepare_environment(Path(folder))
             serve(
                 model,
-                name=model_name(config),
+                name=describe_model(config, model),
                 port=port,
                 share=share,
                 auth=auth,
                 max_upload_mb=max_upload_mb,
                 max_seconds=max_seconds,
+                uploads=Path(folder),
             )
     except SalmonnError as error:
         stop(error)
@@ -132,6 +133,7 @@ def serve(
     auth: tuple[str, str] | None,
     max_upload_mb: int,
     max_seconds: int,
+    uploads: Path,
 ) -> None:
     """Serve the page until the process is ended.
 
@@ -143,7 +145,14 @@ def serve(
 
     page = build_page(model, name=name, examples=EXAMPLES, longest=max_seconds)
     address, public = launch(
-        page, host=HOST, port=port, share=share, auth=auth, max_upload_mb=max_upload_mb, allowed=EXAMPLES
+        page,
+        host=HOST,
+        port=port,
+        share=share,
+        auth=auth,
+        max_upload_mb=max_upload_mb,
+        allowed=EXAMPLES,
+        uploads=uploads,
     )
     click.echo(f"open {address} (Ctrl-C ends)")
     if public:
@@ -154,11 +163,18 @@ def serve(
         page.close(verbose=False)
 
 
-def model_name(config: Config) -> str:
-    """Name a model by its checkpoint and language model, without their folders."""
+def describe_model(config: Config, model: "SalmonnLM") -> str:
+    """Say what the model is: checkpoint, parts without their folders, size, and where it computes."""
     parts: dict[str, Any] = config.shareable()["model"]
     checkpoint = parts["ckpt"] if config.model.checkpoint_path else "an untrained bridge"
-    return f"{checkpoint} on {parts['llama_path']}"
+    ears = f"Whisper encoder {parts['whisper_path']}" + (f" and {parts['beats_path']}" if parts["beats_path"] else "")
+    weights = list(model.model.parameters())
+    millions = sum(weight.numel() for weight in weights) / 1e6
+    dtype = str(model.model.llm.dtype).removeprefix("torch.")
+    return (
+        f"SALMONN {checkpoint}: {ears}, language model {parts['llama_path']}, {millions:,.1f} M parameters, "
+        f"{dtype} on {weights[0].device}"
+    )
 
 
 def terminate(number: int, frame: "FrameType | None") -> NoReturn:

@@ -1,7 +1,7 @@
 """Takes a training run's best checkpoint out of its folder: `python -m nano.export nano/build/stage1 stage1.pth`.
 
 A run's folder has its date in its name; what follows it needs a fixed one. The newest run under the folder counts.
-Only the trained tensors and the epoch are kept, with --float16 at half the size.
+Only the trained tensors, the epoch and the names of the tasks are kept, with --float16 at half the size.
 """
 
 import logging
@@ -27,14 +27,14 @@ def newest_checkpoint(runs: Path) -> Path:
 
 
 def export(source: Path, target: Path, *, float16: bool) -> None:
-    """Write a checkpoint's trained tensors and its epoch, without optimizer and configuration."""
+    """Write a checkpoint's trained tensors, epoch and tasks, without optimizer and configuration."""
     import torch
 
     from salmonn.checkpoint import read_weights, save_checkpoint
 
     data = read_weights(source)
     trained = {name: tensor.to(torch.float16) if float16 else tensor for name, tensor in data["model"].items()}
-    save_checkpoint(target, trained, epoch=data["epoch"])
+    save_checkpoint(target, trained, epoch=data["epoch"], tasks=data["tasks"])
     logger.info("%s -> %s, %d bytes", source, target, target.stat().st_size)
 
 

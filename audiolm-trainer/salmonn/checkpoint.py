@@ -52,7 +52,7 @@ LLM_PREFIX = "llama_model."
 # Entry of a .safetensors file's metadata that says how the others are to be read.
 LAYOUT_KEY, LAYOUT = "salmonn_layout", "1"
 # The other entries, as JSON: what a checkpoint says of its training, and a BEATs file's sizes.
-NOTES = ("config", "epoch", "step", "cfg")
+NOTES = ("config", "epoch", "step", "tasks", "cfg")
 # Names that share another name's tensor, which the format cannot hold twice: {"alias": "name"}.
 ALIASES = "aliases"
 

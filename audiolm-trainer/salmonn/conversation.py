@@ -92,12 +92,15 @@ class Conversation:
         self.clip = clip
         self.turns: list[Turn] = []
 
-    def ask(self, request: str, settings: "GenerationSettings | None" = None) -> Generator[str, None, Turn]:
+    def ask(
+        self, request: str, settings: "GenerationSettings | None" = None, *, afresh: bool = False
+    ) -> Generator[str, None, Turn]:
         """Ask the next question.
 
         Args:
             request: a wording with the audio slot; see `find_request`.
             settings: how to decode; None for the configuration's own.
+            afresh: without what was said before: a task is asked as it was trained, alone.
 
         Yields:
             The answer so far. Only a turn that was answered to its end is remembered.
@@ -108,15 +111,16 @@ class Conversation:
         Raises:
             SalmonnError: the model cannot answer; the conversation is as it was.
         """
-        prompt = conversation_prompt(self.turns, request, self.model.prompts.template)
+        earlier = [] if afresh else self.turns
+        prompt = conversation_prompt(earlier, request, self.model.prompts.template)
         answer = yield from self.model.stream(self.clip.audio, prompt, settings)
         turn = Turn(request, answer.text.strip(), answer.finish_reason)
         self.turns.append(turn)
         return turn
 
-    def answer(self, request: str, settings: "GenerationSettings | None" = None) -> Turn:
+    def answer(self, request: str, settings: "GenerationSettings | None" = None, *, afresh: bool = False) -> Turn:
         """Ask the next question and wait for the whole answer; see `ask`."""
-        growing = self.ask(request, settings)
+        growing = self.ask(request, settings, afresh=afresh)
         while True:
             try:
                 next(growing)

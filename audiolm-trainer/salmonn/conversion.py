@@ -22,7 +22,7 @@ from transformers import AutoConfig
 
 from salmonn.checkpoint import ALIASES, LAYOUT, LAYOUT_KEY, read_weights
 from salmonn.errors import CheckpointError
-from salmonn.recorded_config import recorded_config
+from salmonn.recorded_config import recorded_config, recorded_tasks
 from salmonn.whole_file import whole_file, whole_folder
 
 logger = logging.getLogger(__name__)
@@ -112,7 +112,8 @@ def _training_notes(data: Mapping[str, Any]) -> dict[str, Any]:
     """What a checkpoint says of its training and may be passed on."""
     counters = {key: data[key] for key in ("epoch", "step") if isinstance(data.get(key), int)}
     recorded = recorded_config(data.get("config"))
-    return ({"config": recorded} if recorded else {}) | counters
+    tasks = recorded_tasks(data.get("tasks"))
+    return ({"config": recorded} if recorded else {}) | counters | ({"tasks": list(tasks)} if tasks else {})
 
 
 def _tensors_of(source: Path, entries: Mapping[Any, Any]) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ What happens to files and questions is in `demo_session.py`; here are the parts 
 Nothing of it is offered as an API, and one visitor is answered at a time.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,9 +13,9 @@ import gradio as gr
 
 from salmonn.conversation import FREE
 from salmonn.decoding_modes import MODES, Choices, Mode, effect_of
-from salmonn.demo_session import DemoSession, Message
+from salmonn.demo_session import DemoSession, Message, offered_tasks
 from salmonn.errors import SalmonnError
-from salmonn.task_titles import in_reading_order, title_of
+from salmonn.task_titles import title_of
 
 if TYPE_CHECKING:
     from salmonn.inference import SalmonnLM
@@ -23,9 +23,13 @@ if TYPE_CHECKING:
 TITLE = "Ask about a recording"
 LEAD = "Upload or record a clip of speech, sound or music, choose a task, and the model answers in text."
 ABOUT = (
-    "Answers come from {name}. They can be wrong and in any language that it has learned; a small model knows only the "
-    "tasks that it was trained with. Clips stay on the machine that runs this page and are deleted within two hours."
+    "Answers come from {name}. They can be wrong and in any language that it has learned. {tasks} Clips stay on the "
+    "machine that runs this page and are deleted within two hours."
 )
+TASKS_KNOWN = "The list has the tasks that it was trained with."
+TASKS_UNKNOWN = "Its checkpoint does not say which tasks it was trained with: the list has all that have a prompt."
+# What an example is called -> the tasks that suit it, the first that is offered.
+EXAMPLE_TASKS = {"speech": ("asr",), "sound": ("audiocaption_v2", "audiocaption")}
 LONGEST_TEXT = 2000
 KEPT_SECONDS = 3600
 MOST_BEAMS, MOST_TOKENS = 10, 400
@@ -81,9 +85,10 @@ def build_page(model: "SalmonnLM", *, name: str, examples: Path, longest: float)
             with gr.Column(scale=5, min_width=320):
                 clip = _lay_clip(examples)
                 settings = _lay_settings(Choices.from_settings(model.defaults))
-            with gr.Column(scale=7, min_width=320):
+            with gr.Column(scale=7, min_width=320, elem_id="talk"):
                 talk = _lay_talk(model)
-        gr.Markdown(ABOUT.format(name=name), elem_id="about")
+        tasks = TASKS_KNOWN if model.trained_tasks else TASKS_UNKNOWN
+        gr.Markdown(ABOUT.format(name=name, tasks=tasks), elem_id="about")
         _connect_clip(clip, talk, model, longest)
         _connect_task(talk, model)
         _connect_settings(settings)
@@ -139,11 +144,11 @@ def _lay_settings(start: Choices) -> Settings:
 
 def _lay_talk(model: "SalmonnLM") -> TalkParts:
     """Lay out the conversation, the next question below it."""
-    tasks = in_reading_order(model.prompts.wordings)
+    tasks = offered_tasks(model)
     choices = [("Your own words", FREE), *((title_of(task), task) for task in tasks)]
     first = tasks[0] if tasks else FREE
     chat = gr.Chatbot(
-        label="Conversation", height=420, render_markdown=False, allow_tags=False, buttons=["copy"], elem_id="chat",
+        label="Conversation", render_markdown=False, allow_tags=False, buttons=["copy"], elem_id="chat",
         placeholder="Choose a clip, then a task.", feedback_options=None, allow_file_downloads=False,
     )  # fmt: skip
     notice = gr.HTML(visible=False, elem_id="notice", elem_classes="notice", padding=False)
@@ -152,7 +157,7 @@ def _lay_talk(model: "SalmonnLM") -> TalkParts:
         value="", visible=_needs_text(model, first), label=_text_label(first), lines=1, max_lines=4,
         max_length=LONGEST_TEXT, elem_id="text",
     )  # fmt: skip
-    with gr.Row():
+    with gr.Row(elem_id="buttons"):
         new = gr.Button("New clip", elem_id="new", scale=1, min_width=100)
         ask = gr.Button("Ask", variant="primary", elem_id="ask", scale=3, min_width=100)
     return TalkParts(chat, notice, task, text, ask, new)
@@ -178,7 +183,9 @@ def _connect_clip(clip: ClipParts, talk: TalkParts, model: "SalmonnLM", longest:
     talk.new.click(lambda: (None, _notice("")), None, [clip.clip, clip.notice], queue=False, **quietly)
     talk.chat.clear(_start_anew, clip.session, [talk.chat, talk.notice], **quietly)
     for path, button in clip.examples.items():
-        button.click(_give(str(path)), None, clip.clip, **quietly)
+        button.click(
+            _give(str(path), _example_task(path, offered_tasks(model))), None, [clip.clip, talk.task], **quietly
+        )
 
 
 def _connect_task(talk: TalkParts, model: "SalmonnLM") -> None:
@@ -258,5 +265,11 @@ def _example_title(path: Path) -> str:
     return f"{kind.capitalize()}: {rest.replace('_', ' ')}"
 
 
-def _give(value: str) -> Callable[[], str]:
-    return lambda: value
+def _example_task(path: Path, tasks: Sequence[str]) -> Any:
+    """The task that suits an example, or no change where none that does is offered."""
+    suiting = EXAMPLE_TASKS.get(path.stem.partition("_")[0], EXAMPLE_TASKS["sound"])
+    return next((task for task in suiting if task in tasks), gr.skip())
+
+
+def _give(*values: Any) -> Callable[[], tuple[Any, ...]]:
+    return lambda: values

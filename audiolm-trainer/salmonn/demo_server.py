@@ -2,26 +2,15 @@
 
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
-from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from salmonn.demo_guard import UPLOADS_KEPT, ClosedPage
 from salmonn.demo_style import CSS, theme
 from salmonn.errors import SalmonnError
 
-# What a browser may load and whom it may ask: this server. Gradio has scripts in its pages and makes workers of blobs.
-POLICY = "; ".join(
-    (
-        "default-src 'self' data: blob:",
-        "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",
-        "style-src 'self' 'unsafe-inline'",
-        "frame-ancestors 'none'",
-        "form-action 'self'",
-        "base-uri 'self'",
-        "object-src 'none'",
-    )
-)
+SHARE_DOMAIN = ".gradio.live"
 
 
 class Addresses(NamedTuple):
@@ -29,26 +18,6 @@ class Addresses(NamedTuple):
 
     local: str
     public: str | None
-
-
-class ClosedPage:
-    """Tells browsers not to ask any other machine; wraps an ASGI application."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer as the application does, with the policy in the header."""
-
-        async def send_with_policy(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers["content-security-policy"] = POLICY
-                headers["referrer-policy"] = "no-referrer"
-                headers["x-content-type-options"] = "nosniff"
-            await send(message)
-
-        await self.app(scope, receive, send_with_policy)
 
 
 def launch(
@@ -60,6 +29,7 @@ def launch(
     auth: tuple[str, str] | None,
     max_upload_mb: int,
     allowed: Path,
+    uploads: Path,
 ) -> Addresses:
     """Start serving in the background.
 
@@ -71,10 +41,15 @@ def launch(
         auth: user and password that visitors are asked for.
         max_upload_mb: size of the largest file that is taken.
         allowed: the one folder of this machine whose files the page may hand out.
+        uploads: the folder that uploads are kept in.
 
     Raises:
         SalmonnError: the port is in use, or no public link can be had.
     """
+    # Gradio waits until its link answers, before anybody knows which one it is.
+    names = {SHARE_DOMAIN} if share else set()
+    most_bytes = UPLOADS_KEPT * max_upload_mb * 2**20
+    guard = Middleware(ClosedPage, public=names, uploads=uploads, most_bytes=most_bytes)
     try:
         _, local, public = page.launch(
             server_name=host,
@@ -85,7 +60,7 @@ def launch(
             allowed_paths=[str(allowed)],
             theme=theme(),
             css=CSS,
-            app_kwargs={"middleware": [Middleware(ClosedPage)], "docs_url": None, "redoc_url": None},
+            app_kwargs={"middleware": [guard], "docs_url": None, "redoc_url": None},
             footer_links=[],
             state_session_capacity=100,
             run_history=False,
@@ -102,4 +77,7 @@ def launch(
         raise SalmonnError(
             f"port {port} of {host} cannot be used, perhaps by another program: choose one with --port"
         ) from error
+    if public:
+        names.clear()
+        names.add(urlsplit(public).hostname or "")
     return Addresses(local, public)

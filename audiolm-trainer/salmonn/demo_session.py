@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from salmonn.conversation import FREE, Conversation, LanguageModel, find_request, read_clip
-from salmonn.errors import AudioError
-from salmonn.task_titles import title_of
+from salmonn.demo_media import as_wav, media_is_read
+from salmonn.errors import AudioError, PromptError
+from salmonn.task_titles import in_reading_order, title_of
 
 if TYPE_CHECKING:
     from salmonn.decoding.transformers_decoding import GenerationSettings
+    from salmonn.inference import SalmonnLM
 
-READABLE = "The page takes WAV, FLAC, OGG, Opus and MP3."
 WAITING = "…"
 NO_WORDS = "(the model answered with no words)"
 CUT = "(cut at the length that is set)"
@@ -42,9 +43,9 @@ class DemoSession:
 
     def __init__(self, model: LanguageModel, path: Path, *, longest: float) -> None:
         try:
-            clip = read_clip(path, model, name=path.name, longest=longest)
+            clip = read_clip(as_wav(path, longest=longest), model, name=path.name, longest=longest)
         except AudioError as error:
-            raise AudioError(f"{str(error).rstrip('.')}. {READABLE}") from error
+            raise AudioError(f"{str(error).rstrip('.')}. {readable()}") from error
         self.conversation = Conversation(model, clip)
         self.messages: list[Message] = []
 
@@ -73,10 +74,12 @@ class DemoSession:
         Raises:
             SalmonnError: it cannot be answered; nothing is remembered of it.
         """
+        if task != FREE and self.conversation.model.prompts.tasks().get(task) and not text.strip():
+            raise PromptError(f'"{title_of(task)}" needs a question: type one')
         request = find_request(self.conversation.model.prompts, task=task, text=text)
         asked: Message = {"role": "user", "content": shown_request(self.conversation.model, task, text)}
         yield [*self.messages, asked, {"role": "assistant", "content": WAITING}]
-        growing = self.conversation.ask(request, settings)
+        growing = self.conversation.ask(request, settings, afresh=task != FREE)
         for answer in growing:
             yield [*self.messages, asked, {"role": "assistant", "content": answer.strip() or WAITING}]
         turn = self.conversation.turns[-1]
@@ -85,6 +88,16 @@ class DemoSession:
             said = f"{said} {CUT}"
         self.messages += [asked, {"role": "assistant", "content": said}]
         yield list(self.messages)
+
+
+def offered_tasks(model: "SalmonnLM") -> list[str]:
+    """The tasks that have a prompt, in reading order; only those it was trained with where its checkpoint says so."""
+    return [task for task in in_reading_order(model.prompts.wordings) if task in (model.trained_tasks or (task,))]
+
+
+def readable() -> str:
+    """Say which files the page takes."""
+    return f"The page takes WAV, FLAC, OGG, Opus{', MP3, m4a and webm' if media_is_read() else ' and MP3'}."
 
 
 def shown_request(model: LanguageModel, task: str, text: str) -> str:

@@ -15,6 +15,21 @@ CSS = """
 #heard, #examples-label { margin-bottom: -.5rem; }
 #examples { gap: .375rem; flex-wrap: wrap; }
 #examples button { flex: 0 0 auto; min-width: 0; font-weight: 400; }
+#chat { height: 420px; }
+@media (max-width: 700px) {
+  /* A finger's width; and the question before the conversation, which is empty at first. */
+  button, input[type=text], #task input { min-height: 44px; min-width: 44px; }
+  button svg { max-width: 24px; max-height: 24px; margin: auto; }
+  .gradio-container { padding-top: .5rem !important; }
+  /* An empty place for a clip needs no more than its words. */
+  #clip .audio-container, #clip .upload-container { min-height: 0; height: auto; }
+  #clip .upload-container > button, #clip > button, #clip .wrap { min-height: 96px; height: auto; padding: 0; }
+  #clip .source-selection { height: auto; }
+  #settings > button { padding-block: 0; }
+  #buttons button { padding-inline: .5rem; white-space: nowrap; }
+  #talk { display: flex; flex-direction: column; }
+  #chat { order: 1; height: auto; min-height: 160px; max-height: 60vh; }
+}
 """
 
 

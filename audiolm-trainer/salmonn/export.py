@@ -37,7 +37,7 @@ from salmonn.meta_model import build_meta_model
 from salmonn.misfit import causes_of_misfit
 from salmonn.model import SALMONN
 from salmonn.model_card import CardFacts, Sizes, write_card
-from salmonn.recorded_config import disagreements, recorded_config
+from salmonn.recorded_config import disagreements, recorded_config, recorded_tasks
 from salmonn.whole_file import whole_file, whole_folder
 
 logger = logging.getLogger(__name__)
@@ -61,12 +61,14 @@ class Trained:
         config: what may be passed on of the configuration.
         epoch: epochs done before the current one, None where the file does not say.
         step: steps done, None where the file does not say.
+        tasks: what it was trained with, () where the file does not say.
     """
 
     tensors: dict[str, Tensor]
     config: dict[str, Any]
     epoch: int | None
     step: int | None
+    tasks: tuple[str, ...]
 
     def adapter(self) -> dict[str, Tensor]:
         """The LoRA tensors."""
@@ -170,6 +172,7 @@ def _trained(config: Config, data: Mapping[str, Any], meta: SALMONN, *, dtype: t
         config=recorded | {key: config.shareable()[key] for key in ("model", "generate")},
         epoch=entries["epoch"] if isinstance(entries["epoch"], int) else None,
         step=entries["step"] if isinstance(entries["step"], int) else None,
+        tasks=recorded_tasks(data.get("tasks")),
     )
 
 
@@ -184,7 +187,7 @@ def _stored(name: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
 def _write_pth(trained: Trained, output: Path, facts: CardFacts) -> Path:
     """The original trainer's entries; its readers use only "model"."""
     entries: dict[str, Any] = {"model": trained.tensors, "optimizer": None, "scaler": None, "config": trained.config}
-    entries |= _counters(trained)
+    entries |= _training_notes(trained)
     card = _card_beside(output)
     with whole_file(output, size=trained.size()) as unfinished, whole_file(card, size=0) as unfinished_card:
         with unfinished.open("wb") as file:
@@ -273,8 +276,9 @@ def _llm_dtype(config: Config, dtype: str | None) -> torch.dtype:
     return stored if isinstance(stored, torch.dtype) else torch.float32
 
 
-def _counters(trained: Trained) -> dict[str, int]:
-    found = {"epoch": trained.epoch, "step": trained.step}
+def _training_notes(trained: Trained) -> dict[str, Any]:
+    """What the file says of its training besides the configuration."""
+    found = {"epoch": trained.epoch, "step": trained.step, "tasks": list(trained.tasks) or None}
     return {key: value for key, value in found.items() if value is not None}
 
 
@@ -283,7 +287,7 @@ def _notes(trained: Trained, *, lora: bool = True) -> dict[str, str]:
     config = dict(trained.config)
     if not lora:
         config["model"] = {**config["model"], "lora": False}
-    notes = {"config": config, **_counters(trained)}
+    notes = {"config": config, **_training_notes(trained)}
     return {"format": "pt", LAYOUT_KEY: LAYOUT} | {key: json.dumps(value) for key, value in notes.items()}
 
 

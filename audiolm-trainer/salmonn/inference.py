@@ -193,6 +193,11 @@ class SalmonnLM:
             yield self._to_answer(index, ids)
 
     @property
+    def trained_tasks(self) -> tuple[str, ...]:
+        """The tasks that the checkpoint says it was trained with; () where it does not say."""
+        return self.model.trained_tasks
+
+    @property
     def max_seconds(self) -> float:
         """Seconds of a clip that are heard; what comes later is not."""
         window = self.model.speech_encoder.front_end.max_samples / self.sampling_rate

@@ -25,7 +25,7 @@ from salmonn.features import FrontEnd
 from salmonn.initial_values import initial_values
 from salmonn.pinned import to_device
 from salmonn.prompts import split_at_audio
-from salmonn.recorded_config import disagreements, recorded_config
+from salmonn.recorded_config import disagreements, recorded_config, recorded_tasks
 from salmonn.speech_encoder import Encoded, SpeechEncoder, Windows
 from salmonn.token_text import TokenText
 
@@ -85,6 +85,7 @@ class SALMONN(nn.Module):
         self.max_txt_len = max_txt_len
         # Numbers of an adapter that is no longer beside the language model's weights but in them.
         self.merged_numbers = 0
+        self.trained_tasks: tuple[str, ...] = ()
 
     @classmethod
     def from_config(cls, config: Config, *, device: torch.device, dtype: torch.dtype, train: bool = False) -> "SALMONN":
@@ -269,6 +270,7 @@ class SALMONN(nn.Module):
         different = disagreements(recorded_config(entries.get("config")), config.public())
         if different:
             raise CheckpointError("\n".join([f"{path} was trained with other settings:", *different]))
+        self.trained_tasks = recorded_tasks(entries.get("tasks"))
 
     def _merge_adapter(self) -> None:
         # Here, because only merging needs it, and peft with it.

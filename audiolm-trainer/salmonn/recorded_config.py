@@ -43,6 +43,13 @@ def recorded_config(entry: object) -> dict[str, dict[str, Any]]:
     }
 
 
+def recorded_tasks(entry: object) -> tuple[str, ...]:
+    """Names of the tasks that a checkpoint was trained with, from its "tasks" entry; () where it does not say."""
+    if not isinstance(entry, (list, tuple)) or not all(isinstance(task, str) for task in entry):
+        return ()
+    return tuple(entry)
+
+
 def disagreements(recorded: Mapping[str, Mapping[str, Any]], configured: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Name the settings of the model that would make the same tensors compute something else, a line each."""
     then, now = recorded.get("model", {}), configured["model"]

@@ -348,6 +348,7 @@ class Trainer:
             "progress": self.progress.to_plain(),
             "random": self.engine.gather([capture_random_state()]),
             "samples": self.train_split.samples.fingerprint,
+            "tasks": list(self.train_split.samples.tasks()),
         }
 
     def restore(self, data: Mapping[str, Any]) -> None:

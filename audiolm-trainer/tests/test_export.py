@@ -145,7 +145,7 @@ def expected_nano_shapes() -> dict[str, list[int]]:
 
 def test_the_pth_has_the_originals_entries_names_and_shapes(exports: dict[Form, Path]) -> None:
     data = torch.load(exports["pth"], weights_only=True)
-    assert list(data) == ["model", "optimizer", "scaler", "config", "epoch"]
+    assert list(data) == ["model", "optimizer", "scaler", "config", "epoch", "tasks"]
     assert data["optimizer"] is None
     assert data["scaler"] is None
     assert data["epoch"] == 3
@@ -278,6 +278,7 @@ def training_checkpoint(path: Path, **changes: Any) -> Path:
         scaler=None,
         random=[torch.zeros(5000)],
         samples=f"{path.parent} 1234",
+        tasks=["asr"],
         progress={"step": 300, "best_step": 200, "best": {"accuracy": 0.75, "loss": 1.5}, "unreadable": [str(path)]},
     )
     return path
@@ -287,8 +288,8 @@ def test_training_state_is_left_behind(tmp_path: Path) -> None:
     source = training_checkpoint(tmp_path / "checkpoint_best.pth")
     export_model(with_checkpoint(source), form="pth", output=tmp_path / "s.pth")
     data = torch.load(tmp_path / "s.pth", weights_only=True)
-    assert list(data) == ["model", "optimizer", "scaler", "config", "epoch", "step"]
-    assert (data["epoch"], data["step"], data["optimizer"]) == (2, 300, None)
+    assert list(data) == ["model", "optimizer", "scaler", "config", "epoch", "step", "tasks"]
+    assert (data["epoch"], data["step"], data["tasks"], data["optimizer"]) == (2, 300, ["asr"], None)
     assert data["config"]["run"] == {
         "seed": 7,
         "output_dir": "runs",

@@ -319,7 +319,7 @@ def test_log_and_checkpoints(trainer_of: TrainerOf, tmp_path: Path) -> None:
     assert names == ["checkpoint_0.pth", "checkpoint_1.pth", "checkpoint_best.pth", "log.txt", "metrics.jsonl"]
     data = read_weights(tmp_path / "checkpoint_1.pth")
     assert set(data) == {
-        *("model", "optimizer", "config", "scaler", "epoch", "step", "progress", "random", "samples", "files"),
+        *("model", "optimizer", "config", "scaler", "epoch", "step", "progress", "random", "samples", "files", "tasks"),
     }
     assert (data["epoch"], data["step"], data["config"], data["scaler"]) == (1, 8, CONFIG, None)
     assert torch.equal(data["model"]["linear.weight"], model.linear.weight)

@@ -4,6 +4,7 @@ The browser test drives Debian's Chromium by Playwright, whose own browsers are 
 is missing.
 """
 
+import asyncio
 import importlib.util
 import os
 import shutil
@@ -13,8 +14,10 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,8 +28,11 @@ import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner, Result
+from starlette.responses import PlainTextResponse
 
-from salmonn.demo_session import CUT, NO_WORDS, WAITING, DemoSession
+from salmonn import demo_media, demo_session
+from salmonn.demo_guard import LOGINS_A_MINUTE, ClosedPage
+from salmonn.demo_session import CUT, NO_WORDS, WAITING, DemoSession, offered_tasks
 from salmonn.errors import AudioError, PromptError, SalmonnError
 from salmonn.inference import SalmonnLM
 
@@ -95,7 +101,8 @@ def test_a_used_port_is_a_sentence() -> None:
 
     with pytest.raises(SalmonnError, match=r"port 9527 of 127\.0\.0\.1 cannot be used"):
         launch(
-            Page(), host="127.0.0.1", port=9527, share=False, auth=None, max_upload_mb=50, allowed=EXAMPLES
+            Page(), host="127.0.0.1", port=9527, share=False, auth=None, max_upload_mb=50, allowed=EXAMPLES,
+            uploads=EXAMPLES,
         )  # fmt: skip
 
 
@@ -111,11 +118,82 @@ def test_a_session_shows_the_question_then_the_growing_answer(nano: SalmonnLM) -
     again = list(session.ask("QA", "Who <b>is</b> it?", nano.defaults))
     assert len(again[-1]) == 4
     assert again[-1][2]["content"] == "Question: answer about the clip: Who <b>is</b> it?"
-    with pytest.raises(PromptError, match="needs a question"):
+    with pytest.raises(PromptError, match=r'^"Question: answer about the clip" needs a question: type one$'):
         list(session.ask("QA", "", nano.defaults))
     assert len(session.messages) == 4
     session.forget()
     assert session.messages == []
+
+
+def test_a_task_is_asked_afresh_and_own_words_with_what_was_said(
+    nano: SalmonnLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from salmonn.inference import Answer
+
+    prompts: list[str] = []
+
+    def stream(audio: object, prompt: str, settings: object = None) -> Iterator[str]:
+        prompts.append(prompt)
+        yield "so"
+        return Answer(0, "so", 1, "stop")
+
+    monkeypatch.setattr(nano, "stream", stream)
+    session = DemoSession(nano, EXAMPLES / "sound_dog.flac", longest=60)
+    for task, text in (("", "What?"), ("asr", ""), ("", "And then?")):
+        list(session.ask(task, text, nano.defaults))
+    assert ["USER" in prompt[4:] for prompt in prompts] == [False, False, True]
+    assert "Recognize the speech" in prompts[1]
+    assert prompts[2].startswith("USER: <Speech><SpeechHere></Speech> What?\nASSISTANT: so\nUSER: ")
+    assert len(session.messages) == 6
+
+
+def test_only_tasks_that_the_model_was_trained_with_are_offered(nano: SalmonnLM) -> None:
+    assert offered_tasks(nano) == ["asr", "audiocaption_v2"]
+    known, nano.model.trained_tasks = nano.model.trained_tasks, ()
+    try:
+        assert len(offered_tasks(nano)) == len(nano.prompts.wordings) > 20
+    finally:
+        nano.model.trained_tasks = known
+
+
+@pytest.mark.parametrize("name", ["note.m4a", "note.webm"])
+def test_recordings_of_phones_and_browsers_are_heard(nano: SalmonnLM, tmp_path: Path, name: str) -> None:
+    av = pytest.importorskip("av", reason="PyAV is not installed (pip install av)")
+    wave, rate = soundfile.read(EXAMPLES / "speech_call_my_dentist.flac", dtype="float32")
+    with av.open(str(tmp_path / name), "w") as container:
+        stream = container.add_stream({"m4a": "aac", "webm": "libopus"}[name.partition(".")[2]], rate=48_000)
+        stream.layout = "mono"
+        frame = av.AudioFrame.from_ndarray(wave[None, :], format="fltp", layout="mono")
+        frame.sample_rate = rate
+        for part in [*av.AudioResampler(format=stream.format, layout="mono", rate=48_000).resample(frame), None]:
+            container.mux(stream.encode(part))
+    session = DemoSession(nano, tmp_path / name, longest=60)
+    assert session.heard == "Heard: all 3.0 s."
+    assert list(session.ask("asr", "", nano.defaults))[-1][-1]["content"] == "call my dentist on wednesday morning"
+    with pytest.raises(AudioError, match=r"lasts 3\.0 s, more than the 2\.0 s"):
+        DemoSession(nano, tmp_path / name, longest=2)
+
+
+def test_without_the_library_containers_are_not_offered(
+    nano: SalmonnLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo_media, "media_is_read", lambda: False)
+    monkeypatch.setattr(demo_session, "media_is_read", lambda: False)
+    (tmp_path / "note.m4a").write_bytes(bytes(100))
+    with pytest.raises(AudioError, match=r"The page takes WAV, FLAC, OGG, Opus and MP3\.$"):
+        DemoSession(nano, tmp_path / "note.m4a", longest=60)
+
+
+@pytest.mark.parametrize("name", ["note.m4a", "note.webm", "note.raw", "fast.wav", "\udcff.wav"])
+def test_what_is_no_recording_is_a_sentence(nano: SalmonnLM, tmp_path: Path, name: str) -> None:
+    header = bytearray((EXAMPLES / "sound_dog.flac").read_bytes()[:100])
+    if name == "fast.wav":
+        soundfile.write(tmp_path / name, np.zeros(1600, np.float32), 16_000)
+        header = bytearray((tmp_path / name).read_bytes())
+        header[24:28] = (2**31 - 1).to_bytes(4, "little")
+    (tmp_path / name).write_bytes(header)
+    with pytest.raises(AudioError, match="The page takes"):
+        DemoSession(nano, tmp_path / name, longest=60)
 
 
 def test_an_answer_says_when_it_is_cut_or_has_no_words(nano: SalmonnLM, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +212,7 @@ def test_an_answer_says_when_it_is_cut_or_has_no_words(nano: SalmonnLM, monkeypa
 
 def test_a_file_that_is_no_audio_is_called_by_its_name_alone(nano: SalmonnLM, tmp_path: Path) -> None:
     (tmp_path / "song.wav").write_text("words", encoding="utf-8")
-    with pytest.raises(AudioError, match=r"^audio file 'song\.wav' cannot be read: .*\. The page takes WAV, "):
+    with pytest.raises(AudioError, match=r"^audio file 'song\.wav' is text, not audio\. The page takes WAV, "):
         DemoSession(nano, tmp_path / "song.wav", longest=60)
 
 
@@ -212,6 +290,119 @@ def test_the_server_tells_nothing_of_its_machine(server: Server) -> None:
         assert b"root:" not in body
         assert b"import" not in body
     assert CANARY not in server.log.read_text(encoding="utf-8")
+
+
+UPLOAD = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.wav"\r\n\r\nwords\r\n--x--'
+FORM = {"Content-Type": "multipart/form-data; boundary=x"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Origin": "{url}"}, 200),
+        ({"Host": "localhost:1"}, 200),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://127.0.0.1:1"}, 403),
+        ({"Origin": "http://[::1"}, 403),
+        ({"Host": "evil.example"}, 421),
+        ({"Host": "127.0.0.1.evil.example:9527"}, 421),
+        ({"Host": ""}, 421),
+        ({"Host": "evil.example", "Origin": "http://evil.example"}, 421),
+        ({"Host": "x.gradio.live", "Origin": "https://x.gradio.live"}, 421),
+    ],
+)
+def test_only_the_page_itself_may_send_files(server: Server, headers: dict[str, str], status: int) -> None:
+    told = {name: value.format(url=server.url) for name, value in headers.items()}
+    found, body = fetch(f"{server.url}/gradio_api/upload", UPLOAD, **FORM, **told)
+    assert found == status
+    assert status == 200 or b"evil" not in body.replace(b"'evil", b"").replace(b"'127.0.0.1.evil", b"")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "way", ["..", "%2e%2e", "..%2f..", "....//", "%252e%252e", "..\\\\..", "/", "file://", "~", "%00"]
+)
+@pytest.mark.parametrize("route", ["file=", "file/", "static/", "assets/", "component_server/", "../", "upload/"])
+def test_no_way_leads_to_a_file_outside(server: Server, route: str, way: str) -> None:
+    for target in ("etc/passwd", "web_demo.py"):
+        status, body = fetch(f"{server.url}/gradio_api/{route}{urllib.parse.quote(str(EXAMPLES))}/{way}/{target}")
+        assert status in (400, 403, 404, 405, 422)
+        assert b"root:" not in body
+        assert b"def main(" not in body
+
+
+@pytest.mark.slow
+def test_two_hundred_files_at_once_are_taken(server: Server) -> None:
+    with ThreadPoolExecutor(32) as pool:
+        sent = pool.map(lambda _: fetch(f"{server.url}/gradio_api/upload", UPLOAD, **FORM)[0], range(200))
+        assert set(sent) == {200}
+    assert fetch(f"{server.url}/")[0] == 200
+
+
+class Recorder:
+    """An application behind the guard that only counts."""
+
+    calls = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.calls += 1
+        await PlainTextResponse("ok")(scope, receive, send)
+
+
+def ask(guard: ClosedPage, path: str, **headers: str) -> int:
+    """POST to an application without a server -> the status."""
+    sent: list[Any] = []
+    names = {"host": "127.0.0.1:9527"} | headers
+    scope = {
+        "type": "http", "method": "POST", "path": path, "client": ("127.0.0.1", 1),
+        "headers": [(name.encode(), value.encode()) for name, value in names.items()],
+    }  # fmt: skip
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        raise AssertionError("nothing is read")
+
+    asyncio.run(guard(scope, receive, send))
+    return int(sent[0]["status"])
+
+
+def test_a_password_cannot_be_guessed_quickly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = Recorder()
+    guard = ClosedPage(app, public=set(), uploads=tmp_path, most_bytes=1)
+    assert [ask(guard, "/login") for _ in range(LOGINS_A_MINUTE + 3)] == [*[200] * LOGINS_A_MINUTE, *[429] * 3]
+    assert app.calls == LOGINS_A_MINUTE
+    now = time.monotonic()
+    monkeypatch.setattr("salmonn.demo_guard.time.monotonic", lambda: now + 61)
+    assert ask(guard, "/login/") == 200
+
+
+def test_uploads_are_bounded_by_amount(tmp_path: Path) -> None:
+    guard = ClosedPage(Recorder(), public=set(), uploads=tmp_path, most_bytes=1000)
+    for number in range(4):
+        (tmp_path / f"{number}").mkdir()
+        (tmp_path / f"{number}" / "clip.wav").write_bytes(bytes(300))
+        os.utime(tmp_path / f"{number}" / "clip.wav", (time.time() - 600 + number,) * 2)
+    assert ask(guard, "/gradio_api/upload") == 200
+    assert [path.parent.name for path in sorted(tmp_path.rglob("*.wav"))] == ["1", "2", "3"]
+    (tmp_path / "young.wav").write_bytes(bytes(1000))
+    assert ask(guard, "/gradio_api/upload") == 429
+    assert [path.name for path in tmp_path.rglob("*.wav")] == ["young.wav"]
+
+
+def test_the_public_link_is_let_in_by_its_name(tmp_path: Path) -> None:
+    guard = ClosedPage(Recorder(), public={".gradio.live"}, uploads=tmp_path, most_bytes=1)
+    assert ask(guard, "/x", host="a1.gradio.live", origin="https://a1.gradio.live") == 200
+    assert ask(guard, "/x", origin="https://a1.gradio.live") == 200
+    assert ask(guard, "/x", host="gradio.live.evil.example") == 421
+    guard.public.clear()
+    guard.public.add("a1.gradio.live")
+    assert ask(guard, "/x", host="a2.gradio.live") == 421
+    assert ask(guard, "/x", host="a1.gradio.live", origin="https://a2.gradio.live") == 403
 
 
 @pytest.mark.slow
@@ -319,7 +510,7 @@ def test_a_visit(server: Server, page: Any, tmp_path: Path) -> None:
     (tmp_path / "song.wav").write_text("<b>words</b>", encoding="utf-8")
     visitor.upload(tmp_path / "song.wav")
     sentence = visitor.notice("#clip-notice")
-    assert sentence.startswith("Audio file 'song.wav' cannot be read")
+    assert sentence.startswith("Audio file 'song.wav' is text, not audio.")
     assert str(server.log.parent) not in sentence
 
     visitor.upload(EXAMPLES / "mixture_bell_over_rain.flac")
@@ -332,18 +523,19 @@ def test_a_visit(server: Server, page: Any, tmp_path: Path) -> None:
     assert seen[-1].startswith("a bell is ringing while rain is falling")
     assert all(seen[-1].startswith(text) for text in seen)
 
-    visitor.choose_task("Question: answer about the clip")
+    visitor.choose_task("Your own words")
     page.wait_for_selector("#text textarea:visible, #text input:visible")
     page.click("#ask")
-    assert visitor.notice("#notice") == "Task QA needs a question: type one."
+    assert visitor.notice("#notice") == "There is no question: type one, or choose a task."
     page.locator("#text textarea, #text input").first.fill("What is <i>it</i>?")
     visitor.ask(turns=2)
     chat = page.inner_text("#chat")
-    assert chat.index("a bell is ringing") < chat.index("Question: answer about the clip: What is <i>it</i>?")
+    assert chat.index("a bell is ringing") < chat.index("What is <i>it</i>?")
 
     check_settings(visitor)
     check_growth(visitor)
     check_narrow(page)
+    check_example(visitor)
     soundfile.write(tmp_path / "long.wav", np.full(16_000 * 42, 0.1, np.float32), 16_000)
     page.click("#new")
     page.wait_for_selector("#heard p", state="hidden")
@@ -396,11 +588,26 @@ def check_growth(visitor: Visitor) -> None:
     assert all(later.startswith(earlier) for earlier, later in pairwise(whole))
 
 
+def check_example(visitor: Visitor) -> None:
+    """An example brings the task that suits it."""
+    page = visitor.page
+    for title, task in (("Speech: buy tickets", "Speech: write down the words"), ("Sound: dog", "Sound: describe")):
+        page.get_by_role("button", name=title).click()
+        page.wait_for_function(f"document.querySelector('#task input').value.startsWith({task!r})")
+
+
 def check_narrow(page: Any) -> None:
-    """On a telephone nothing is wider than the screen."""
-    page.set_viewport_size({"width": 360, "height": 740})
+    """On a telephone nothing is wider than the screen, fingers find what they touch, and asking comes first."""
+    page.set_viewport_size({"width": 390, "height": 740})
     page.wait_for_timeout(300)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    places = {name: page.locator(f"#{name}").bounding_box() for name in ("task", "ask", "new", "chat")}
+    assert places["task"]["y"] < places["ask"]["y"] < places["chat"]["y"]
+    for button in [page.locator("#ask"), page.locator("#new"), *page.locator("#examples button").all()]:
+        assert button.bounding_box()["height"] >= 44
+    page.screenshot(
+        path=os.environ["AUDIOLM_SHOTS"] + "/phone.png", full_page=True
+    ) if "AUDIOLM_SHOTS" in os.environ else None
     page.set_viewport_size({"width": 1280, "height": 900})
 
 
