@@ -4,6 +4,7 @@ import json
 import random
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,18 @@ def metrics(java: Java) -> Iterator[CaptionMetrics]:
 @pytest.fixture(scope="module")
 def captions(metrics: CaptionMetrics) -> Captions:
     return metrics.tokenize(CANDIDATES, REFERENCES)
+
+
+def test_folders_of_any_name_in_the_locale_c(java: Java, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers are often in the locale C, in which Java alone knows no names but ASCII."""
+    folder = tmp_path / "임시"
+    folder.mkdir()
+    monkeypatch.setenv("LC_ALL", "C")
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    with CaptionMetrics(java) as opened:
+        assert str(opened._folder).startswith(str(folder))
+        captions = opened.tokenize(("A dog barks!",), (("Two dogs bark.", "it barks"),))
+    assert captions == Captions(("a dog barks",), (("two dogs bark", "it barks"),))
 
 
 @pytest.mark.slow

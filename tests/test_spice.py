@@ -3,9 +3,11 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -162,6 +164,20 @@ def test_what_java_says_is_told(files: SpiceFiles) -> None:
     broken = replace(files, models=files.corenlp)
     with SpiceWorker(broken, find_java()) as worker, pytest.raises(MetricUnavailableError, match="englishPCFG"):
         worker.score(Captions(("a dog",), (("a dog",),)), max_words=80)
+
+
+def test_folders_of_any_name_in_the_locale_c(
+    files: SpiceFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Containers are often in the locale C, in which Java alone knows no names but ASCII."""
+    folder = tmp_path / "한글 폴더"
+    folder.mkdir()
+    corenlp, models = (shutil.copy(path, folder) for path in (files.corenlp, files.models))
+    monkeypatch.setenv("LC_ALL", "C")
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    there = replace(files, corenlp=Path(corenlp), models=Path(models))
+    with SpiceWorker(there, find_java()) as worker:
+        assert worker.score(Captions(("a dog barks",), (("a dog barks",),)), max_words=80).corpus == 1
 
 
 # A parent that starts a worker, tells its id, and then goes the way the test wants.

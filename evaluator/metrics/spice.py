@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from evaluator.errors import MetricUnavailableError
 from evaluator.metrics.captioning import Captions
-from evaluator.metrics.java import Java, end_process
+from evaluator.metrics.java import Java, end_process, java_environment
 from evaluator.metrics.spice_files import SpiceFiles
 
 log = logging.getLogger(__name__)
@@ -218,7 +218,7 @@ def _row(item: dict[str, Any]) -> SpiceRow:
 def _start(log_file: "IO[bytes]") -> "subprocess.Popen[str]":
     """Start the worker with this interpreter, from the folder that holds the package, wherever that is."""
     root = Path(__file__).resolve().parents[2]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    environment = {**java_environment(), "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", "evaluator.metrics.spice_worker", str(os.getpid())],
         cwd=root,
