@@ -121,7 +121,7 @@ class Manifest:
 
     def save(self, path: Path) -> None:
         """Write the manifest, all or nothing."""
-        text = json.dumps(asdict(self), ensure_ascii=False, indent=1)
+        text = json.dumps(asdict(self), indent=1)
         with whole_file(path, size=len(text)) as unfinished:
             unfinished.write_text(text, encoding="utf-8")
 
@@ -235,7 +235,12 @@ def write_table(path: Path, parts: Iterable[Sequence[Row]], *, size: int) -> Tab
         CheckpointError: there is too little room, or writing is not allowed.
     """
     builder = TableBuilder()
-    with whole_file(path, size=size) as unfinished, ipc.new_file(unfinished, SCHEMA) as writer:
+    # As bytes, because Arrow knows only names in UTF-8 otherwise.
+    with (
+        whole_file(path, size=size) as unfinished,
+        pa.OSFile(os.fsencode(unfinished), "w") as file,
+        ipc.new_file(file, SCHEMA) as writer,
+    ):
         for rows in parts:
             writer.write_batch(builder.batch(rows))
     return builder
@@ -248,7 +253,7 @@ def map_table(path: Path, manifest: Manifest) -> AnnotationTable:
         FileNotFoundError: it was replaced by a newer one since the manifest was read.
         DatasetError: it is damaged.
     """
-    file = pa.memory_map(str(path))
+    file = pa.memory_map(os.fsencode(path))
     try:
         reader = ipc.open_file(file)
         batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]

@@ -265,7 +265,7 @@ def _fill_folder(
         names = {index: str(samples[index].path) for index in range(len(samples)) if index not in done}
         noted = [[index, name, unreadable.reason(name)] for index, name in names.items()]
         manifest = {"version": VERSION, "clips": len(samples), "unreadable": noted}
-        (unfinished / MANIFEST).write_text(json.dumps(manifest, ensure_ascii=False, indent=1), encoding="utf-8")
+        (unfinished / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
 
 
 def _announce(first: _Part, clips: int, path: Path) -> int:

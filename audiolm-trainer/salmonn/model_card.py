@@ -115,7 +115,7 @@ class CardFacts:
 
 def write_card(path: Path, facts: CardFacts) -> None:
     """Write the card of an export."""
-    path.write_text(render_card(facts), encoding="utf-8")
+    path.write_text(render_card(facts), encoding="utf-8", errors="backslashreplace")
 
 
 def render_card(facts: CardFacts) -> str:

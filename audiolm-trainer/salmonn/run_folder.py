@@ -109,7 +109,8 @@ class RunFolder:
     def _append(self, name: str, record: Mapping[str, Any]) -> None:
         path = self.path / name
         try:
-            with path.open("a", encoding="utf-8") as file:
+            # A name that is not UTF-8 is written as JSON writes such characters, as an escape.
+            with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
         except OSError as error:
             raise CheckpointError(f"{path} cannot be written: {error.strerror}; what was saved is unchanged") from error

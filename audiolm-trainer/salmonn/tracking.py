@@ -127,7 +127,13 @@ def start_trackers(names: Sequence[str], folder: RunFolder, *, run_name: str, st
         folder: where TensorBoard's files go.
         run_name: what the run is called there.
         step: steps done; TensorBoard drops later ones of an interrupted run.
+
+    Raises:
+        ConfigError: TensorBoard cannot write into a folder of this name.
     """
+    if "tensorboard" in names and any("\ud800" <= character <= "\udfff" for character in str(folder.path)):
+        text = f"tensorboard writes only where all names are UTF-8, and {str(folder.path)!r} is not; use another folder"
+        raise ConfigError("run.trackers cannot be used", [("run.output_dir", text)])
     trackers: list[GeneralTracker] = []
     for name in names:
         if name == "tensorboard":

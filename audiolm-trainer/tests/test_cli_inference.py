@@ -92,7 +92,8 @@ def test_a_bad_path_is_a_sentence_and_the_next_one_is_asked_for(config: Path, lo
     folder = config.parent
     result = invoke(config, lines=("/none.wav", folder, folder / "text.wav", folder / "two.wav", "What?"))
     assert result.exit_code == 0
-    for part in ("'/none.wav' does not exist", "is a folder, not a file", "text.wav' is text, not audio", "[What? | 2.0 s]"):
+    said = ("'/none.wav' does not exist", "is a folder, not a file", "text.wav' is text, not audio", "[What? | 2.0 s]")
+    for part in said:
         assert part in result.output
     assert "Traceback" not in result.output
 

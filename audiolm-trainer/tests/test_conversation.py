@@ -1,5 +1,6 @@
 """A conversation about one clip: its prompt as text, what is remembered, how much is heard, the answer as it grows."""
 
+import os
 from collections.abc import Generator
 from dataclasses import replace
 from itertools import pairwise
@@ -272,3 +273,18 @@ def test_an_error_while_generating_is_raised_and_too_little_memory_is_a_sentence
     monkeypatch.setattr(tiny.llm, "generate", fail)
     with pytest.raises(SalmonnError, match="memory does not suffice"):
         list(lm.stream(np.zeros(16_000, np.float32), BOOK.prompt("asr")))
+
+
+def test_a_clip_whose_name_is_not_utf8_and_one_that_states_no_length(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.flac"))
+    soundfile.write(tmp_path / "a.flac", np.full(5 * 16_000, 0.1, np.float32), 16_000)
+    data = bytearray((tmp_path / "a.flac").read_bytes())
+    data[21:26] = bytes([data[21] & 0xF0, 0, 0, 0, 0])
+    try:
+        path.write_bytes(data)
+    except OSError:
+        pytest.skip("this file system takes only UTF-8 names")
+    assert read_clip(path, FakeLM()).seconds == 5
+    path.write_text("no audio")
+    with pytest.raises(AudioError, match=r"^audio file 'song.wav' is text, not audio"):
+        read_clip(path, FakeLM(), name="song.wav")

@@ -100,3 +100,16 @@ def test_the_reading_rate_counts_what_could_be_read(
     assert rate.clips_per_second == pytest.approx(3 / rate.seconds)
     assert "text.wav" in caplog.text
     assert measure_reading(samples[3:], workers=workers, seed=0).clips_per_second == 0
+
+
+def test_a_flac_that_states_no_length_is_measured(tmp_path: Path) -> None:
+    for seconds in (5, 40):
+        path = tmp_path / f"{seconds}.flac"
+        soundfile.write(path, np.zeros(seconds * RATE, dtype=np.float32), RATE)
+        data = bytearray(path.read_bytes())
+        data[21:26] = bytes([data[21] & 0xF0, 0, 0, 0, 0])
+        path.write_bytes(data)
+    samples = Samples.of(Sample(tmp_path / f"{seconds}.flac", "a", "asr", "") for seconds in (5, 40))
+    report = describe_data(samples, tokenizer=None, max_txt_len=6, seed=0)
+    # Of the long one as much is decoded as decides that it is cut.
+    assert (report.seconds, report.over_30_s, report.longest_seconds) == (36.0, 1, 30.0)

@@ -210,3 +210,26 @@ def test_a_row_is_read_without_its_column(wavs: Path) -> None:
     assert [table.row(index).text[:10] for index in (5, 2999)] == ["text 5text", "text 2999t"]
     assert pa.total_allocated_bytes() == before
     assert kept_table.FOLDER == "annotations"
+
+
+def test_folders_and_files_whose_names_are_not_utf8(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system takes only UTF-8 names")
+    (folder / "0.wav").touch()
+    annotation_file = write(folder, ["a"]).rename(Path(os.fsdecode(os.fsencode(folder) + b"/\xfe.json")))
+    for _ in range(2):
+        source = Annotation(annotation_file, prefix=str(folder), tasks=TASKS)
+        assert open_table(source, folder / "cache").row(0) == Row("0.wav", "a", "", "asr")
+
+
+def test_joined_clips_are_kept_and_told_apart(wavs: Path) -> None:
+    prints = []
+    for further in ([], ["1.wav"], ["1.wav", "2.wav"], ["1.wav2.wav"]):
+        rows = [Row("0.wav", "a", "", "asr", further=tuple(further)), Row("1.wav", "b", "", "asr")]
+        table = table_in_memory(rows)
+        assert [table.row(0), table.row(1)] == rows
+        prints.append(table.fingerprint)
+    assert len(set(prints)) == 4

@@ -80,3 +80,20 @@ def test_only_a_few_batches_are_pulled_ahead(samples: Samples) -> None:
     next(stream)
     assert len(pulled) == BATCHES_AHEAD + 1
     stream.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["tone.raw", "tone.RAW", "tone.pcm", "tone", "tone.wav"])
+def test_samples_without_header_are_left_out_and_named(samples: Samples, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(np.random.default_rng(0).bytes(40_000))
+    wrong = Samples.of([samples[0], Sample(tmp_path / name, "a", "asr", "")])
+    unreadable = UnreadableClips(1)
+    got = list(stream_waves(wrong, [[0, 1]], sampling_rate=16_000, workers=2, unreadable=unreadable))
+    assert [indices for indices, _ in got] == [[0]]
+    assert "is not audio in a format that can be read" in unreadable.reason(str(tmp_path / name))
+
+
+def test_a_further_file_that_cannot_be_read_is_named(samples: Samples, tmp_path: Path) -> None:
+    joined = Samples.of([Sample(samples[0].path, "a", "asr", "", (samples[1].path, tmp_path / "none.wav"))])
+    unreadable = UnreadableClips(1)
+    list(stream_waves(joined, [[0]], sampling_rate=16_000, workers=0, unreadable=unreadable))
+    assert "none.wav' does not exist" in unreadable.reason(str(samples[0].path))

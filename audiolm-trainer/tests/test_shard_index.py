@@ -149,3 +149,36 @@ def test_rows_are_handed_on_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyP
         [(0, "2.wav"), (1, "0.wav")],
         [(1, "1.wav"), (1, "2.wav")],
     ]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "form", "subtype"),
+    [
+        ("opus", "OGG", "OPUS"),
+        ("oga", "OGG", "VORBIS"),
+        ("aif", "AIFF", None),
+        ("CAF", "CAF", None),
+        ("w64", "W64", None),
+    ],
+)
+def test_audio_of_every_known_ending_is_found(tmp_path: Path, suffix: str, form: str, subtype: str | None) -> None:
+    file = io.BytesIO()
+    soundfile.write(file, np.full(16_000, 0.1, dtype=np.float32), 16_000, format=form, subtype=subtype)
+    marked = b'\xef\xbb\xbf{"text": "a", "Q": null, "task": null}'
+    write(tmp_path / "s.tar", {"a.json": marked, f"a.{suffix}": file.getvalue()})
+    samples = opened(tmp_path, "s.tar")
+    assert (samples[0].text, samples[0].question, samples[0].task) == ("a", "", "asr")
+    assert samples.load_audio(0, 16_000).shape == (16_000,)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (b'{"text": "a", "expand_wav": ["b.wav"]}', "expand_wav: is not supported in shards"),
+        (b'{"text": "a", "start": 1.5}', "start: the field would change what is heard"),
+        (b'{"text": "a", "text": "b"}', "text: the field appears twice"),
+        (b"[" * 100_000, "nests too deep"),
+    ],
+)
+def test_fields_of_a_sample_that_would_be_dropped_are_named(tmp_path: Path, fields: bytes, message: str) -> None:
+    assert message in problems(tmp_path, {"a.json": fields, "a.wav": clip(0)})
