@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from salmonn.annotation_rows import json_object
 from salmonn.config import Config
 from salmonn.errors import PromptError
 
@@ -42,9 +43,12 @@ class PromptBook:
             PromptError: the file cannot be read, or has a task without a usable wording; all are listed.
         """
         try:
-            data = json.loads(path.read_text(encoding="utf-8-sig"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            data = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=json_object)
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
             raise PromptError(f"prompt file {path} cannot be read: {error}") from error
+        repeated = getattr(data, "repeated", ())
+        if repeated:
+            raise PromptError(f"prompt file {path} has tasks twice: {', '.join(repeated)}; keep one entry of each")
         if not isinstance(data, dict) or not data:
             raise PromptError(f'prompt file {path} must be an object {{"task": "prompt"}} with at least one task')
         wordings = {task: _usable(entry) for task, entry in data.items()}

@@ -95,6 +95,16 @@ def test_of_mixed_wordings_those_are_drawn_that_the_question_fits(order: tuple[s
     assert book.prompt("asr", "Who?") == order[0].replace("{}", "Who?")
 
 
+def test_a_task_given_twice_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "p.json"
+    path.write_text(f'{{"asr": "{SLOT} a", "v2": "{SLOT} b", "asr": "{SLOT} c"}}', encoding="utf-8")
+    with pytest.raises(PromptError, match=r"p\.json has tasks twice: asr; keep one"):
+        PromptBook.from_files(path)
+    path.write_text("[" * 100_000, encoding="utf-8")
+    with pytest.raises(PromptError, match=r"p\.json cannot be read"):
+        PromptBook.from_files(path)
+
+
 def test_files_hold_one_wording_or_several(tmp_path: Path) -> None:
     path = write(tmp_path / "p.json", {"asr": ["no slot", f"{SLOT} a", f"{SLOT} b"], "v2": f"{SLOT} c"})
     assert PromptBook.from_files(path).wordings == {"asr": (f"{SLOT} a", f"{SLOT} b"), "v2": (f"{SLOT} c",)}
