@@ -24,6 +24,8 @@ from salmonn.misfit import Shape, causes_of_misfit
 
 SHOWN_KEYS = 12
 PROJECTION = "speech_llama_proj."
+TRAINED = ("speech_", "ln_speech.", "ln_audio.")
+_WRONG_FILE = "does not fit the configured parts: it holds nothing of a SALMONN's trained part; is this the right file?"
 
 
 class Problem(NamedTuple):
@@ -132,6 +134,20 @@ def fit_problems(config: Config, *, offline: bool) -> Iterator[Problem]:
         )
 
 
+def file_problems(config: Config) -> Iterator[Problem]:
+    """Look at the checkpoint by itself, where the parts that it belongs to are not in order."""
+    path = Path(config.model.checkpoint_path)
+    if not config.model.checkpoint_path or not path.exists():
+        return
+    try:
+        held = _held_shapes(path, whole=True)
+    except CheckpointError as error:
+        yield Problem("model.ckpt", sentence(error))
+        return
+    if not any(name.startswith(TRAINED) for name in held):
+        yield Problem("model.ckpt", f"{path} {_WRONG_FILE}")
+
+
 def _checkpoint_problems(
     key: str, path: str, needed: Mapping[str, Shape], config: Config, *, whole: bool
 ) -> Iterator[Problem]:
@@ -153,8 +169,7 @@ def _checkpoint_problems(
         listed = "; ".join(f"{setting} {text}" for setting, text in causes)
         yield Problem(key, f"{path} does not fit the configured parts: {listed}")
     elif len(found["missing"]) == len(needed):
-        why = "it holds nothing of a SALMONN's trained part; is this the right file?"
-        yield Problem(key, f"{path} does not fit the configured parts: {why}")
+        yield Problem(key, f"{path} {_WRONG_FILE}")
     else:
         yield Problem(key, f"{path} does not fit the configured parts: {_listing(found, held, needed)}")
 

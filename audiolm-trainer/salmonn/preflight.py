@@ -12,7 +12,7 @@ from pathlib import Path
 from salmonn.components import choose_device
 from salmonn.config import Config
 from salmonn.errors import CheckpointError, ConfigError, PromptError
-from salmonn.parts_check import Problem, find_tokenizer, fit_problems, part_problems, sentence
+from salmonn.parts_check import Problem, file_problems, find_tokenizer, fit_problems, part_problems, sentence
 from salmonn.prompts import test_prompts, train_prompts
 from salmonn.tracking import check_trackers
 
@@ -81,8 +81,7 @@ def _model_problems(config: Config, *, offline: bool, answers: bool) -> Iterator
         or Path(config.model.llama_path).is_dir()
     ):
         yield from _tokenizer_problems(config, offline=offline, answers=answers)
-    if not parts:
-        yield from fit_problems(config, offline=offline)
+    yield from file_problems(config) if parts else fit_problems(config, offline=offline)
 
 
 def _device_problems(name: str) -> Iterator[Problem]:

@@ -179,6 +179,16 @@ def test_another_models_file_is_said_to_be_the_wrong_one(configure: Configure, n
     assert text.endswith("it holds nothing of a SALMONN's trained part; is this the right file?")
 
 
+def test_the_checkpoint_is_looked_at_though_its_parts_are_missing(configure: Configure, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("[]", encoding="utf-8")
+    (tmp_path / "cut.pth").write_bytes((NANO / "salmonn.pth").read_bytes()[:5000])
+    for path, message in ((NANO / "beats.pt", "is this the right file?"), (tmp_path / "cut.pth", "damaged or trunc")):
+        found = problems(configure(model={"qformer_path": str(tmp_path), "ckpt": str(path)}))
+        assert list(found) == ["model.qformer_path", "model.ckpt"]
+        assert message in found["model.ckpt"]
+    assert list(problems(configure(model={"qformer_path": str(tmp_path)}))) == ["model.qformer_path"]
+
+
 def test_a_difference_that_no_setting_explains_is_listed(configure: Configure, tmp_path: Path) -> None:
     tensors = torch.load(NANO / "salmonn.pth", weights_only=True)["model"]
     del tensors["speech_llama_proj.bias"]
