@@ -8,8 +8,7 @@ disk, and run.json says where it ended. A run that was interrupted can go on; se
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from evaluator.annotation import Sample
 from evaluator.attempt import Attempt, Done, ask, peak_memory
 from evaluator.clip_record import require_same_clips, write_clips
 from evaluator.config import Config
-from evaluator.errors import AudioLMError, JournalError, ResultError
+from evaluator.errors import AudioLMError, JournalError
 from evaluator.journal import Journal, Prediction
 from evaluator.latency import UNDER_WAY, Latency, latency_facts, read_latency
 from evaluator.latency_pass import PROTOCOL, latency_of_run
@@ -30,6 +29,7 @@ from evaluator.package_questions import check_parts, found_fingerprints
 from evaluator.preflight import Preflight, preflight
 from evaluator.redaction import Redactor
 from evaluator.report import write_scores
+from evaluator.run_end import recorded, write_ended
 from evaluator.run_folder import (
     RunPaths,
     answered,
@@ -37,7 +37,6 @@ from evaluator.run_folder import (
     identity_of,
     make_run_paths,
     merge,
-    missing_rows,
     next_attempt,
     read_facts,
     results_folder,
@@ -67,24 +66,27 @@ class Outcome:
 
     Attributes:
         predictions: in annotation order, those of earlier attempts included.
+        counts: of them.
         audio_seconds: what the model was given in this attempt, in seconds.
         peak_memory: of the process that held most.
     """
 
     predictions: tuple[Prediction, ...]
+    counts: Counts
     audio_seconds: float
     peak_memory: PeakMemory
 
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """What is to be run: all rows, those that are still to be asked, and how this is recorded."""
+    """What is to be run: all rows, those that are still to be asked, and how and where this is recorded."""
 
     config: Config
     ready: Preflight
     left: tuple[Sample, ...]
     identity: dict[str, str]
     record: RunRecord
+    paths: RunPaths
 
 
 def evaluate(
@@ -117,6 +119,43 @@ def evaluate(
     record = RunRecord()
     redact = Redactor()
     redact.add_from(config)
+    work, model = _begin(provider, config, mode, record, resume=resume, limit=limit)
+    paths, ready = work.paths, work.ready
+    with recorded(record, paths, redact, ready.samples):
+        outcome = _predict(model, work, Attempt(paths, next_attempt(paths), launch), progress)
+        texts = [prediction.text for prediction in outcome.predictions]
+        notices = _write_csv(config, mode, ready, texts, paths, record)
+        scores, scoring_error = _score(config, mode, ready, texts, paths, record)
+        # What run.json says should the process not live to say better.
+        record.facts.setdefault("latency", dict(UNDER_WAY))
+        record_error = write_ended(record, paths)
+    latency = _latency(model, work, outcome, redact)
+    record_error = write_ended(record, paths) or record_error
+    return EvaluationResult(
+        mode=mode,
+        model=name_of(provider),
+        checkpoint=str(config.model.get("ckpt") or ""),
+        csv_path=paths.csv,
+        folder=paths.folder,
+        counts=outcome.counts,
+        failures=failures_of(outcome.predictions),
+        seconds=dict(record.seconds),
+        audio_seconds=outcome.audio_seconds,
+        peak_memory=outcome.peak_memory,
+        latency=latency,
+        scores=scores,
+        scoring_error=scoring_error,
+        notices=(*ready.notices, *notices),
+        all_rows=ready.all_rows,
+        record_error=record_error,
+        heard_seconds=record.facts["heard_seconds"],
+    )
+
+
+def _begin(
+    provider: ModelProvider, config: Config, mode: Mode, record: RunRecord, *, resume: str | None, limit: int | None
+) -> tuple[_Work, AudioLM | None]:
+    """Check everything, find or make the run's folder, and load the model if a row is left to ask."""
     with record.stage("preflight"):
         ready = preflight(provider, config, mode, limit=limit, loads=resume is None)
         identity = _note_inputs(record, provider, config, mode, ready)
@@ -147,36 +186,7 @@ def evaluate(
         record.keep(read_facts(paths))
     if left:
         write_clips(paths.parts, ready.digests)
-    work = _Work(config, ready, left, identity, record)
-    with _recorded(record, paths, redact, ready.samples):
-        outcome = _predict(model, work, Attempt(paths, next_attempt(paths), launch), progress)
-        texts = [prediction.text for prediction in outcome.predictions]
-        notices = _write_csv(config, mode, ready, texts, paths, record)
-        scores, scoring_error = _score(config, mode, ready, texts, paths, record)
-        # What run.json says should the process not live to say better.
-        record.facts.setdefault("latency", dict(UNDER_WAY))
-        record_error = _write_ended(record, paths)
-    latency = _latency(model, work, outcome, redact)
-    record_error = _write_ended(record, paths) or record_error
-    return EvaluationResult(
-        mode=mode,
-        model=name_of(provider),
-        checkpoint=str(config.model.get("ckpt") or ""),
-        csv_path=paths.csv,
-        folder=paths.folder,
-        counts=count(outcome.predictions, cut=ready.cut),
-        failures=failures_of(outcome.predictions),
-        seconds=dict(record.seconds),
-        audio_seconds=outcome.audio_seconds,
-        peak_memory=outcome.peak_memory,
-        latency=latency,
-        scores=scores,
-        scoring_error=scoring_error,
-        notices=(*ready.notices, *notices),
-        all_rows=ready.all_rows,
-        record_error=record_error,
-        heard_seconds=ready.limit,
-    )
+    return _Work(config, ready, left, identity, record, paths), model
 
 
 def take_part(provider: ModelProvider, config: Config, mode: Mode, *, launch: Launch, limit: int | None = None) -> int:
@@ -227,47 +237,6 @@ def count(predictions: Sequence[Prediction], *, cut: int) -> Counts:
 def failures_of(predictions: Sequence[Prediction]) -> tuple[Failure, ...]:
     """The rows without an answer."""
     return tuple(Failure(p.id, p.error) for p in predictions if p.error is not None)
-
-
-@contextmanager
-def _recorded(record: RunRecord, paths: RunPaths, redact: Redactor, samples: Sequence[Sample]) -> Iterator[None]:
-    """Write run.json at the start and however the block ends, and say what a run that did not end well has left."""
-    record.write(paths.record, status="running", reason=None)
-    try:
-        yield
-    except BaseException as error:
-        interrupted = not isinstance(error, Exception)
-        reason = redact(f"{type(error).__name__}: {error}")
-        logger.error("The run did not finish. What it has is in %s", paths.folder)
-        _say_what_is_missing(record, paths, samples)
-        try:
-            record.write(paths.record, status="interrupted" if interrupted else "failed", reason=reason)
-        except ResultError as unwritten:
-            logger.error("%s", unwritten)
-        raise
-
-
-def _write_ended(record: RunRecord, paths: RunPaths) -> str | None:
-    """Write run.json of a run whose predictions are complete; what keeps it from that, for its results are there."""
-    failed = record.facts.get("scoring_error")
-    try:
-        record.write(paths.record, status="failed" if failed else "finished", reason=failed)
-    except ResultError as error:
-        logger.error("%s The CSV and the scores are complete.", error)
-        return str(error)
-    return None
-
-
-def _say_what_is_missing(record: RunRecord, paths: RunPaths, samples: Sequence[Sample]) -> None:
-    try:
-        found = answered(paths, samples)
-    except AudioLMError as error:
-        logger.error("%s", error)
-        return
-    missing = [sample.id for sample in samples if sample.index not in found]
-    record.note(missing=missing)
-    told = missing_rows(missing, len(samples)) if missing else "Every row has its answer"
-    logger.error("%s. To go on with what is left, give the same command with --resume %s", told, paths.folder)
 
 
 def _note_inputs(
@@ -323,13 +292,13 @@ def _predict(model: AudioLM | None, work: _Work, attempt: Attempt, progress: Cal
                 own = ask(model, work.config, shares[0], journal, launch=launch, progress=progress)
                 done = [own, *wait_for_others(attempt)]
     predictions = merge(attempt.paths, samples)
-    counts = count(predictions, cut=work.ready.cut)
-    record.note(counts=asdict(counts), failures=[asdict(failure) for failure in failures_of(predictions)])
-    record.note(heard_seconds=work.ready.limit)
+    record.note(failures=[asdict(failure) for failure in failures_of(predictions)])
     if not work.left and "speed" in record.facts:
-        return _kept(predictions, record)
+        return _kept(predictions, work)
+    counts = count(predictions, cut=work.ready.cut)
+    record.note(counts=asdict(counts), heard_seconds=work.ready.limit)
     asked = {sample.index for sample in work.left}
-    outcome = Outcome(tuple(predictions), sum(each.audio_seconds for each in done), peak_memory(done))
+    outcome = Outcome(tuple(predictions), counts, sum(each.audio_seconds for each in done), peak_memory(done))
     record.note(
         attempt=attempt.number,
         rows_of_earlier_attempts=len(samples) - len(work.left),
@@ -348,11 +317,14 @@ def _make_parts(folder: Path) -> None:
         raise JournalError(f"Cannot make the folder {folder}: {error.strerror}.") from error
 
 
-def _kept(predictions: Sequence[Prediction], record: RunRecord) -> Outcome:
-    """The outcome of a run that was whole before: what it measured then is in its record."""
-    memory = record.facts.get("peak_memory_bytes", {})
+def _kept(predictions: Sequence[Prediction], work: _Work) -> Outcome:
+    """The outcome of a run that was whole before: what it measured, and what its model heard, is in its record."""
+    facts = work.record.facts
+    memory, heard = facts.get("peak_memory_bytes", {}), facts.get("counts", {})
+    counts = count(predictions, cut=heard.get("cut", work.ready.cut))
+    work.record.note(counts=asdict(counts), heard_seconds=facts.get("heard_seconds", work.ready.limit))
     peaks = PeakMemory(**{name.name: memory.get(name.name) for name in fields(PeakMemory)})
-    return Outcome(tuple(predictions), record.facts.get("audio_seconds", 0.0), peaks)
+    return Outcome(tuple(predictions), counts, facts.get("audio_seconds", 0.0), peaks)
 
 
 def _shares(work: _Work, processes: int) -> list[list[Sample]]:

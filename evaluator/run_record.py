@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # What scoring again does not change.
 _MEASURED = (
     *("started", "ended", "attempt", "rows_of_earlier_attempts", "processes", "audio_seconds", "peak_memory_bytes"),
-    *("speed", "latency", "machine", "versions"),
+    *("speed", "latency", "machine", "versions", "counts", "heard_seconds"),
 )
 PACKAGES = (
     "audiolm-evaluator",

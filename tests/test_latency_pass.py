@@ -248,6 +248,16 @@ def test_scoring_again_keeps_what_was_measured(site: Site) -> None:
     assert [metric.name for metric in again.scores.metrics] == ["wer"]
 
 
+def test_scoring_again_keeps_what_the_model_heard(site: Site) -> None:
+    """A model that hears less than 30 s says so only when it is loaded, and scoring again loads none."""
+    model = EchoLM()
+    model.max_seconds = 1.1  # type: ignore[attr-defined]
+    first = evaluate(FakeProvider(model=model), site.load(), "valid_asr")
+    assert first.counts.cut > 0
+    again = evaluate(FakeProvider(), site.load(), "valid_asr", resume=str(first.folder))
+    assert (again.counts, again.heard_seconds) == (first.counts, 1.1)
+
+
 def test_scoring_again_reads_names_of_before(site: Site) -> None:
     first = evaluate(FakeProvider(model=TimedLM()), site.load(), "valid_asr")
     path = first.folder / "run.json"

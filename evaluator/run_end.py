@@ -1,0 +1,58 @@
+"""How a run ends, on disk and for the user: run.json at the start and at every end, and what is left to do.
+
+In: a run's record and paths, and the block that does the work. Out: a run.json that says "running" until the block is
+over; after an end that is none, sentences about what the run has and how to go on.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from evaluator.annotation import Sample
+from evaluator.errors import AudioLMError, ResultError
+from evaluator.redaction import Redactor
+from evaluator.run_folder import RunPaths, answered, missing_rows
+from evaluator.run_record import RunRecord
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def recorded(record: RunRecord, paths: RunPaths, redact: Redactor, samples: Sequence[Sample]) -> Iterator[None]:
+    """Write run.json at the start and however the block ends, and say what a run that did not end well has left."""
+    record.write(paths.record, status="running", reason=None)
+    try:
+        yield
+    except BaseException as error:
+        interrupted = not isinstance(error, Exception)
+        reason = redact(f"{type(error).__name__}: {error}")
+        logger.error("The run did not finish. What it has is in %s", paths.folder)
+        _say_what_is_missing(record, paths, samples)
+        try:
+            record.write(paths.record, status="interrupted" if interrupted else "failed", reason=reason)
+        except ResultError as unwritten:
+            logger.error("%s", unwritten)
+        raise
+
+
+def write_ended(record: RunRecord, paths: RunPaths) -> str | None:
+    """Write run.json of a run whose predictions are complete; what keeps it from that, for its results are there."""
+    failed = record.facts.get("scoring_error")
+    try:
+        record.write(paths.record, status="failed" if failed else "finished", reason=failed)
+    except ResultError as error:
+        logger.error("%s The CSV and the scores are complete.", error)
+        return str(error)
+    return None
+
+
+def _say_what_is_missing(record: RunRecord, paths: RunPaths, samples: Sequence[Sample]) -> None:
+    try:
+        found = answered(paths, samples)
+    except AudioLMError as error:
+        logger.error("%s", error)
+        return
+    missing = [sample.id for sample in samples if sample.index not in found]
+    record.note(missing=missing)
+    told = missing_rows(missing, len(samples)) if missing else "Every row has its answer"
+    logger.error("%s. To go on with what is left, give the same command with --resume %s", told, paths.folder)
