@@ -140,7 +140,7 @@ def preflight(
     errors: list[AudioLMError] = []
     samples: list[Sample] = []
     try:
-        annotation = config.annotation_path(task)
+        annotation, tasks = config.annotation_path(task), known_tasks(provider, config)
     except ConfigError as error:
         raise _joined([error, *_problems_beside_the_data(provider, config, loads=loads)]) from error
     load = partial(
@@ -148,7 +148,7 @@ def preflight(
         annotation,
         prefix=config.datasets.prefix,
         mode=mode,
-        known_tasks=known_tasks(provider, config),
+        known_tasks=tasks,
     )
     looked_at = _paths(load, partial(_clips, mode=mode, limit=limit))
     _read_headers(headers, looked_at, workers=config.run.num_workers)

@@ -314,6 +314,14 @@ def test_files_of_the_model_are_reported_with_annotation_and_audio(site: Site) -
     assert provider.loads == []
 
 
+def test_tasks_that_cannot_be_listed_are_reported_with_the_rest(site: Site) -> None:
+    provider = FakeProvider(parts=[("model.layers", "is 3, and the file has 4")], labels=None)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError) as caught:
+        evaluate(provider, site.load(), "submission_asr")
+    assert "The model package cannot list its tasks: it returned None" in str(caught.value)
+    assert "model.layers: is 3, and the file has 4" in str(caught.value)
+
+
 def test_a_missing_annotation_is_reported_with_the_rest(site: Site) -> None:
     site.change({"datasets": {"test_ann_path_asr": "path/to/asr.json", "prefix": "path/to/audio"}})
     provider = FakeProvider(parts=[("model.layers", "is 3, and the file has 4")])

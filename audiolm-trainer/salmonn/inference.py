@@ -162,7 +162,7 @@ class SalmonnLM:
         return cls(
             model,
             prompts=prompts,
-            settings=GenerationSettings(**config.generate.model_dump(exclude={"end_sym", "engine"})),
+            settings=GenerationSettings.of(config.generate),
             end_sym=config.end_sym,
             batch_size=config.run.batch_size_eval,
             engine=config.generate.engine,

@@ -9,9 +9,16 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from transformers import GenerationConfig
+
 from salmonn.components import choose_device
 from salmonn.config import Config
+from salmonn.decoding.decoder_settings import merged_settings, refuse_unsupported
+from salmonn.decoding.decoder_support import check_architecture
+from salmonn.decoding.transformers_decoding import GenerationSettings
 from salmonn.errors import CheckpointError, ConfigError, PromptError
+from salmonn.hub import local_copy
+from salmonn.meta_model import llm_sizes
 from salmonn.parts_check import Problem, file_problems, find_tokenizer, fit_problems, part_problems, sentence
 from salmonn.prompts import test_prompts, train_prompts
 from salmonn.tracking import check_trackers
@@ -82,6 +89,25 @@ def _model_problems(config: Config, *, offline: bool, answers: bool) -> Iterator
     ):
         yield from _tokenizer_problems(config, offline=offline, answers=answers)
     yield from file_problems(config) if parts else fit_problems(config, offline=offline)
+    answers = answers or bool(config.run.valid_generate and config.datasets.valid_ann_path)
+    if answers and not parts and config.generate.engine == "own":
+        yield from _decoder_problems(config)
+
+
+def _decoder_problems(config: Config) -> Iterator[Problem]:
+    """Ask our own decoder whether it can run the language model, as far as the files say that are here."""
+    folder = local_copy(config.model.llama_path)
+    if not Path(folder).is_dir():
+        return
+    asked = GenerationSettings.of(config.generate).for_transformers(eos_ids=[0], bos_id=None)
+    try:
+        check_architecture(llm_sizes(folder, token=None, offline=True), Path(folder).name)
+        if (Path(folder) / "generation_config.json").is_file():
+            refuse_unsupported(merged_settings(GenerationConfig.from_pretrained(folder), asked))
+    except ConfigError as error:
+        yield Problem("generate.engine", sentence(error))
+    except Exception as error:  # noqa: BLE001 - transformers raises whatever its reading of a file comes to
+        yield Problem("model.llama_path", f"{folder}/generation_config.json cannot be read: {sentence(error)}")
 
 
 def _device_problems(name: str) -> Iterator[Problem]:

@@ -52,7 +52,7 @@ def configure(tmp_path: Path) -> Configure:
             "run": {"device": "cpu", "output_dir": str(tmp_path / "output")},
         }
         for name, section in changes.items():
-            sections[name] = {**sections[name], **section}
+            sections[name] = {**sections.get(name, {}), **section}
         return from_mapping(sections, tmp_path, purpose="train")
 
     return build
@@ -252,6 +252,32 @@ def test_a_hub_name_without_network_is_a_sentence_at_once(
     assert list(found) == ["model.llama_path", "model.whisper_path"]
     assert "nobody/nothing is not on this machine, and the hub cannot be asked" in found["model.llama_path"]
     assert "Retrying" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("generation_config.json", {"no_repeat_ngram_size": 3}, "no_repeat_ngram_size: is 3"),
+        ("config.json", {"layer_types": ["sliding_attention"] * 3}, "do not attend to all (sliding_attention)"),
+    ],
+)
+def test_what_our_decoder_cannot_run_is_known_before_loading(
+    configure: Configure, tmp_path: Path, file: str, change: dict[str, Any], message: str
+) -> None:
+    folder = shutil.copytree(NANO / "llama", tmp_path / "llama")
+    settings = json.loads((folder / file).read_text(encoding="utf-8"))
+    (folder / file).write_text(json.dumps(settings | change), encoding="utf-8")
+    config = configure(model={"llama_path": str(folder)})
+    [(key, text)] = find_answering_problems(config, "cpu")
+    assert key == "generate.engine"
+    assert message in text
+    assert "generate.engine: transformers" in text
+    validating = configure(model={"llama_path": str(folder)}, run={"valid_generate": 4})
+    assert list(problems(validating)) == ["generate.engine"]
+    # Nobody decodes in a run that answers nothing, or by the other engine.
+    check_before_training(configure(model={"llama_path": str(folder)}, run={"valid_generate": 0}))
+    other = configure(model={"llama_path": str(folder)}, generate={"engine": "transformers"})
+    check_before_answering(other, "cpu")
 
 
 def test_what_answers_is_checked_without_the_needs_of_training(configure: Configure) -> None:

@@ -91,9 +91,7 @@ class DecoderSettings:
         Raises:
             ConfigError: a setting is on that the decoder does not carry out.
         """
-        merged: dict[str, Any] = dict(GenerationConfig._get_default_generation_params())
-        for source in (llm.generation_config, config):
-            merged |= {key: value for key, value in source.to_dict().items() if value is not None}
+        merged = merged_settings(llm.generation_config, config)
         refuse_unsupported(merged)
         eos = merged.get("eos_token_id", ())
         return cls(
@@ -117,6 +115,14 @@ class DecoderSettings:
         if self.min_new_tokens is not None:
             return self.min_new_tokens
         return max(self.min_length - prompt_length, 0)
+
+
+def merged_settings(own: GenerationConfig, asked: GenerationConfig) -> dict[str, Any]:
+    """Lay what is asked for over a language model's own settings, and these over transformers' defaults."""
+    merged: dict[str, Any] = dict(GenerationConfig._get_default_generation_params())
+    for source in (own, asked):
+        merged |= {key: value for key, value in source.to_dict().items() if value is not None}
+    return merged
 
 
 def refuse_unsupported(merged: dict[str, Any]) -> None:

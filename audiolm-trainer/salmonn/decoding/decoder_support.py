@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from salmonn.decoding.attention import shared_attention
 from salmonn.decoding.kv_cache import SlotCache
@@ -28,17 +28,11 @@ def check_supported(llm: PreTrainedModel) -> None:
     """
     config: Any = llm.config.get_text_config()
     name = type(llm).__name__
-    if llm.config.is_encoder_decoder:
-        raise ConfigError(f"the decoder is for decoder-only language models, {name} has an encoder: {_INSTEAD}")
+    check_architecture(llm.config, name)
     if config._attn_implementation not in ("sdpa", "eager"):
         raise ConfigError(
             f"the decoder needs attention of type sdpa or eager, {name} has {config._attn_implementation}: {_INSTEAD}"
         )
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"]) - {"full_attention"}
-    slides = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-    if kinds or slides:
-        found = ", ".join(sorted(kinds)) or f"a sliding window of {config.sliding_window}"
-        raise ConfigError(f"the decoder cannot run layers of {name} that do not attend to all ({found}): {_INSTEAD}")
     try:
         with _without_dropout(llm):
             difference = tried_difference(llm)
@@ -50,6 +44,26 @@ def check_supported(llm: PreTrainedModel) -> None:
         raise ConfigError(
             f"the decoder's logits for {name} differ from its own by {difference:.1e} of the largest: {_INSTEAD}"
         )
+
+
+def check_architecture(sizes: PreTrainedConfig, name: str) -> None:
+    """Check what a language model's configuration alone says, before there is a model.
+
+    Args:
+        sizes: its configuration.
+        name: what to call it.
+
+    Raises:
+        ConfigError: the decoder cannot run such a model.
+    """
+    if sizes.is_encoder_decoder:
+        raise ConfigError(f"the decoder is for decoder-only language models, {name} has an encoder: {_INSTEAD}")
+    config: Any = sizes.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"]) - {"full_attention"}
+    slides = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+    if kinds or slides:
+        found = ", ".join(sorted(kinds)) or f"a sliding window of {config.sliding_window}"
+        raise ConfigError(f"the decoder cannot run layers of {name} that do not attend to all ({found}): {_INSTEAD}")
 
 
 @contextmanager

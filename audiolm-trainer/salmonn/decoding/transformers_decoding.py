@@ -17,6 +17,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, PreTrainedModel, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
+from salmonn.config import GenerateConfig
+
 
 @dataclass(frozen=True, slots=True)
 class GenerationSettings:
@@ -35,6 +37,11 @@ class GenerationSettings:
     top_p: float = 0.9
     repetition_penalty: float = 1.0
     length_penalty: float = 1.0
+
+    @classmethod
+    def of(cls, section: GenerateConfig) -> "GenerationSettings":
+        """Take the settings of a configuration's section."""
+        return cls(**section.model_dump(exclude={"end_sym", "engine"}))
 
     def for_transformers(self, *, eos_ids: Sequence[int], bos_id: int | None) -> GenerationConfig:
         """Build transformers' own settings; the pad id is the first end-of-sequence id, as in the original."""
