@@ -2,6 +2,7 @@
 
 In: the bytes or the text of a file that a reader refuses. Out: a clause for its message. Slips that are usual where
 these files come from: Excel on Korean Windows writes CP949; annotations and submissions lie beside each other.
+This file is the same in both programs.
 """
 
 

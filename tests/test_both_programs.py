@@ -38,7 +38,8 @@ def test_both_have_the_same_file(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["audio_bytes", "audio_parts", "audio_reading", "clip_fields", "mp3_frames", "regular_file"]
+    "name",
+    ["audio_bytes", "audio_parts", "audio_reading", "clip_fields", "mistaken_file", "mp3_frames", "regular_file"],
 )
 def test_both_read_clips_by_the_same_code(name: str) -> None:
     """But for the package's name the files are one: what one program hears the other hears."""

@@ -118,7 +118,7 @@ class Annotation:
             name = f"line {line}" if line else f"row {first + place + 1}"
             for problem in problems[place]:
                 report.add(f"{name}: {problem}")
-        return with_files(good, found_files.paths)
+        return good if found_files.paths == paths else with_files(good, found_files.paths)
 
 
 def with_files(rows: list[Row], paths: list[str]) -> list[Row]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from salmonn.errors import DatasetError
+from salmonn.mistaken_file import not_json_cure, not_utf8_cure
 from salmonn.regular_file import open_regular, reason
 
 CHUNK_BYTES = 1 << 20
@@ -180,14 +181,15 @@ class _Characters:
     def locate(self, error: UnicodeDecodeError | JSONDecodeError) -> str:
         """Describe an error with its line in the whole file."""
         if isinstance(error, UnicodeDecodeError):
-            return f"it is not UTF-8 text ({error.reason}); save it as UTF-8"
+            return f"it is not UTF-8 text ({error.reason}); {not_utf8_cure(error.object)}"
         # A line of JSON Lines was stepped over before it was parsed.
         start = 0 if error.doc is self._text else self._place - len(error.doc)
         line = self._lines_before + self._text.count("\n", 0, start) + error.doc.count("\n", 0, error.pos) + 1
         column = error.pos - error.doc.rfind("\n", 0, error.pos)
         if error.doc is self._text and "\n" not in error.doc[: error.pos]:
             column += self._column_before
-        return f"{error.msg}: line {line} column {column}"
+        cure = not_json_cure(error.doc[:_KEY_CHARACTERS]) if line == 1 else ""
+        return f"{error.msg}: line {line} column {column}{cure}"
 
     def _more(self) -> bool:
         """Read further, twice as much each time that one value needs it; False at the end of the file."""

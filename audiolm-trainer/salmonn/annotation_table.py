@@ -191,14 +191,15 @@ class TableBuilder:
 
     def batch(self, rows: Sequence[Row]) -> pa.RecordBatch:
         """Make a record batch of up to ROWS_PER_BATCH rows; only the last may have fewer."""
-        self.rows += len(rows)
+        first, self.rows = self.rows, self.rows + len(rows)
         columns = list(zip(*rows, strict=True))
         task_ids = [self.tasks.setdefault(task, len(self.tasks)) for task in columns[3]]
         for number, texts in enumerate(columns[:4]):
             self._digests[2 * number].update(np.fromiter(map(len, texts), dtype="<i4", count=len(texts)).tobytes())
             self._digests[2 * number + 1].update("".join(texts).encode())
-        self._joins = self._joins or any(columns[7])
-        self._further.update("".join(json.dumps(paths) for paths in columns[7]).encode())
+        joined = [(first + place, paths) for place, paths in enumerate(columns[7]) if paths]
+        self._joins = self._joins or bool(joined)
+        self._further.update("".join(map(json.dumps, joined)).encode())
         values = [*columns[:3], task_ids, *columns[4:]]
         arrays = [pa.array(value, type=field.type) for value, field in zip(values, SCHEMA, strict=True)]
         return pa.record_batch(arrays, schema=SCHEMA)

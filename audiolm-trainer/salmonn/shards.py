@@ -19,7 +19,7 @@ def is_shard_pattern(value: str) -> bool:
     Example:
         "train-{000..012}.tar", "train.tar" and "{a.tar,b.tar}" do, "train.json" does not.
     """
-    return value.endswith((SUFFIX, f"{SUFFIX}}}"))
+    return value.lower().endswith((SUFFIX, f"{SUFFIX}}}"))
 
 
 def shard_paths(value: str) -> list[Path]:

@@ -1,6 +1,7 @@
 """Annotations: every wrong row in one report, the same rows whatever the chunks, errors with their line."""
 
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -162,3 +163,26 @@ def test_files_are_looked_for_in_threads_and_reported_by_place(wavs: Path) -> No
     assert found.paths == paths
     assert sorted(found.problems) == [place for place in range(len(paths)) if place % 4 == 3]
     assert found.problems[3] == f"{paths[3]!r} does not exist"
+
+
+@pytest.mark.parametrize(
+    ("data", "cure"),
+    [
+        (b"path,text\na.wav,hello\n", "this looks like CSV, and an annotation is JSON"),
+        ('[{"path": "a.wav", "text": "안녕"}]'.encode("cp949"), "it reads as CP949: save the file as UTF-8"),
+        ("[]".encode("utf-16"), "is UTF-16; save it as UTF-8"),
+        (b"[" * 100_000, "nests too deep"),
+        (b"[" + b"9" * 5000 + b"]", "nests too deep or has a number too long"),
+    ],
+)
+def test_a_mistaken_file_is_told_with_its_cure(tmp_path: Path, data: bytes, cure: str) -> None:
+    (tmp_path / "ann.json").write_bytes(data)
+    with pytest.raises(DatasetError, match=cure):
+        rows_of(tmp_path / "ann.json")
+
+
+def test_special_files_are_refused_without_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    for path, clause in ((tmp_path / "pipe.json", "is not a regular file"), (tmp_path, "is a folder")):
+        with pytest.raises(DatasetError, match=clause):
+            list(AnnotationRows(path))
