@@ -6,14 +6,17 @@ BIN := $(VENV)/bin
 # Beside other work, threads that wait in a loop slow each other down; see docs/performance.md.
 export GOMP_SPINCOUNT ?= 300
 
-.PHONY: demo test check bench train-nano
+.PHONY: demo test test-all check bench train-nano
 
 demo: $(READY)  ## Run the four modes on data/sample with the nano model and validate both submissions.
 	@for mode in valid_asr valid_aac submission_asr submission_aac; do $(BIN)/python evaluate_salmonn.py --mode $$mode --output-dir demo_results || exit 1; done
 	@for csv in demo_results/submission_results/*.csv; do echo $$csv; $(BIN)/python submission_validator.py $$csv || exit 1; done
 	@echo "Everything is in demo_results/:" && ls -d demo_results/*/* && echo "To go on by hand: . $(BIN)/activate"
 
-test: $(VENV)/.ready-dev  ## Run every test of the evaluator and the trainer.
+test: $(VENV)/.ready-dev  ## Run the tests of the evaluator and the trainer, but for the slow ones.
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(VENV)/.ready-dev  ## Run every test: also whole runs, several processes, kills, a browser.
 	$(BIN)/python -m pytest
 
 check: $(VENV)/.ready-dev  ## Check format, lint and types.

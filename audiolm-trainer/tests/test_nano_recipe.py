@@ -328,13 +328,13 @@ def test_export_takes_the_newest_runs_best_checkpoint_in_half_precision(tmp_path
     for number, name in enumerate(("202601010000", "202601010000-2")):
         folder = tmp_path / "runs" / name
         folder.mkdir(parents=True)
-        data = {"model": {"x": torch.full((2,), float(number))}, "epoch": number, "optimizer": {"big": 1}}
+        data = {"model": {"x": torch.full((2,), float(number))}, "epoch": number, "tasks": ["asr"], "optimizer": {}}
         torch.save(data, folder / export.CHECKPOINT)
         os.utime(folder / export.CHECKPOINT, (1000 + number, 1000 + number))
     source = export.newest_checkpoint(tmp_path / "runs")
     export.export(source, tmp_path / "out.pth", float16=True)
     data = torch.load(tmp_path / "out.pth", weights_only=True)
-    assert set(data) == {"model", "epoch"}
+    assert set(data) == {"model", "epoch", "tasks"}
     assert data["epoch"] == 1
     assert torch.equal(data["model"]["x"], torch.ones(2, dtype=torch.float16))
     with pytest.raises(FileNotFoundError, match=r"no checkpoint_best\.pth under"):

@@ -124,7 +124,7 @@ def test_a_dry_run_still_reports_what_is_wrong_with_the_data(config: Path, tmp_p
     (tmp_path / "ann.json").write_text('[{"path": "none.wav", "text": "a", "task": "aasr"}]', encoding="utf-8")
     result = invoke("--cfg-path", config, "--dryrun")
     assert result.exit_code == 3
-    assert "row 0: task: 'aasr' has no training prompt" in result.output
+    assert "row 1: task: 'aasr' has no training prompt" in result.output
 
 
 @pytest.mark.slow
