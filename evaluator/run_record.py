@@ -30,6 +30,7 @@ _MEASURED = (
     *("started", "ended", "attempt", "rows_of_earlier_attempts", "processes", "audio_seconds", "peak_memory_bytes"),
     *("speed", "latency", "machine", "versions", "counts", "heard_seconds"),
 )
+_SCORING_STAGES = frozenset({"write_csv", "score"})
 PACKAGES = (
     "audiolm-evaluator",
     "audiolm-trainer",
@@ -156,10 +157,12 @@ class RunRecord:
     Attributes:
         facts: what run.json holds beside times; keys are added by `note`.
         seconds: stage name -> seconds, filled by `stage`.
+        kept_stages: stages whose seconds are those of an earlier attempt, and stay.
     """
 
     facts: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    kept_stages: set[str] = field(default_factory=set)
     started: datetime = field(default_factory=lambda: datetime.now().astimezone())
 
     def note(self, **facts: Any) -> None:
@@ -174,7 +177,8 @@ class RunRecord:
         try:
             yield
         finally:
-            self.seconds[name] = round(time.perf_counter() - begin, 3)
+            if name not in self.kept_stages:
+                self.seconds[name] = round(time.perf_counter() - begin, 3)
 
     def keep(self, earlier: Mapping[str, Any]) -> None:
         """Take over what an earlier attempt has measured, because this one asks nothing: it only scores again.
@@ -190,6 +194,7 @@ class RunRecord:
             self.facts["config"] = {**earlier["config"], "scoring": self.facts["config"].get("scoring")}
         if isinstance(earlier.get("seconds"), dict):
             self.seconds.update(earlier["seconds"])
+            self.kept_stages = set(earlier["seconds"]) - _SCORING_STAGES
         self.facts["scored_again"] = self.started.isoformat(timespec="seconds")
 
     def write(self, path: Path, *, status: str, reason: str | None) -> None:

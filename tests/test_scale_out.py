@@ -308,6 +308,11 @@ def test_one_process_goes_on_in_two(site: Site) -> None:
     kept_facts = ("processes", "speed", "peak_memory_bytes", "audio_seconds", "latency", "rtfx", "started", "ended")
     assert {name: after[name] for name in kept_facts} == {name: before[name] for name in kept_facts}
     assert len(after["processes"]) == 2
+    csv, asked = run(site, 2, "out", "--resume", str(csv))
+    assert (asked, results(csv)) == ([], expected)
+    again = json.loads((folder / "run.json").read_text())
+    assert {name: again[name] for name in kept_facts} == {name: before[name] for name in kept_facts}
+    assert again["seconds"]["predict"] == before["seconds"]["predict"]
 
 
 def test_a_run_of_something_else_is_not_gone_on_with(site: Site) -> None:
