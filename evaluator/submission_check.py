@@ -237,7 +237,7 @@ class RowCheck:
         text = record.fields[self._text_column]
         self._id(identifier, record.line)
         if is_blank(text):
-            detail = f"the row of {shown(identifier)} has {shown(text)}; write something visible, as a full stop"
+            detail = f"the row of {shown(identifier)} has {text[:20]!a}; write something visible, as a full stop"
             self._findings.add("E501", record.line, detail)
         for code, detail in text_warnings(text):
             if not (code == "W206" and record.damaged):

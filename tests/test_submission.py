@@ -139,6 +139,10 @@ CURES = {
     "latin-1": (GOOD + b"test0001,caf\xe9\n", "save the file as UTF-8"),
     "index column": (b",testset_id,text\n0,test0000,a\n", "write with to_csv(..., index=False)"),
     "index column read back": (b"Unnamed: 0,testset_id,text\n0,test0000,a\n", "write with to_csv(..., index=False)"),
+    "what nobody can see": (
+        GOOD + "test0001,\u3164\n".encode(),
+        "the row of 'test0001' has '\\u3164'; write something",
+    ),
     "semicolons": (b"testset_id;text\ntest0000;a\n", "the separator is a comma"),
     "capital header": (b"Testset_ID,Text\ntest0000,a\n", "capitals and spaces count"),
     "annotation": (b'{"annotation": []}', "this is no CSV but JSON; an annotation belongs to --annotation"),
