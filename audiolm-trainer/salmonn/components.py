@@ -33,7 +33,8 @@ from salmonn.initial_values import initial_values
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
-TOKENIZER_CONFIG = "tokenizer_config.json"
+TOKENIZER_FILES = ("tokenizer_config.json", "special_tokens_map.json")
+"""Where a tokenizer's special tokens are named."""
 
 QFORMER_LAYERS = 2
 # The sizes of bert-base-uncased, which the original asks the hub for.
@@ -165,24 +166,25 @@ def load_tokenizer(path: str, token: str | None, *, local_only: bool = False) ->
         CheckpointError: the folder holds no tokenizer that can be read, or one whose beginning, end or unknown token
             is an empty text.
     """
-    empty = _empty_special_tokens(path)
-    if empty:
-        raise CheckpointError(
-            f"tokenizer_config.json of {path!r} has empty special tokens ({', '.join(empty)}): "
-            'write the tokens of its vocabulary there, for example "<s>", "</s>" and "<unk>"'
-        )
+    for name in TOKENIZER_FILES:
+        empty = _empty_special_tokens(Path(local_copy(path)) / name)
+        if empty:
+            raise CheckpointError(
+                f"{name} of {path!r} has empty special tokens ({', '.join(empty)}): "
+                'write the tokens of its vocabulary there, for example "<s>", "</s>" and "<unk>"'
+            )
     try:
         return AutoTokenizer.from_pretrained(local_copy(path), token=token, local_files_only=local_only)
     except Exception as error:  # transformers raises whatever its reading of a file comes to
         raise CheckpointError(f"no tokenizer can be read from {path!r}: {_reason(error)}") from error
 
 
-def _empty_special_tokens(path: str) -> list[str]:
-    """Name the special tokens that a folder's tokenizer_config.json, or a hub name's in the cache, leaves empty."""
+def _empty_special_tokens(file: Path) -> list[str]:
+    """Name the special tokens that a file of a tokenizer leaves empty; none where it is not there."""
     try:
-        read = json.loads((Path(local_copy(path)) / TOKENIZER_CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        # Not there, or reported by the library that reads it next.
+        read = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        # What is wrong with it is reported by the library that reads it next.
         return []
     named = {name: read.get(name) for name in ("bos_token", "eos_token", "unk_token")} if isinstance(read, dict) else {}
     texts = {name: value.get("content") if isinstance(value, dict) else value for name, value in named.items()}

@@ -190,6 +190,13 @@ def test_empty_special_tokens_are_named(tmp_path: Path, empty: dict[str, Any]) -
         components.load_tokenizer(str(folder), None)
 
 
+def test_empty_special_tokens_are_named_with_the_older_file_that_has_them(tmp_path: Path) -> None:
+    folder = shutil.copytree(NANO / "llama", tmp_path / "llama")
+    (folder / "special_tokens_map.json").write_text('{"bos_token": "", "unk_token": {"content": ""}}')
+    with pytest.raises(CheckpointError, match=r"special_tokens_map\.json of .* \(bos_token, unk_token\)"):
+        components.load_tokenizer(str(folder), None)
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
