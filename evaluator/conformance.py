@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from evaluator.errors import ContractError
 from evaluator.model import Answer, AudioLM, Request
-from evaluator.predict import checked_answer, checked_sampling_rate
+from evaluator.predict import checked_answer, checked_answers, checked_sampling_rate
 
 # Memory and files are not the model's promises and pass through; whatever else it raises is a check's result.
 NO_FAULTS_OF_MODELS = (MemoryError, OSError)
@@ -143,7 +143,7 @@ def _answers(model: AudioLM, requests: Sequence[Request]) -> dict[int, Answer]:
     """
     asked = {request.index for request in requests}
     answers: dict[int, Answer] = {}
-    for given in model.generate(iter(requests)):
+    for given in checked_answers(model, iter(requests)):
         answer = checked_answer(given)
         if answer.index not in asked:
             raise ContractError(f"The model answered index {answer.index}, which no request has.")

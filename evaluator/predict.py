@@ -7,7 +7,7 @@ one is asked for.
 
 import operator
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, SupportsIndex
 
@@ -64,7 +64,7 @@ def predict(
     )
     clips = [sample.clip for sample in samples]
     audios = read_ahead(clips, run.sampling_rate, workers, wanted=lambda: run.most_at_once)
-    answers = model.generate(run.requests(samples, audios))
+    answers = checked_answers(model, run.requests(samples, audios))
     try:
         for answer in answers:
             run.accept(answer)
@@ -89,6 +89,18 @@ def checked_sampling_rate(model: AudioLM) -> int:
     if not isinstance(rate, int) or isinstance(rate, bool) or rate <= 0:
         raise ContractError(f"The model's sampling_rate must be a whole number of Hz above 0, and it is {rate!r}.")
     return rate
+
+
+def checked_answers(model: AudioLM, requests: Iterator[Request]) -> Iterator[object]:
+    """What the model yields for requests, which are pulled by it.
+
+    Raises:
+        ContractError: if it returns nothing that yields.
+    """
+    answers: object = model.generate(requests)
+    if not isinstance(answers, Iterable):
+        raise ContractError(f"The model's generate must yield answers, and it returned {_brief(answers)}.")
+    return iter(answers)
 
 
 def checked_answer(answer: object) -> Answer:

@@ -238,6 +238,14 @@ def test_sampling_rate_must_be_usable(run: Run, tmp_path: Path, rate: object) ->
         run(model, make_samples(tmp_path, [16000]))
 
 
+@pytest.mark.parametrize("returned", [None, 3, EchoLM])
+def test_a_generate_that_yields_nothing_is_named(run: Run, tmp_path: Path, returned: object) -> None:
+    model = EchoLM()
+    model.generate = lambda requests: returned  # type: ignore[method-assign,assignment,return-value]
+    with pytest.raises(ContractError, match="The model's generate must yield answers, and it returned"):
+        run(model, make_samples(tmp_path, [16000]))
+
+
 def test_numpy_numbers_are_whole_numbers() -> None:
     answer = checked_answer(Reply(np.int64(3), "a", np.int32(4), "length"))
     assert (type(answer.index), type(answer.num_tokens)) == (int, int)
