@@ -40,22 +40,27 @@ class ClipChoice:
     task: tuple[str, str]
     source: dict[str, Any]
 
-    def requests(self, sampling_rate: int) -> list[Request]:
+    def requests(self, sampling_rate: int, heard: float | None = None) -> list[Request]:
         """Read or make the clips.
+
+        Args:
+            sampling_rate: in Hz.
+            heard: seconds of a clip that the model hears; None: all of it.
 
         Raises:
             AudioError: a file cannot be read; it is named.
         """
+        most = None if heard is None else int(heard * sampling_rate)
         if self.samples:
             return [
-                Request(sample.index, load_audio(sample.clip, sampling_rate), sample.task, sample.question)
+                Request(sample.index, load_audio(sample.clip, sampling_rate)[:most], sample.task, sample.question)
                 for sample in self.samples
             ]
         random = np.random.default_rng(NOISE_SEED)
         requests = []
         for index, seconds in enumerate(self.noise):
             noise = NOISE_LEVEL * random.standard_normal(round(seconds * sampling_rate))
-            requests.append(Request(index, noise.astype(np.float32), *self.task))
+            requests.append(Request(index, noise.astype(np.float32)[:most], *self.task))
         return requests
 
 

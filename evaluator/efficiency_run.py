@@ -20,6 +20,7 @@ from evaluator.errors import ConfigError, Problem
 from evaluator.machine import machine
 from evaluator.model import ModelProvider
 from evaluator.model_loading import load_model, name_of
+from evaluator.model_probe import heard_seconds
 from evaluator.package_questions import check_parts, found_notices
 from evaluator.predict import checked_sampling_rate
 from evaluator.preflight import check_output_folder, known_tasks
@@ -69,7 +70,7 @@ def run_efficiency(
         raise ConfigError("The results cannot be written.", [problem])
     logger.info("Loading the model.")
     model = load_model(provider, config)
-    requests = clips.requests(checked_sampling_rate(model))
+    requests = clips.requests(checked_sampling_rate(model), heard_seconds(model))
     logger.info("Measuring %d clip(s), %d round(s) after %d to warm up.", len(requests), plan.repeats, WARM_UP_ROUNDS)
     measured = measure(model, requests, repeats=plan.repeats, clock=clock, progress=progress)
     path = make_folder(output_dir / "efficiency_results", f"{started:%Y-%m-%d_%H-%M-%S}_efficiency") / FILE_NAME

@@ -26,7 +26,7 @@ from evaluator.batch1_figures import (
 from evaluator.efficiency_clips import spread_places
 from evaluator.latency import INTERRUPTED, LATENCY_OFF, Latency
 from evaluator.model import AudioLM, Request
-from evaluator.model_probe import ModelProbe
+from evaluator.model_probe import MOST_SECONDS, ModelProbe, heard_seconds
 from evaluator.predict import checked_sampling_rate
 from evaluator.stopwatch import Alone, Clock, Stopwatch
 from evaluator.timing import Spread
@@ -122,6 +122,7 @@ def measure_latency(
     """
     begin = clock()
     rate = checked_sampling_rate(model)
+    most_samples = int((heard_seconds(model) or MOST_SECONDS) * rate)
     probe = ModelProbe.of(model)
     watch = Stopwatch(probe, clock)
     measured: dict[int, _Clip] = {}
@@ -129,7 +130,8 @@ def measure_latency(
     probe.reset_peak_memory()
     for place in still_spread(len(chosen)):
         sample = chosen[place]
-        request = Request(sample.index, load_audio(sample.clip, rate), sample.task, sample.question)
+        audio = load_audio(sample.clip, rate)[:most_samples]
+        request = Request(sample.index, audio, sample.task, sample.question)
         for _ in range(0 if measured else WARM_UP_CLIPS):
             watch.alone(request)
         measured[place] = _Clip(sample, len(request.audio) / rate, watch.alone(request))

@@ -21,9 +21,11 @@ import salmonn.audio
 from evaluator import audio
 from evaluator.audio import check_audio, load_audio
 from evaluator.config import load_config
+from evaluator.efficiency_clips import from_annotation
 from evaluator.errors import AnnotationError, AudioError, ContractError, JournalError
 from evaluator.evaluate import evaluate
 from evaluator.journal import read_journal
+from evaluator.latency import Latency
 from evaluator.model import Request
 from salmonn.heard_seconds import heard_seconds
 
@@ -197,3 +199,13 @@ def test_special_files_are_named_clips(site: Site, tmp_path: Path) -> None:
         with pytest.raises(salmonn.audio.AudioError, match=r"audio file '.*' "):
             salmonn.audio.load_audio(path)
     server.close()
+
+
+def test_measurements_give_no_more_than_is_heard(site: Site) -> None:
+    model = EchoLM()
+    model.max_seconds = 1.15  # type: ignore[attr-defined]
+    result = evaluate(FakeProvider(model=model), site.load("run.latency_clips=5"), "valid_asr")
+    assert isinstance(result.latency, Latency)
+    assert max(result.latency.audio_seconds) == 1.15
+    choice = from_annotation(site.load(), "valid_asr", {"asr": False, "audiocaption_v2": False}, most=5)
+    assert max(len(request.audio) for request in choice.requests(16000, 1.15)) == 18400
