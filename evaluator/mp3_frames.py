@@ -54,6 +54,7 @@ class Mp3Part:
         frames: samples of a channel, counted, where no header states them; None otherwise.
         stated: whether a header states the length.
         warning: what is odd, as a clause.
+        last: first byte behind the last frame that was seen; None where the walk ended because no more will be heard.
     """
 
     begin: int
@@ -63,6 +64,7 @@ class Mp3Part:
     frames: int | None = None
     stated: bool = False
     warning: str | None = None
+    last: int | None = None
 
 
 def skip_tags(data: FileBytes, place: int) -> int:
@@ -106,12 +108,13 @@ def mp3_part_end(data: FileBytes, start: int, seconds: float) -> Mp3Part:
     if stated and counted < stated - _SLACK and not walk.goes_on:
         warning = f"is cut off: its header states {stated} MPEG frames, the file has {counted}"
     if stated and data.at(first + frame.tag_offset, 4) in _COUNTING_TAGS:
-        return Mp3Part(start, end, stated=True, warning=warning)
+        return Mp3Part(start, end, stated=True, warning=warning, last=None if walk.goes_on else walk.place)
     if walk.goes_on:  # as long as the rest is like what was seen
         counted = counted * (data.size - begin) // max(1, walk.place - begin)
     prefix = _silent_frame(data.at(begin, 4))
     skip = frame.samples if prefix else 0
-    return Mp3Part(begin, end, prefix, skip, (stated or counted) * frame.samples, warning=warning)
+    last = None if walk.goes_on else walk.place
+    return Mp3Part(begin, end, prefix, skip, (stated or counted) * frame.samples, warning=warning, last=last)
 
 
 class _Walk(NamedTuple):

@@ -55,6 +55,21 @@ class FileBytes:
             place += len(block) - longest + 1
         return None
 
+    def find_any(self, texts: Sequence[bytes], start: int, end: int) -> int | None:
+        """The first place of any of some byte strings in [start, end), None if none is there."""
+        longest = max(map(len, texts))
+        place = start
+        while place < end:
+            block = self.at(place, min(_BLOCK, end - place))
+            # One search each is many times faster than a pattern of alternatives.
+            found = [inside for text in texts if (inside := block.find(text)) >= 0]
+            if found:
+                return place + min(found)
+            if len(block) < _BLOCK:
+                return None
+            place += len(block) - longest + 1
+        return None
+
 
 class Window(io.RawIOBase):
     """A stretch of a file that reads as a file, with something in front of it and some of its bytes replaced.

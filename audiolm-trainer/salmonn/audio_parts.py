@@ -101,15 +101,47 @@ def _by_name(data: FileBytes, suffix: str, seconds: float) -> Part:
 
 def _mp3(data: FileBytes, start: int, seconds: float) -> Part:
     found = mp3_part_end(data, start, seconds)
+    following = None
+    if found.last is not None and found.end == data.size:
+        following = _next_part(data, found.last, data.size)
     return Part(
         found.begin,
-        found.end,
+        following or found.end,
         prefix=found.prefix,
         skip=found.skip,
         frames=found.frames,
         states_length=found.stated,
         warning=found.warning,
     )
+
+
+_W64_RIFF = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
+# What files begin with, and what stands 8 bytes behind that; tags are followed by a stream that is looked at.
+_BEGINNINGS = {
+    **dict.fromkeys((b"RIFF", b"RIFX", b"RF64", b"BW64"), b"WAVE"),
+    **dict.fromkeys((b"FORM",), b"AIF"),
+    **dict.fromkeys((b".snd\0\0", b"caff\0\1\0\0desc", _W64_RIFF, b"OggS\0\2"), b""),
+    **dict.fromkeys((b"fLaC\0\0\0\x22", b"fLaC\x80\0\0\x22", b"ID3\2\0", b"ID3\3\0", b"ID3\4\0"), b""),
+}
+
+
+def _next_part(data: FileBytes, start: int, end: int) -> int | None:
+    """Where another file begins in [start, end), whatever its format; MP3 only at the start or behind a tag."""
+    if start < end and find_sync(data, start, start + 1) == start:
+        return start
+    place = data.find_any(tuple(_BEGINNINGS), start, end)
+    while place is not None and not _begins(data, place):
+        place = data.find_any(tuple(_BEGINNINGS), place + 1, end)
+    return place
+
+
+def _begins(data: FileBytes, place: int) -> bool:
+    tags_end = skip_tags(data, place)
+    if tags_end > place:
+        return data.at(tags_end, 4) == b"fLaC" or find_sync(data, tags_end, tags_end + 1) is not None
+    head = data.at(place, 16)
+    found = [more for text, more in _BEGINNINGS.items() if head.startswith(text) and not text.startswith(b"ID3")]
+    return any(head[8:].startswith(more) for more in found)
 
 
 _FLAC_BEGINS = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22", re.DOTALL)
@@ -131,6 +163,7 @@ def _flac(data: FileBytes, start: int, seconds: float) -> Part:
         return Part(start, data.size)
     # Without compression that much is heard within so many bytes.
     heard = int(seconds * rate + rate) * channels * (bits // 8 + 1) + (1 << 20)
+    # Only another FLAC is looked for: unlike other formats, this one does not say where its bytes end.
     following = data.find(_FLAC_BEGINS, place + 42, min(data.size, place + heard), longest=8)
     return Part(start, data.size if following is None else following, patches, states_length=not unknown)
 
@@ -172,12 +205,16 @@ def _ogg(data: FileBytes, start: int, seconds: float) -> Part:
     inside = False
     end = data.size
     first: _Page | None = None
+    last = start
     for page in _pages(data, skip_tags(data, start), min(data.size, start + _FAR)):
         if page.begins and inside:
             end = page.start
             break
         first = first or page
+        last = page.end
         inside = inside or not page.begins
+    else:
+        end = _next_part(data, last, min(data.size, last + _FAR)) or data.size
     if first is None or data.at(first.body, 5) != _OGG_FLAC:
         return Part(start, end, states_length=False)
     return Part(start, end, states_length=False, unpacked=_flac_of_ogg(data, first, end, seconds))
@@ -201,17 +238,16 @@ def _unfilled(size: int) -> bool:
     return size == 0 or 0x7FFF0000 <= size <= 0x8000FFFF or size >= 0xFFFF0000
 
 
-def _samples_end(data: FileBytes, begin: int, stated: int | None, begins: "re.Pattern[bytes]") -> tuple[int, int]:
-    """Where a container's samples end, and where the part does: at the next container, or with the file.
+def _samples_end(data: FileBytes, begin: int, stated: int | None) -> tuple[int, int]:
+    """Where a container's samples end, and where the part does: at the next file, or with this one.
 
     Args:
         data: the file.
         begin: the first byte of the samples.
         stated: how many bytes they are; None where that is not known.
-        begins: how a container of this kind begins.
     """
     certain = begin if stated is None else min(begin + stated, data.size)
-    following = data.find(begins, certain, min(data.size, certain + _FAR), longest=16)
+    following = _next_part(data, certain, min(data.size, certain + _FAR))
     end = data.size if following is None else following
     return (end if stated is None else certain), end
 
@@ -220,9 +256,6 @@ def _cut_off(begin: int, stated: int | None, start: int, size: int) -> str | Non
     if stated is None or begin + stated <= size + 1:  # some writers leave out the padding byte of an odd size
         return None
     return f"is cut off: its header states {begin + stated - start} bytes, the file has {size - start}"
-
-
-_WAVE_BEGINS = re.compile(rb"(RIFF|RIFX|RF64|BW64)....WAVE", re.DOTALL)
 
 
 def _wave(data: FileBytes, start: int) -> Part:
@@ -247,7 +280,7 @@ def _wave(data: FileBytes, start: int) -> Part:
         stated = None if stated <= 0 else stated
     elif _unfilled(size) and not (size == 0 and _is_chunk(data, begin, order)):
         stated = None
-    samples_end, end = _samples_end(data, begin, stated, _WAVE_BEGINS)
+    samples_end, end = _samples_end(data, begin, stated)
     # The whole file's size is the only one that tells when that of the samples was never filled in.
     told = stated if stated is not None or _unfilled(outer) else start + 8 + outer - begin
     warning = _cut_off(begin, told, start, data.size)
@@ -268,9 +301,6 @@ def _is_chunk(data: FileBytes, place: int, order: str) -> bool:
     return head[:4].isalnum() and place + 8 + int(struct.unpack(f"{order}I", head[4:])[0]) <= data.size
 
 
-_AIFF_BEGINS = re.compile(rb"FORM....AIF[FC]", re.DOTALL)
-
-
 def _aiff(data: FileBytes, start: int) -> Part:
     """AIFF and AIFC."""
     common: tuple[int, int, int, int] | None = None
@@ -286,7 +316,7 @@ def _aiff(data: FileBytes, start: int) -> Part:
         return Part(start, data.size)
     begin = place + 8
     stated = None if _unfilled(size) else size
-    samples_end, end = _samples_end(data, begin, stated, _AIFF_BEGINS)
+    samples_end, end = _samples_end(data, begin, stated)
     warning = _cut_off(begin, stated, start, data.size)
     patches: list[tuple[int, bytes]] = []
     if stated is None and common is not None:
@@ -297,9 +327,6 @@ def _aiff(data: FileBytes, start: int) -> Part:
     return Part(start, end, tuple(patches), states_length=stated is not None, warning=warning)
 
 
-_AU_BEGINS = re.compile(rb"\.snd\x00\x00", re.DOTALL)
-
-
 def _au(data: FileBytes, start: int) -> Part:
     """AU: samples behind a header that states their place and, mostly, their size."""
     head = data.at(start, 12)
@@ -307,13 +334,10 @@ def _au(data: FileBytes, start: int) -> Part:
         return Part(start, data.size)
     offset, size = struct.unpack(">II", head[4:])
     stated = None if _unfilled(size) else size
-    _, end = _samples_end(data, start + offset, stated, _AU_BEGINS)
+    _, end = _samples_end(data, start + offset, stated)
     warning = _cut_off(start + offset, stated, start, data.size)
     patches = () if stated is not None else ((start + 8, struct.pack(">I", max(0, end - start - offset))),)
     return Part(start, end, patches, states_length=stated is not None, warning=warning)
-
-
-_CAF_BEGINS = re.compile(rb"caff\x00\x01\x00\x00desc", re.DOTALL)
 
 
 def _caf(data: FileBytes, start: int) -> Part:
@@ -328,16 +352,14 @@ def _caf(data: FileBytes, start: int) -> Part:
         return Part(start, data.size)
     begin = place + 12
     stated = size if size > 0 else None
-    samples_end, end = _samples_end(data, begin, stated, _CAF_BEGINS)
+    samples_end, end = _samples_end(data, begin, stated)
     warning = _cut_off(begin, stated, start, data.size)
     # Decoders refuse a size that the file does not have.
     patches = () if stated == samples_end - begin else ((place + 4, struct.pack(">q", samples_end - begin)),)
     return Part(start, end, patches, states_length=stated is not None, warning=warning)
 
 
-_W64_RIFF = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 _W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
-_W64_BEGINS = re.compile(re.escape(_W64_RIFF), re.DOTALL)
 
 
 def _w64(data: FileBytes, start: int) -> Part:
@@ -352,7 +374,7 @@ def _w64(data: FileBytes, start: int) -> Part:
         return Part(start, data.size)
     begin = place + 24
     stated = size - 24 if 24 < size < 1 << 62 else None
-    samples_end, end = _samples_end(data, begin, stated, _W64_BEGINS)
+    samples_end, end = _samples_end(data, begin, stated)
     warning = _cut_off(begin, stated, start, data.size)
     patches: list[tuple[int, bytes]] = []
     if stated is None:
