@@ -209,3 +209,21 @@ def test_measurements_give_no_more_than_is_heard(site: Site) -> None:
     assert max(result.latency.audio_seconds) == 1.15
     choice = from_annotation(site.load(), "valid_asr", {"asr": False, "audiocaption_v2": False}, most=5)
     assert max(len(request.audio) for request in choice.requests(16000, 1.15)) == 18400
+
+
+def test_a_path_that_may_mean_two_files_is_said(site: Site) -> None:
+    own = site.folder / "own.wav"
+    twin = site.wavs / str(own).lstrip("/")
+    twin.parent.mkdir(parents=True)
+    for path in (own, twin):
+        path.write_bytes((site.wavs / "clip0.wav").read_bytes())
+    rows = [{"testset_id": "test0000", "path": str(own), "task": "asr", "text": "a"}]
+    site.write_annotation([*rows, {**rows[0], "testset_id": "test0001", "path": "/clip1.wav"}])
+    result = evaluate(FakeProvider(), site.load("run.latency_clips=0"), "valid_asr")
+    assert [notice for notice in result.notices if "taken as absolute" in notice] == [
+        "Paths that begin with / and are there, and below datasets.prefix too; taken as absolute: 1 (test0000)."
+    ]
+    assert [p.path for p in read_journal(result.folder / "predictions.jsonl")] == [
+        str(own),
+        str(site.wavs / "clip1.wav"),
+    ]
