@@ -4,7 +4,7 @@ READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 
 # Beside other work, threads that wait in a loop slow each other down; see docs/performance.md.
-export GOMP_SPINCOUNT ?= 300
+export GOMP_SPINCOUNT ?= 1000
 
 .PHONY: demo test test-all check bench train-nano
 

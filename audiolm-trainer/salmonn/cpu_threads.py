@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
-SPIN_COUNT = 300
+SPIN_COUNT = 1000
 """Rounds of waiting before a thread sleeps (libgomp's own: 300,000). docs/performance.md has the measurements."""
 
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
