@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from salmonn.errors import DatasetError
+from salmonn.json_object import json_object
 from salmonn.mistaken_file import not_json_cure, not_utf8_cure
 from salmonn.regular_file import open_regular, reason
 
@@ -27,23 +28,6 @@ _DOCUMENT = re.compile(r'\{\s*"annotation"\s*:\s*\[')
 _KEY_CHARACTERS = 200
 _BLANK = " \t\r\n"
 _MARK = "\ufeff"
-
-
-class RowObject(dict[str, Any]):
-    """A JSON object in which keys were given twice; a reader keeps the last value."""
-
-    repeated: tuple[str, ...] = ()
-
-
-def json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make a JSON object, a `RowObject` where keys are repeated: an `object_pairs_hook`."""
-    plain = dict(pairs)
-    if len(plain) == len(pairs):
-        return plain
-    row = RowObject(plain)
-    keys = [key for key, _ in pairs]
-    row.repeated = tuple(key for key in plain if keys.count(key) > 1)
-    return row
 
 
 class AnnotationRows:

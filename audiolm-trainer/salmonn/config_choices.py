@@ -1,5 +1,6 @@
 """Values that are well-formed and yet cannot be: refused modes, settings that contradict one another."""
 
+import importlib.util
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -39,6 +40,8 @@ def choice_problems(tree: Mapping[str, Any], purpose: Purpose, *, longest: int) 
     for dotted, refused, message in refusals:
         if get_value(tree, dotted) is refused:
             yield dotted, message
+    if purpose == "train":
+        yield from _tracker_problems(get_value(tree, "run.trackers"))
     template = get_value(tree, "model.prompt_template")
     if isinstance(template, str) and template and template.count("{}") != 1:
         yield "model.prompt_template", "must hold {} exactly once: the place of the prompt"
@@ -48,6 +51,12 @@ def choice_problems(tree: Mapping[str, Any], purpose: Purpose, *, longest: int) 
     yield from _window_problems(tree)
     if get_value(tree, "model.end_sym") == "":
         yield "model.end_sym", "must not be empty: it is what ends an answer"
+
+
+def _tracker_problems(names: object) -> Iterable[tuple[str, str]]:
+    for name in names if isinstance(names, list) else ():
+        if isinstance(name, str) and importlib.util.find_spec(name) is None:
+            yield "run.trackers", f"{name} is not installed: pip install {name}"
 
 
 def _decoding_problems(tree: Mapping[str, Any], longest: int) -> Iterable[tuple[str, str]]:

@@ -21,7 +21,6 @@ from salmonn.hub import local_copy
 from salmonn.meta_model import llm_sizes
 from salmonn.parts_check import Problem, file_problems, find_tokenizer, fit_problems, part_problems, sentence
 from salmonn.prompts import test_prompts, train_prompts
-from salmonn.tracking import check_trackers
 
 GENERATED_METRICS = ("wer", "chrf")
 
@@ -49,7 +48,7 @@ def find_training_problems(config: Config, *, offline: bool) -> list[tuple[str, 
         offline: pass over what only the hub could tell.
     """
     found = [*_device_problems(config.run.device), *_precision_problems(config), *_validation_problems(config)]
-    found += [*_tracker_problems(config), *_prompt_problems(config)]
+    found += _prompt_problems(config)
     found += _model_problems(config, offline=offline, answers=False)
     return [(problem.key, problem.text) for problem in dict.fromkeys(found)]
 
@@ -115,13 +114,6 @@ def _device_problems(name: str) -> Iterator[Problem]:
         choose_device(name)
     except ConfigError as error:
         yield Problem("run.device", sentence(error))
-
-
-def _tracker_problems(config: Config) -> Iterator[Problem]:
-    try:
-        check_trackers(config.run.trackers)
-    except ConfigError as error:
-        yield from (Problem(*problem) for problem in error.problems)
 
 
 def _precision_problems(config: Config) -> Iterator[Problem]:

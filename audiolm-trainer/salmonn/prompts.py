@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from salmonn.annotation_rows import json_object
 from salmonn.config import Config
 from salmonn.errors import PromptError
+from salmonn.json_object import json_object
 
 AUDIO_SLOT = "<SpeechHere>"
 AUDIO_PREFIX = f"<Speech>{AUDIO_SLOT}</Speech> "

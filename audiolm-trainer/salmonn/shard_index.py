@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 from webdataset.tariterators import group_by_keys
 
-from salmonn.annotation_rows import json_object
 from salmonn.annotation_table import ROWS_PER_BATCH, Row, table_key
 from salmonn.clip_fields import EXPAND_FIELD
 from salmonn.errors import DatasetError
+from salmonn.json_object import json_object
 from salmonn.row_problems import DEFAULT_TASK, Report, row_problems
 from salmonn.shards import shard_paths
 

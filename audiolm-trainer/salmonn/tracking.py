@@ -4,7 +4,6 @@ Figures go out from the first process only. TensorBoard writes into the run fold
 🤗 Accelerate's trackers and are configured, logged in to or switched offline by their own means, never by this program.
 """
 
-import importlib.util
 import json
 import logging
 import time
@@ -105,18 +104,6 @@ class Tracking:
         """Let the trackers write what they still hold."""
         for tracker in self._trackers:
             tracker.finish()
-
-
-def check_trackers(names: Sequence[str]) -> None:
-    """Make sure that the named trackers are installed.
-
-    Raises:
-        ConfigError: one is not.
-    """
-    missing = [name for name in names if importlib.util.find_spec(name) is None]
-    if missing:
-        problems = [("run.trackers", f"{name} is not installed: pip install {name}") for name in missing]
-        raise ConfigError("run.trackers cannot be used", problems)
 
 
 def start_trackers(names: Sequence[str], folder: RunFolder, *, run_name: str, step: int) -> list[GeneralTracker]:

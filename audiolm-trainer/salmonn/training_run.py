@@ -30,7 +30,7 @@ from salmonn.random_state import seed_everything
 from salmonn.run_folder import FILES, RESUMABLE, RunFolder, newest_checkpoint, remove_unfinished_checkpoints
 from salmonn.split import Split
 from salmonn.stop_request import StopRequest
-from salmonn.tracking import Tracking, check_trackers, start_trackers
+from salmonn.tracking import Tracking, start_trackers
 from salmonn.trainer import Trainer, TrainingResult
 from salmonn.unreadable import UnreadableClips
 from salmonn.validation import AnswerScorer
@@ -60,7 +60,6 @@ def train(config: Config, *, resume: str = "") -> tuple[TrainingResult, Path]:
     Raises:
         SalmonnError: anything that the configuration names is wrong, or the run to resume is another one.
     """
-    check_trackers(config.run.trackers)
     for key, text in find_notices(config, "train"):
         logger.warning("%s %s", key, text)
     device = choose_device(config.run.device)

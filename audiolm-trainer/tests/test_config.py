@@ -208,6 +208,14 @@ def test_an_evaluation_yaml_is_accepted_as_it_is(folder: Path) -> None:
     assert [key.rpartition(" ")[2] for key in problems_of(write(folder, rest=wrong))] == ["run.on_audio_eror"]
 
 
+def test_a_tracker_that_is_not_installed_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "wandb" else object())
+    mapping = sections() | {"run": {"trackers": ["tensorboard", "wandb"]}}
+    found = dict(find_problems(mapping, purpose="train"))
+    assert found["run.trackers"] == "wandb is not installed: pip install wandb"
+    assert "run.trackers" not in dict(find_problems(mapping, purpose="answer"))
+
+
 def test_a_setting_of_several_types_is_one_problem(folder: Path) -> None:
     found = problems_of(write(folder), "run.cache_features=memory")
     assert found == {
