@@ -196,6 +196,7 @@ def _run(provider: "ModelProvider", arguments: _Arguments, num_gpus: Callable[[]
         check_installed("audio", *_scoring_extras(arguments.mode))
         # Below this line imports cost seconds; --help and usage errors never get here.
         from evaluator.config import load_config
+        from evaluator.package_questions import config_check
 
         for notice in arguments.notices if launch.rank == 0 else ():
             current.say(f"Note: {notice}")
@@ -204,7 +205,7 @@ def _run(provider: "ModelProvider", arguments: _Arguments, num_gpus: Callable[[]
             arguments.options,
             device=arguments.device,
             output_dir=arguments.output_dir,
-            check_extra=getattr(provider, "check_config", None),
+            check_extra=config_check(provider),
             task=task_of(arguments.mode) if arguments.mode else None,
         )
         current.redact.add_from(config)

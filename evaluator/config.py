@@ -25,7 +25,6 @@ from evaluator.config_sections import (
     take_foreign,
 )
 from evaluator.errors import ConfigError, Problem
-from evaluator.package_questions import problems_of_config
 from evaluator.tasks import Task
 from evaluator.yaml_file import Document, YamlError, read_document
 
@@ -149,7 +148,7 @@ def load_config(
     run = check_section(RunConfig, "run", data, document, problems)
     scoring = check_section(ScoringConfig, "scoring", data, document, problems)
     sections = _plain(data["model"], data["generate"], datasets, run, foreign)
-    extra = problems_of_config(check_extra, sections) if check_extra else ()
+    extra = check_extra(sections) if check_extra else ()
     _add_model_problems(extra, document, problems)
     if problems and task is not None:
         problems += _annotation(datasets, task, document, path.parent)[1]

@@ -4,6 +4,7 @@ In: the package and the config. Out: plain values of the promised form. The pack
 or returns instead becomes a sentence that names its function.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -62,8 +63,14 @@ def found_seconds(provider: "ModelProvider", config: "Config") -> float:
     return MOST_SECONDS if found is None else checked_seconds(found)
 
 
-def problems_of_config(check_config: Callable[[Mapping[str, Any]], object], config: Mapping[str, Any]) -> Pairs:
-    """What `check_config(config)` finds wrong; its own failure is one more problem, of the section model."""
+def config_check(provider: "ModelProvider") -> Callable[[Mapping[str, Any]], Pairs] | None:
+    """The package's `check_config`, whose own failure is one more problem; None where it has none."""
+    check = getattr(provider, "check_config", None)
+    return None if check is None else functools.partial(_problems_of_config, check)
+
+
+def _problems_of_config(check_config: Callable[[Mapping[str, Any]], object], config: Mapping[str, Any]) -> Pairs:
+    """What `check_config(config)` finds wrong; its own failure is a problem of the section model."""
     try:
         return _checked_pairs("check_config", check_config(config))
     except AudioLMError as error:

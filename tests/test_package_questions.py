@@ -10,7 +10,7 @@ import pytest
 from evaluator.config import Config, load_config
 from evaluator.errors import AudioLMError, ConfigError
 from evaluator.model_loading import load_model
-from evaluator.package_questions import check_parts, found_fingerprints, found_notices
+from evaluator.package_questions import check_parts, config_check, found_fingerprints, found_notices
 from evaluator.preflight import known_tasks
 
 
@@ -87,7 +87,7 @@ def needing(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     [
         lambda config: check_parts(package(check_parts=needing), config),
         lambda config: found_notices(package(notices=needing), config),
-        lambda config: load_config(config.path, check_extra=needing),
+        lambda config: load_config(config.path, check_extra=config_check(package(check_config=needing))),
         lambda config: known_tasks(package(tasks=needing), config),
         lambda config: load_model(SimpleNamespace(load_model=lambda config, device: needing(config)), config),
     ],
@@ -118,7 +118,7 @@ def test_a_check_of_the_configuration_that_fails_joins_the_report(
     path = tmp_path / "c.yaml"
     path.write_text("model:\n  layers: 3\nrun:\n  batch_size_eval: x\n", encoding="utf-8")
     with pytest.raises(ConfigError) as caught:
-        load_config(path, check_extra=function)
+        load_config(path, check_extra=config_check(package(check_config=function)))
     places = [problem.where for problem in caught.value.problems]
     assert places == [f"{path}:4: run.batch_size_eval", f"{path}:1: model"]
     assert "check_config does not work" in caught.value.problems[1].message
