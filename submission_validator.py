@@ -1,6 +1,6 @@
 """Check a submission CSV: python submission_validator.py FILE.csv... [--annotation FILE.json] [--json]."""
 
-from evaluator.validate_cli import validate_command
+from evaluator.commands.validate import validate_command
 
 if __name__ == "__main__":
     validate_command()

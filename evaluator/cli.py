@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from evaluator.command_line import SETTINGS, version_option
+from evaluator.commands.command_line import SETTINGS, version_option
+from evaluator.commands.efficiency import efficiency_command, efficiency_options, refuse_stray_options
+from evaluator.commands.session import session
+from evaluator.commands.setup import setup_metrics_command
+from evaluator.commands.validate import validate_command
+from evaluator.config.yaml import spread_values
 from evaluator.cpu_threads import prepare_cpu_threads
-from evaluator.efficiency_cli import efficiency_command, efficiency_options, refuse_stray_options
-from evaluator.efficiency_plan import EfficiencyPlan
 from evaluator.errors import ConfigError
 from evaluator.extras import check_installed
-from evaluator.launch import Launch, device_of, launch_of
-from evaluator.session import session
-from evaluator.setup_cli import setup_metrics_command
+from evaluator.run.launch import Launch, device_of, launch_of
+from evaluator.speed.plan import EfficiencyPlan
 from evaluator.tasks import MODES, TASKS, Mode, is_scored, task_of
-from evaluator.validate_cli import validate_command
-from evaluator.yaml_file import spread_values
 
 if TYPE_CHECKING:
-    from evaluator.config import Config
+    from evaluator.config.config import Config
     from evaluator.conformance import Check
     from evaluator.model import ModelProvider
 
@@ -195,8 +195,8 @@ def _run(provider: "ModelProvider", arguments: _Arguments, num_gpus: Callable[[]
     with session(provider, rank=launch.rank, launched=launch.launched) as current:
         check_installed("audio", *_scoring_extras(arguments.mode))
         # Below this line imports cost seconds; --help and usage errors never get here.
-        from evaluator.config import load_config
-        from evaluator.package_questions import config_check
+        from evaluator.config.config import load_config
+        from evaluator.provider.questions import config_check
 
         for notice in arguments.notices if launch.rank == 0 else ():
             current.say(f"Note: {notice}")
@@ -227,9 +227,9 @@ def _scoring_extras(mode: Mode | None) -> list[str]:
 def _evaluate(
     provider: "ModelProvider", config: "Config", mode: Mode, *, resume: str | None, launch: Launch, limit: int | None
 ) -> int:
+    from evaluator.commands.session import ProgressBar
     from evaluator.evaluate import evaluate, take_part
     from evaluator.report import summarize
-    from evaluator.session import ProgressBar
 
     if launch.rank > 0:
         take_part(provider, config, mode, launch=launch, limit=limit)
@@ -241,11 +241,11 @@ def _evaluate(
 
 
 def _check(provider: "ModelProvider", config: "Config", mode: Mode | None) -> int:
+    from evaluator.commands.session import ProgressBar
     from evaluator.conformance import check_model
-    from evaluator.model_loading import load_model
-    from evaluator.package_questions import check_parts
     from evaluator.preflight import known_tasks
-    from evaluator.session import ProgressBar
+    from evaluator.provider.loading import load_model
+    from evaluator.provider.questions import check_parts
 
     tasks = known_tasks(provider, config)
     check_parts(provider, config)
@@ -259,9 +259,9 @@ def _check(provider: "ModelProvider", config: "Config", mode: Mode | None) -> in
 
 
 def _efficiency(provider: "ModelProvider", config: "Config", plan: EfficiencyPlan) -> int:
-    from evaluator.efficiency_run import run_efficiency
-    from evaluator.efficiency_table import read_column, table
-    from evaluator.session import ProgressBar
+    from evaluator.commands.session import ProgressBar
+    from evaluator.speed.run import run_efficiency
+    from evaluator.speed.table import read_column, table
 
     with ProgressBar() as progress:
         path = run_efficiency(provider, config, plan, progress=progress)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from evaluator.errors import ContractError
 from evaluator.model import Answer, AudioLM, Request
-from evaluator.predict import checked_answer, checked_answers, checked_sampling_rate
+from evaluator.run.predict import checked_answer, checked_answers, checked_sampling_rate
 
 # Memory and files are not the model's promises and pass through; whatever else it raises is a check's result.
 NO_FAULTS_OF_MODELS = (MemoryError, OSError)

@@ -4,7 +4,7 @@ In: a model package, a validated config and a mode. Out:
 `<output_dir>/{submission,valid}_results/<time>_<mode>.csv` and beside it a folder of the same name with
 predictions.jsonl, run.json and, in valid modes, scores.json. Whatever fails, what was reached before stays on
 disk, and run.json says where it ended. A run that was interrupted can go on; several processes can share one run
-(evaluator/meeting.py), of which the first does all of this and the others `take_part`.
+(evaluator/run/rendezvous.py), of which the first does all of this and the others `take_part`.
 """
 
 import logging
@@ -12,25 +12,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from evaluator.annotation import Sample
-from evaluator.attempt import Attempt, Done, ask, peak_memory
-from evaluator.clip_record import require_same_clips, write_clips
-from evaluator.config import Config
+from evaluator.annotation.annotation import Sample
+from evaluator.config.config import Config
 from evaluator.errors import AudioLMError, JournalError
-from evaluator.journal import Journal, Prediction
-from evaluator.latency import UNDER_WAY, Latency, latency_facts, read_latency
-from evaluator.latency_pass import PROTOCOL, latency_of_run
-from evaluator.launch import SINGLE, Launch
 from evaluator.machine import machine
-from evaluator.meeting import be_invited, invite, join, report_done, wait_for_others
 from evaluator.model import AudioLM, ModelProvider
-from evaluator.model_loading import load_model, name_of
-from evaluator.package_questions import check_parts, found_fingerprints
 from evaluator.preflight import Preflight, preflight
+from evaluator.provider.loading import load_model, name_of
+from evaluator.provider.questions import check_parts, found_fingerprints
 from evaluator.redaction import Redactor
 from evaluator.report import write_scores
-from evaluator.run_end import recorded, write_ended
-from evaluator.run_folder import (
+from evaluator.run.clip_record import require_same_clips, write_clips
+from evaluator.run.folder import (
     RunPaths,
     answered,
     find_run,
@@ -41,7 +34,10 @@ from evaluator.run_folder import (
     read_facts,
     results_folder,
 )
-from evaluator.run_record import (
+from evaluator.run.journal import Journal, Prediction
+from evaluator.run.latency import UNDER_WAY, Latency, latency_facts, read_latency
+from evaluator.run.launch import SINGLE, Launch
+from evaluator.run.record import (
     Counts,
     EvaluationResult,
     Failure,
@@ -50,12 +46,16 @@ from evaluator.run_record import (
     sha256,
     versions,
 )
-from evaluator.scoring import Scores, score
-from evaluator.shares import deal
-from evaluator.submission import MAX_TEXT, write_submission
-from evaluator.submission_text import clean_text, is_blank
+from evaluator.run.rendezvous import be_invited, invite, join, report_done, wait_for_others
+from evaluator.run.row_shares import deal
+from evaluator.run.timing import speed_of
+from evaluator.run.worker import Attempt, Done, ask, peak_memory
+from evaluator.run_end import recorded, write_ended
+from evaluator.scoring.scoring import Scores, score
+from evaluator.speed.latency_pass import PROTOCOL, latency_of_run
+from evaluator.submission.submission import MAX_TEXT, write_submission
+from evaluator.submission.text import clean_text, is_blank
 from evaluator.tasks import Mode, is_scored
-from evaluator.timing import speed_of
 
 logger = logging.getLogger(__name__)
 

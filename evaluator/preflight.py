@@ -13,16 +13,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from evaluator import scoring
-from evaluator.annotation import Sample, load_annotation
-from evaluator.audio import MIN_SECONDS, SILENCE_SECONDS, AudioFacts, check_audio
-from evaluator.clip_fields import is_ambiguous
-from evaluator.config import Config
+from evaluator.annotation.annotation import Sample, load_annotation
+from evaluator.annotation.clip_fields import is_ambiguous
+from evaluator.annotation.references import group_references
+from evaluator.audio.loading import MIN_SECONDS, SILENCE_SECONDS, AudioFacts, check_audio
+from evaluator.config.config import Config
 from evaluator.errors import AnnotationError, AudioError, AudioLMError, ConfigError, Problem
 from evaluator.model import ModelProvider
-from evaluator.model_probe import MOST_SECONDS, heard_seconds
-from evaluator.package_questions import check_parts, found_notices, found_seconds, missing_package
-from evaluator.references import group_references
+from evaluator.provider.probe import MOST_SECONDS, heard_seconds
+from evaluator.provider.questions import check_parts, found_notices, found_seconds, missing_package
+from evaluator.scoring import scoring
 from evaluator.tasks import TASKS, Mode, Task, is_scored, task_of
 
 _MOST_NAMED = 5

@@ -8,7 +8,7 @@ import logging
 import os
 from typing import TextIO
 
-from evaluator.config import Config, mask_secrets
+from evaluator.config.config import Config, mask_secrets
 
 MASK = "***"
 TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN")

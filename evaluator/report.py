@@ -11,11 +11,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from evaluator.latency import LATENCY_OFF, Latency
-from evaluator.run_record import EvaluationResult, write_json
-from evaluator.scoring import Scores
+from evaluator.run.latency import LATENCY_OFF, Latency
+from evaluator.run.record import EvaluationResult, write_json
+from evaluator.run.timing import MEDIAN_CLIPS, TOO_FEW
+from evaluator.scoring.scoring import Scores
 from evaluator.tasks import is_scored, task_of
-from evaluator.timing import MEDIAN_CLIPS, TOO_FEW
 
 # How the field writes the names.
 _TITLES = {

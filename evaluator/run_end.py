@@ -8,11 +8,11 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from evaluator.annotation import Sample
+from evaluator.annotation.annotation import Sample
 from evaluator.errors import AudioLMError, ResultError
 from evaluator.redaction import Redactor
-from evaluator.run_folder import RunPaths, answered, missing_rows
-from evaluator.run_record import RunRecord
+from evaluator.run.folder import RunPaths, answered, missing_rows
+from evaluator.run.record import RunRecord
 
 logger = logging.getLogger(__name__)
 

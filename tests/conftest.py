@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluator.metrics.spice_files import CORENLP_JAR, SMALL_MODELS_JAR, installed_folder
+from evaluator.scoring.spice_files import CORENLP_JAR, SMALL_MODELS_JAR, installed_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 

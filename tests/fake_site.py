@@ -9,7 +9,7 @@ import numpy as np
 import soundfile
 import yaml
 
-from evaluator.config import Config, load_config
+from evaluator.config.config import Config, load_config
 
 WORDS = ["the cat sat", "a dog barked", "rain is falling", "birds sing", "a door opens"]
 

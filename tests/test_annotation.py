@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from evaluator.annotation import Sample, load_annotation, submission_ids
+from evaluator.annotation.annotation import Sample, load_annotation, submission_ids
 from evaluator.errors import AnnotationError
 from evaluator.tasks import Mode
 

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from evaluator import audio, audio_reading
-from evaluator.audio import MAX_SECONDS, check_audio, load_audio, read_ahead
+from evaluator.audio import loading as audio
+from evaluator.audio import reading as audio_reading
+from evaluator.audio.loading import MAX_SECONDS, check_audio, load_audio, read_ahead
 from evaluator.errors import AudioError
 
 CLIPS = ["00", "02", "03", "04", "05", "07", "08", "09", "11", "18", "19"]

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 import salmonn.audio
-from evaluator.audio import check_audio, load_audio
+from evaluator.audio.loading import check_audio, load_audio
 from evaluator.errors import AudioError
 
 RATE = 16000

@@ -8,12 +8,12 @@ import pytest
 import soundfile
 import yaml
 
-import evaluator.audio
+import evaluator.audio.loading
 import salmonn
 import salmonn.config
-from evaluator.annotation import load_annotation
-from evaluator.config import load_config
-from evaluator.config_sections import RunConfig
+from evaluator.annotation.annotation import load_annotation
+from evaluator.config.config import load_config
+from evaluator.config.sections import RunConfig
 from evaluator.errors import AnnotationError, ConfigError
 from salmonn.annotation import Annotation
 from salmonn.data_report import describe_data
@@ -139,7 +139,7 @@ def test_both_join_the_files_of_expand_wav(tmp_path: Path, rates: tuple[int, int
     path.write_text(json.dumps([{**ROW, "path": "0.wav", "expand_wav": ["1.wav", "/1.wav"]}]))
     arguments = {"prefix": str(tmp_path), "known_tasks": {"asr": False}, "check_audio": None}
     (sample,) = load_annotation(path, mode="valid_asr", **arguments)
-    heard = evaluator.audio.load_audio(sample.clip, 16000)
+    heard = evaluator.audio.loading.load_audio(sample.clip, 16000)
     samples = open_samples(str(path), prefix=str(tmp_path), tasks={"asr": False}, cache_dir=tmp_path / "cache")
     np.testing.assert_array_equal(heard, samples.load_audio(0, 16000))
     assert len(heard) == 16000

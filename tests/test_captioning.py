@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from evaluator.errors import MetricUnavailableError
-from evaluator.metrics.captioning import (
+from evaluator.scoring.captioning import (
     CaptionMetrics,
     Captions,
     caption_protocol,
     library_protocol,
     pycocoevalcap_file,
 )
-from evaluator.metrics.java import Java, find_java
+from evaluator.scoring.java import Java, find_java
 
 CANDIDATES = ("A dog barks, twice.", "rain falls on a tin roof", "people talk while music plays", "an engine idles")
 REFERENCES = (
@@ -111,8 +111,8 @@ def test_the_golden_captions_tokenise_alike(metrics: CaptionMetrics) -> None:
 def test_only_what_is_needed_is_imported() -> None:
     code = (
         "import sys\n"
-        "from evaluator.metrics.captioning import CaptionMetrics\n"
-        "from evaluator.metrics.java import find_java\n"
+        "from evaluator.scoring.captioning import CaptionMetrics\n"
+        "from evaluator.scoring.java import find_java\n"
         "with CaptionMetrics(find_java()): pass\n"
         "print([name for name in sys.modules if name.split('.')[0] in"
         " ('aac_metrics', 'sentence_transformers', 'transformers', 'torchmetrics')])"

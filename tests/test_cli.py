@@ -1,4 +1,4 @@
-"""Tests of evaluator/cli.py and evaluator/session.py: what is typed, exit codes, streams, signals, secrets."""
+"""Tests of evaluator/cli.py and evaluator/commands/session.py: what is typed, exit codes, streams, signals, secrets."""
 
 import json
 import logging
@@ -19,10 +19,10 @@ from fake_model import EchoLM, FakeProvider, Reply
 from fake_site import Site, make_site
 
 from evaluator.cli import build_evaluate_command, chosen_mode, main, spread_values
+from evaluator.commands.session import ProgressBar
+from evaluator.commands.validate import validate_command
 from evaluator.errors import ContractError
 from evaluator.model import Request
-from evaluator.session import ProgressBar
-from evaluator.validate_cli import validate_command
 
 ROOT = Path(__file__).resolve().parents[1]
 CANARY = "hf_CANARYcanaryCANARY1234"
@@ -259,7 +259,7 @@ def test_every_command_tells_of_itself(site: Site, flag: str) -> None:
 
 
 def test_a_version_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evaluator.command_line.PACKAGE", "never-installed-here")
+    monkeypatch.setattr("evaluator.commands.command_line.PACKAGE", "never-installed-here")
     result = CliRunner().invoke(main, ["--version"])
     assert (result.exit_code, result.stdout.partition(":")[0]) == (0, "never-installed-here, version unknown")
 

@@ -18,15 +18,15 @@ from fake_site import Site, make_site
 
 import salmonn
 import salmonn.audio
-from evaluator import audio
-from evaluator.audio import check_audio, load_audio
-from evaluator.config import load_config
-from evaluator.efficiency_clips import from_annotation
+from evaluator.audio import loading as audio
+from evaluator.audio.loading import check_audio, load_audio
+from evaluator.config.config import load_config
 from evaluator.errors import AnnotationError, AudioError, ContractError, JournalError
 from evaluator.evaluate import evaluate
-from evaluator.journal import read_journal
-from evaluator.latency import Latency
 from evaluator.model import Request
+from evaluator.run.journal import read_journal
+from evaluator.run.latency import Latency
+from evaluator.speed.clips import from_annotation
 from salmonn.heard_seconds import heard_seconds
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from evaluator.config import Config, load_config
+from evaluator.config.config import Config, load_config
 from evaluator.errors import ConfigError
 from evaluator.tasks import AAC, ASR
 

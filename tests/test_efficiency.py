@@ -1,4 +1,4 @@
-"""Tests of evaluator/efficiency.py and evaluator/model_probe.py: figures of a model whose time is made up."""
+"""Tests of evaluator/speed/measure.py and evaluator/provider/probe.py: figures of a model whose time is made up."""
 
 import random
 from collections.abc import Iterable, Iterator
@@ -11,11 +11,11 @@ import pytest
 from fake_model import EchoLM, Reply
 from timed_model import FakeClock, TimedLM
 
-from evaluator import efficiency
-from evaluator.efficiency import Measurement, measure
 from evaluator.errors import ContractError
 from evaluator.model import Request
-from evaluator.model_probe import ModelProbe
+from evaluator.provider.probe import ModelProbe
+from evaluator.speed import measure as efficiency
+from evaluator.speed.measure import Measurement, measure
 
 
 def requests(*seconds: float) -> list[Request]:

@@ -15,11 +15,11 @@ from fake_site import Site, make_site
 from timed_model import TimedLM
 
 from evaluator.cli import build_evaluate_command, main
-from evaluator.efficiency_clips import from_annotation, from_noise, spread_places
-from evaluator.efficiency_plan import EfficiencyPlan
-from evaluator.efficiency_run import run_efficiency
-from evaluator.efficiency_table import TITLES, read_column, table
 from evaluator.errors import AudioError, ConfigError, ResultError
+from evaluator.speed.clips import from_annotation, from_noise, spread_places
+from evaluator.speed.plan import EfficiencyPlan
+from evaluator.speed.run import run_efficiency
+from evaluator.speed.table import TITLES, read_column, table
 
 ROOT = Path(__file__).resolve().parents[1]
 TASKS = {"asr": False, "qa": True}

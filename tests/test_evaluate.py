@@ -19,8 +19,8 @@ from fake_site import WORDS, Site, make_site
 
 from evaluator import evaluate as module
 from evaluator.atomic_file import replacing
-from evaluator.audio import AudioFacts, check_audio
-from evaluator.config import load_config
+from evaluator.audio.loading import AudioFacts, check_audio
+from evaluator.config.config import load_config
 from evaluator.errors import (
     AnnotationError,
     AudioLMError,
@@ -31,11 +31,11 @@ from evaluator.errors import (
     ResultError,
 )
 from evaluator.evaluate import evaluate, make_run_paths
-from evaluator.journal import read_journal
 from evaluator.model import Request
 from evaluator.report import summarize
-from evaluator.run_record import EvaluationResult
-from evaluator.submission import check_submission
+from evaluator.run.journal import read_journal
+from evaluator.run.record import EvaluationResult
+from evaluator.submission.submission import check_submission
 from evaluator.tasks import Mode, task_of
 
 
@@ -422,7 +422,7 @@ def test_a_full_disk_at_the_end_is_a_sentence(
     site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, after: int
 ) -> None:
     """run.json is written at the start, at the end, and with the latency."""
-    monkeypatch.setattr("evaluator.run_record.replacing", Full("run.json", after))
+    monkeypatch.setattr("evaluator.run.record.replacing", Full("run.json", after))
     result = evaluate(FakeProvider(model=said(WORDS)), site.load(), "valid_asr")
     assert result.scores is not None
     assert check_submission(result.csv_path, require_ids=False).valid
@@ -438,13 +438,13 @@ def test_a_full_disk_at_the_end_is_a_sentence(
 
 @pytest.mark.parametrize(("name", "after"), [("run.json", 0), ("scores.json", 0)])
 def test_a_full_disk_before_is_a_sentence(site: Site, monkeypatch: pytest.MonkeyPatch, name: str, after: int) -> None:
-    monkeypatch.setattr("evaluator.run_record.replacing", Full(name, after))
+    monkeypatch.setattr("evaluator.run.record.replacing", Full(name, after))
     with pytest.raises(ResultError, match=r"Cannot write .*No space left on device\.$"):
         evaluate(FakeProvider(model=said(WORDS)), site.load(), "valid_asr")
 
 
 def test_a_full_disk_hides_no_other_error(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evaluator.run_record.replacing", Full("run.json", 1))
+    monkeypatch.setattr("evaluator.run.record.replacing", Full("run.json", 1))
     with pytest.raises(RuntimeError, match="fell over"):
         evaluate(FakeProvider(model=EchoLM(batch_size=2, fail_after=3)), site.load(), "valid_asr")
 

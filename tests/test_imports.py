@@ -17,10 +17,10 @@ SALMONN = ROOT / "audiolm-trainer" / "salmonn"
 
 COMMAND_FILES = {
     "evaluator.cli",
-    "evaluator.command_line",
-    "evaluator.efficiency_cli",
-    "evaluator.setup_cli",
-    "evaluator.validate_cli",
+    "evaluator.commands.command_line",
+    "evaluator.commands.efficiency",
+    "evaluator.commands.setup",
+    "evaluator.commands.validate",
 }
 # Seconds each, on a busy machine.
 HEAVY = {
@@ -29,8 +29,8 @@ HEAVY = {
 }  # fmt: skip
 NEVER_IN_THE_EVALUATOR = {"salmonn", "torch", "transformers", "peft", "torchaudio", "librosa"}
 # The original's normaliser is Whisper's, and transformers has it; aac-metrics imports torch by itself.
-LAZY_EXCEPTIONS = {("evaluator.normalize", "transformers")}
-WITHOUT_A_MODEL = {"evaluator.predict", "evaluator.audio", "evaluator.model", "evaluator.evaluate"}
+LAZY_EXCEPTIONS = {("evaluator.scoring.normalize", "transformers")}
+WITHOUT_A_MODEL = {"evaluator.run.predict", "evaluator.audio.loading", "evaluator.model", "evaluator.evaluate"}
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ except ImportError:
 
 
 def test_both_packages_are_read(evaluator: dict[str, list[Import]], salmonn: dict[str, list[Import]]) -> None:
-    assert {"evaluator", "evaluator.predict", "evaluator.metrics.wer"} <= set(evaluator)
+    assert {"evaluator", "evaluator.run.predict", "evaluator.scoring.wer"} <= set(evaluator)
     assert {"salmonn", "salmonn.model"} <= set(salmonn)
 
 
@@ -175,8 +175,8 @@ def test_click_is_in_command_files_only(evaluator: dict[str, list[Import]]) -> N
 
 
 def test_libraries_import_no_command(evaluator: dict[str, list[Import]]) -> None:
-    for module in set(evaluator) - COMMAND_FILES - {"evaluator.session"}:
-        assert reached(module, evaluator) & (COMMAND_FILES | {"evaluator.session"}) == set(), module
+    for module in set(evaluator) - COMMAND_FILES - {"evaluator.commands.session"}:
+        assert reached(module, evaluator) & (COMMAND_FILES | {"evaluator.commands.session"}) == set(), module
 
 
 @pytest.mark.parametrize("module", ["cli", "validate_cli", "setup_cli", "session", "config", "evaluate"])
@@ -205,8 +205,8 @@ def test_one_file_knows_both_packages() -> None:
 def test_validator_needs_nothing_but_its_command() -> None:
     own = {found.name for found in imports_of((ROOT / "submission_validator.py").read_text())}
     assert {name for name in own if name.startswith(("evaluator", "salmonn"))} <= {
-        "evaluator.validate_cli",
-        "evaluator.validate_cli.validate_command",
+        "evaluator.commands.validate",
+        "evaluator.commands.validate.validate_command",
     }
 
 

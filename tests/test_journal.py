@@ -1,4 +1,4 @@
-"""Tests of evaluator/journal.py: whole lines only, everything read back as it was."""
+"""Tests of evaluator/run/journal.py: whole lines only, everything read back as it was."""
 
 import errno
 import json
@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from evaluator import disk_sync
 from evaluator.errors import JournalError
-from evaluator.journal import Journal, Prediction, read_journal
+from evaluator.run import disk_sync
+from evaluator.run.journal import Journal, Prediction, read_journal
 
 FIRST = Prediction(
     index=3,

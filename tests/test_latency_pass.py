@@ -12,12 +12,12 @@ from fake_model import EchoLM, FakeProvider, Reply
 from fake_site import Site, make_site
 from timed_model import TimedLM
 
-from evaluator.annotation import Sample, load_annotation
+from evaluator.annotation.annotation import Sample, load_annotation
 from evaluator.errors import ContractError
 from evaluator.evaluate import evaluate
-from evaluator.latency import LATENCY_OFF, Latency
-from evaluator.latency_pass import latency_of_run, measure_latency, still_spread
 from evaluator.model import Request
+from evaluator.run.latency import LATENCY_OFF, Latency
+from evaluator.speed.latency_pass import latency_of_run, measure_latency, still_spread
 
 CLIPS = 12
 

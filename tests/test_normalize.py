@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluator.metrics.wer import character_errors
-from evaluator.normalize import (
+from evaluator.scoring.normalize import (
     caption_line,
     cer_protocol,
     cer_text,
@@ -18,6 +17,7 @@ from evaluator.normalize import (
     wer_words,
     whisper_english,
 )
+from evaluator.scoring.wer import character_errors
 
 # (raw, what Whisper's English normaliser makes of it)
 NORMALISED = [

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from evaluator.config import Config, load_config
+from evaluator.config.config import Config, load_config
 from evaluator.errors import AudioLMError, ConfigError
-from evaluator.model_loading import load_model
-from evaluator.package_questions import check_parts, config_check, found_fingerprints, found_notices
 from evaluator.preflight import known_tasks
+from evaluator.provider.loading import load_model
+from evaluator.provider.questions import check_parts, config_check, found_fingerprints, found_notices
 
 
 def package(**functions: Callable[..., object]) -> Any:

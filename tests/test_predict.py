@@ -1,4 +1,4 @@
-"""Tests of evaluator/predict.py: every sample once, in order, with its own audio."""
+"""Tests of evaluator/run/predict.py: every sample once, in order, with its own audio."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,12 +11,12 @@ import pytest
 import soundfile
 from fake_model import EchoLM, Reply
 
-from evaluator import audio
-from evaluator.annotation import Sample
+from evaluator.annotation.annotation import Sample
+from evaluator.audio import loading as audio
 from evaluator.errors import AudioError, ContractError
-from evaluator.journal import Journal, Prediction, read_journal
 from evaluator.model import Request
-from evaluator.predict import checked_answer, predict
+from evaluator.run.journal import Journal, Prediction, read_journal
+from evaluator.run.predict import checked_answer, predict
 
 
 def make_samples(folder: Path, lengths: Sequence[int]) -> list[Sample]:

@@ -9,7 +9,7 @@ from fake_model import EchoLM, FakeProvider
 from fake_site import Site, make_site
 
 from evaluator.evaluate import evaluate
-from evaluator.run_record import EvaluationResult
+from evaluator.run.record import EvaluationResult
 
 CAPTIONS = {
     "clip0.wav": ("a dog barks nearby", "a dog barks and somebody talks", "in the distance a dog barks"),

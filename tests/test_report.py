@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from evaluator.latency import LATENCY_OFF, Latency
 from evaluator.report import printable, score_lines, summarize, write_scores
-from evaluator.run_record import Counts, EvaluationResult, Failure, PeakMemory
-from evaluator.scoring import Metric, Scores
-from evaluator.timing import Spread
+from evaluator.run.latency import LATENCY_OFF, Latency
+from evaluator.run.record import Counts, EvaluationResult, Failure, PeakMemory
+from evaluator.run.timing import Spread
+from evaluator.scoring.scoring import Metric, Scores
 
 ERRORS = {"substitutions": 3, "deletions": 1, "insertions": 0, "reference_length": 320}
 ASR = Scores(

@@ -25,16 +25,16 @@ from click.testing import CliRunner
 from fake_model import EchoLM, FakeProvider
 from fake_site import Site, make_site
 
-from evaluator.attempt import Attempt, Done
 from evaluator.cli import build_evaluate_command
 from evaluator.errors import ConfigError, JournalError, ProcessError
 from evaluator.evaluate import evaluate, make_run_paths
-from evaluator.journal import Journal, Prediction, read_journal
-from evaluator.launch import SINGLE, Launch, device_of, launch_of
-from evaluator.meeting import be_invited, invite, join, report_done, wait_for_others
-from evaluator.run_folder import paths_of
-from evaluator.run_record import RunRecord
-from evaluator.shares import deal
+from evaluator.run.folder import paths_of
+from evaluator.run.journal import Journal, Prediction, read_journal
+from evaluator.run.launch import SINGLE, Launch, device_of, launch_of
+from evaluator.run.record import RunRecord
+from evaluator.run.rendezvous import be_invited, invite, join, report_done, wait_for_others
+from evaluator.run.row_shares import deal
+from evaluator.run.worker import Attempt, Done
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIPS = 23

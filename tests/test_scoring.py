@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from evaluator.config import ScoringConfig
-from evaluator.errors import ConfigError, MetricUnavailableError
 from evaluator.metrics import caption_scores
-from evaluator.metrics.captioning import CaptionMetrics
-from evaluator.scoring import Metric, Scores, metric_names, preflight, score
+
+from evaluator.config.config import ScoringConfig
+from evaluator.errors import ConfigError, MetricUnavailableError
+from evaluator.scoring.captioning import CaptionMetrics
+from evaluator.scoring.scoring import Metric, Scores, metric_names, preflight, score
 from evaluator.tasks import AAC, ASR
 
 CANDIDATES = ["A dog barks twice", "rain falls on a tin roof", "people talk while music plays"]

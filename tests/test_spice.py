@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 
 from evaluator.errors import MetricUnavailableError
-from evaluator.metrics.captioning import Captions
-from evaluator.metrics.java import find_java
-from evaluator.metrics.spice import SpiceWorker, cut_words, spice_protocol
-from evaluator.metrics.spice_files import CORENLP_JAR, SMALL_MODELS_JAR, SpiceFiles
-from evaluator.metrics.spice_worker import _batches
+from evaluator.scoring.captioning import Captions
+from evaluator.scoring.java import find_java
+from evaluator.scoring.spice import SpiceWorker, cut_words, spice_protocol
+from evaluator.scoring.spice_files import CORENLP_JAR, SMALL_MODELS_JAR, SpiceFiles
+from evaluator.scoring.spice_worker import _batches
 
 ROOT = Path(__file__).resolve().parents[1]
 TOLERANCE = 1e-12
@@ -184,10 +184,10 @@ def test_folders_of_any_name_in_the_locale_c(
 PARENT = """
 import os, sys, time
 from pathlib import Path
-from evaluator.metrics.captioning import Captions
-from evaluator.metrics.java import find_java
-from evaluator.metrics.spice import SpiceWorker
-from evaluator.metrics.spice_files import SpiceFiles
+from evaluator.scoring.captioning import Captions
+from evaluator.scoring.java import find_java
+from evaluator.scoring.spice import SpiceWorker
+from evaluator.scoring.spice_files import SpiceFiles
 
 folder, behaviour = Path(sys.argv[1]), sys.argv[2]
 files = SpiceFiles(folder / sys.argv[3], folder / sys.argv[4], "test")

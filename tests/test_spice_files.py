@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from evaluator.errors import MetricUnavailableError
-from evaluator.metrics.spice_files import (
+from evaluator.scoring.spice_files import (
     CORENLP_JAR,
     FULL_MODELS_JAR,
     MODEL_ENTRIES,

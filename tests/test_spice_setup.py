@@ -11,18 +11,18 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-
-from evaluator.errors import MetricUnavailableError
 from evaluator.metrics import spice_setup
-from evaluator.metrics.spice_files import (
+
+from evaluator.commands.setup import setup_metrics_command
+from evaluator.errors import MetricUnavailableError
+from evaluator.scoring.spice_files import (
     CORENLP_JAR,
     FULL_MODELS_JAR,
     MODEL_ENTRIES,
     SMALL_MODELS_JAR,
     find_spice_files,
 )
-from evaluator.metrics.spice_setup import ARCHIVE, install_spice_files
-from evaluator.setup_cli import setup_metrics_command
+from evaluator.scoring.spice_setup import ARCHIVE, install_spice_files
 
 # sha256 of the models jar that is written, whatever it was read from.
 WRITTEN_MODELS = "9046f5619bf4726d358b20118e49928c6a047b4a6237c3c1043084c6ed328812"

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from evaluator import submission
 from evaluator.errors import SubmissionError
-from evaluator.submission import check_submission, clean_text, write_submission
-from evaluator.submission_check import MAX_LINE_BYTES, RowCheck
-from evaluator.submission_rules import KEPT_PER_CODE, RULES, FindingCollector
-from evaluator.submission_text import is_blank
+from evaluator.submission import submission
+from evaluator.submission.check import MAX_LINE_BYTES, RowCheck
+from evaluator.submission.rules import KEPT_PER_CODE, RULES, FindingCollector
+from evaluator.submission.submission import check_submission, clean_text, write_submission
+from evaluator.submission.text import is_blank
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAD = b"testset_id,text\n"

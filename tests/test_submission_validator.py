@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from evaluator.submission_rules import RULES
-from evaluator.validate_cli import SUCCESS, validate_command
+from evaluator.commands.validate import SUCCESS, validate_command
+from evaluator.submission.rules import RULES
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "submission_validator.py"

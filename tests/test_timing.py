@@ -1,8 +1,8 @@
-"""Tests of evaluator/timing.py: quantiles, ratios, rounds put together."""
+"""Tests of evaluator/run/timing.py: quantiles, ratios, rounds put together."""
 
 import pytest
 
-from evaluator.timing import Spread, answer_speed, quantile, ratio
+from evaluator.run.timing import Spread, answer_speed, quantile, ratio
 
 
 @pytest.mark.parametrize(

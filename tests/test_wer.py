@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from evaluator.metrics.wer import ErrorCounts, character_errors, word_errors
+from evaluator.scoring.wer import ErrorCounts, character_errors, word_errors
 
 # (reference, hypothesis, (hits, substitutions, deletions, insertions), rate)
 PAIRS = [

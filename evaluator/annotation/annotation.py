@@ -1,0 +1,322 @@
+"""Annotations: what is to be transcribed or captioned.
+
+In: a JSON file {"annotation": [row, ...]}, a bare list of rows, or JSON Lines; a row has testset_id, path,
+task, and optionally Q (a question) and text (one reference, or a list of them). Out: Samples in the file's
+order, or one AnnotationError that lists every problem of the file.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evaluator.annotation.clip_fields import EXPAND_FIELD, below_prefix, expansion, located, path_problem, unsupported
+from evaluator.annotation.file import Row, read_rows
+from evaluator.audio.clip import Clip, Stamp
+from evaluator.errors import AnnotationError, Problem
+from evaluator.tasks import Mode, Task, is_scored, task_of
+
+SUBMISSION_ID = re.compile(r"test[0-9]{4}")
+"""To be used with fullmatch: `$` would let a trailing line break through, `\\d` the digits of other
+scripts."""
+
+CheckAudio = Callable[[Path], "str | None"]
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One row.
+
+    Attributes:
+        index: 0-based row number.
+        id: the row's testset_id; where a valid mode's row has none, its path as written.
+        path: the audio file.
+        task: the label, for example "asr" or "audiocaption_v2".
+        question: the row's Q, "" where it has none.
+        references: the row's text in valid modes; empty in submission modes.
+        further: files that are joined to the first one (the row's expand_wav).
+        stamps: what the files, the first one in front, looked like when they were checked; none where they were not.
+    """
+
+    index: int
+    id: str
+    path: Path
+    task: str
+    question: str
+    references: tuple[str, ...]
+    further: tuple[Path, ...] = ()
+    stamps: tuple[Stamp, ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files of the clip, in the order in which they are heard."""
+        return (self.path, *self.further)
+
+    @property
+    def clip(self) -> Path | Clip:
+        """The clip, to be loaded."""
+        return Clip(self.files, self.stamps) if self.further or self.stamps else self.path
+
+
+def load_annotation(
+    path: Path,
+    *,
+    prefix: str,
+    mode: Mode,
+    known_tasks: Mapping[str, bool],
+    check_audio: CheckAudio | None,
+) -> list[Sample]:
+    """Read and check an annotation file.
+
+    Args:
+        path: the file.
+        prefix: folder that relative audio paths start from; an absolute path in a row stands for itself where it is
+            there, and for a file below the prefix otherwise.
+        mode: submission modes want ids of the form test0000, each once, and no text; valid modes want text
+            and only rows of their task.
+        known_tasks: task label -> whether it needs a question.
+        check_audio: says in a sentence what is wrong with an audio file, or None; asked once for each
+            different file.
+
+    Returns:
+        list[Sample]: in the file's order.
+
+    Raises:
+        AnnotationError: with every problem: where it is, the field, the value, and what to do.
+
+    Example:
+        {"annotation": [{"testset_id": "test0000", "path": "a.flac", "task": "asr", "text": "hello"}]}
+        with the prefix "/data" becomes, in mode valid_asr,
+        [Sample(0, "test0000", Path("/data/a.flac"), "asr", "", ("hello",))].
+    """
+    rows = read_rows(path)
+    problems: list[Problem] = []
+    if not rows:
+        problems.append(Problem(str(path), "the annotation has no rows"))
+    reader = _RowReader(path=path, prefix=prefix, mode=mode, known_tasks=known_tasks, problems=problems)
+    samples = [sample for row in rows if (sample := reader.sample(row)) is not None]
+    if not is_scored(mode):
+        _report_duplicates(path, rows, problems)
+    if check_audio is not None:
+        _check_audio(samples, prefix, rows, path, check_audio, problems)
+    if problems:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise AnnotationError(f"The annotation {path} has {count}:", problems)
+    return samples
+
+
+def submission_ids(path: Path) -> tuple[str, ...]:
+    """The ids that a submission for this annotation must have, in its order.
+
+    Raises:
+        AnnotationError: the file cannot be read, or has a row without a well-formed id, or an id twice.
+    """
+    rows = read_rows(path)
+    problems: list[Problem] = []
+    for row in rows:
+        identifier = row.value.get("testset_id") if isinstance(row.value, dict) else None
+        if not isinstance(identifier, str) or not SUBMISSION_ID.fullmatch(identifier):
+            problems.append(Problem(_where(path, row), f"testset_id: {_ID_RULE}, found {shown(identifier)}"))
+    _report_duplicates(path, rows, problems)
+    if problems or not rows:
+        raise AnnotationError(f"The annotation {path} cannot tell the ids of a submission.", problems)
+    return tuple(row.value["testset_id"] for row in rows)
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """A value for a message: on one line, short, and with nothing in it that a terminal would obey."""
+    text = repr(value[:limit] + "..." if isinstance(value, str) and len(value) > limit else value)
+    return text if len(text) <= 4 * limit else text[: 4 * limit] + "..."
+
+
+_ID_RULE = 'expected "test" and four digits, as in test0000'
+
+
+def _where(path: Path, row: Row) -> str:
+    """ "file.json: row 3 (test0002)", or with the line where the file has one row a line: "file.jsonl:3"."""
+    identifier = row.value.get("testset_id") if isinstance(row.value, dict) else None
+    named = f" ({shown(identifier)[1:-1]})" if isinstance(identifier, str) and identifier else ""
+    place = f"{path}:{row.line}" if row.line is not None else f"{path}: row {row.number}"
+    return place + named
+
+
+def _report_duplicates(path: Path, rows: Sequence[Row], problems: list[Problem]) -> None:
+    first: dict[str, int] = {}
+    for row in rows:
+        identifier = row.value.get("testset_id") if isinstance(row.value, dict) else None
+        if not isinstance(identifier, str) or not identifier:
+            continue
+        if identifier in first:
+            message = f"testset_id: {shown(identifier)} was used by row {first[identifier]} already; ids are unique"
+            problems.append(Problem(_where(path, row), message))
+        else:
+            first[identifier] = row.number
+
+
+def _check_audio(
+    samples: Sequence[Sample],
+    prefix: str,
+    rows: Sequence[Row],
+    path: Path,
+    check_audio: CheckAudio,
+    problems: list[Problem],
+) -> None:
+    relative = any(not _is_absolute(rows[sample.index]) for sample in samples)
+    if relative and prefix and not os.path.isdir(prefix):  # noqa: PTH112 - Path.is_dir() raises where it may not look
+        message = f"datasets.prefix: there is no folder {shown(prefix)} for the audio paths to start from"
+        problems.append(Problem(str(path), message))
+        samples = [sample for sample in samples if _is_absolute(rows[sample.index])]
+    known: dict[Path, str | None] = {}
+    for sample in samples:
+        for file in sample.files:
+            if file not in known:
+                known[file] = check_audio(file)
+            found = known[file]
+            if found is not None:
+                field = "path" if file == sample.path else EXPAND_FIELD
+                other = _tried_below(prefix, file, rows[sample.index])
+                problems.append(Problem(_where(path, rows[sample.index]), f"{field}: {found}{other}"))
+
+
+def _tried_below(prefix: str, file: Path, row: Row) -> str:
+    """Where else a missing file was looked for: "/a.flac" may stand for prefix/a.flac."""
+    written = [row.value["path"], *(expansion(row.value))]
+    below = below_prefix(prefix, str(file)) if str(file) in written and os.path.isdir(prefix) else None  # noqa: PTH112
+    return f" Nor does {below!r}, below datasets.prefix." if below is not None and not os.path.lexists(file) else ""
+
+
+def _is_absolute(row: Row) -> bool:
+    return Path(row.value["path"]).is_absolute()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _RowReader:
+    """Turns rows into samples and collects what is wrong with them."""
+
+    path: Path
+    prefix: str
+    mode: Mode
+    known_tasks: Mapping[str, bool]
+    problems: list[Problem]
+
+    def sample(self, row: Row) -> Sample | None:
+        """The row's sample, or None if it has problems; the problems are noted."""
+        before = len(self.problems)
+        if not isinstance(row.value, dict):
+            self.note(row, f"expected an object with testset_id, path and task, found {shown(row.value)}")
+            return None
+        for key in row.repeated_keys:
+            self.note(row, f"{shown(key)[1:-1]}: the field appears twice in the row")
+        for problem in unsupported(row.value):
+            self.note(row, problem)
+        audio = self.audio_path(row)
+        sample = Sample(
+            index=row.number - 1,
+            id=self.identifier(row),
+            path=audio,
+            task=self.task(row),
+            question=self.question(row),
+            references=self.references(row) if is_scored(self.mode) else (),
+            further=self.further(row),
+        )
+        return sample if len(self.problems) == before else None
+
+    def note(self, row: Row, message: str) -> None:
+        self.problems.append(Problem(_where(self.path, row), message))
+
+    def text_field(self, row: Row, name: str, hint: str = "") -> str:
+        """A required field that is a text with something in it, or "" after noting what is wrong."""
+        value = row.value.get(name)
+        if name not in row.value:
+            self.note(row, f"{name}: the field is missing{_similar(name, row.value)}{hint}")
+        elif not isinstance(value, str) or not value.strip():
+            self.note(row, f"{name}: expected a text, found {shown(value)}{hint}")
+        elif _UNPRINTABLE.search(value):
+            self.note(row, f"{name}: a control character or broken Unicode is in {shown(value)}")
+        else:
+            return value
+        return ""
+
+    def identifier(self, row: Row) -> str:
+        if is_scored(self.mode):
+            if "testset_id" not in row.value:
+                path = row.value.get("path")
+                return path if isinstance(path, str) else ""
+            return self.text_field(row, "testset_id")
+        value = self.text_field(row, "testset_id", hint=f"; {_ID_RULE}")
+        if value and not SUBMISSION_ID.fullmatch(value):
+            self.note(row, f"testset_id: {_ID_RULE}, found {shown(value)}")
+        return value
+
+    def audio_path(self, row: Row) -> Path:
+        value = self.text_field(row, "path")
+        problem = path_problem(value)
+        if problem is not None:
+            self.note(row, f"path: {problem}")
+            return Path(self.prefix, value)
+        return Path(located(self.prefix, value))
+
+    def further(self, row: Row) -> tuple[Path, ...]:
+        found = expansion(row.value)
+        if isinstance(found, str):
+            self.note(row, f"{EXPAND_FIELD}: {found}")
+            return ()
+        return tuple(Path(located(self.prefix, path)) for path in found)
+
+    def task(self, row: Row) -> str:
+        label = self.text_field(row, "task")
+        if not label:
+            return ""
+        own: Task = task_of(self.mode)
+        if label not in self.known_tasks:
+            self.note(row, f"task: {shown(label)} is unknown; {_nearest(label, self.known_tasks)}")
+        elif is_scored(self.mode) and label not in own.labels:
+            expected = " or ".join(f'"{name}"' for name in own.labels)
+            self.note(row, f"task: {shown(label)} is not scored by {self.mode}, which takes {expected}")
+        return label
+
+    def question(self, row: Row) -> str:
+        value = row.value.get("Q", "")
+        if value is None:
+            value = ""
+        if not isinstance(value, str):
+            self.note(row, f"Q: expected a text, found {shown(value)}")
+            return ""
+        task = row.value.get("task")
+        if isinstance(task, str) and self.known_tasks.get(task, False) and not value.strip():
+            self.note(row, f"Q: the task {shown(task)} asks the question in this field, which is missing or blank")
+        return value
+
+    def references(self, row: Row) -> tuple[str, ...]:
+        value = row.value.get("text")
+        if "text" not in row.value:
+            hint = "; valid modes compare with it, submission modes go without"
+            self.note(row, f"text: the field is missing{_similar('text', row.value)}{hint}")
+            return ()
+        texts = value if isinstance(value, list) else [value]
+        if not texts or not all(isinstance(text, str) for text in texts):
+            self.note(row, f"text: expected a text or a list of texts, found {shown(value)}")
+            return ()
+        if any("\ud800" <= character <= "\udfff" for text in texts for character in text):
+            self.note(row, f"text: broken Unicode (half of a surrogate pair) is in {shown(value)}")
+        own = task_of(self.mode)
+        if len(texts) > 1 and not own.many_references:
+            self.note(row, f"text: {own.title} compares with exactly one reference, found {len(texts)}")
+        return tuple(texts)
+
+
+def _similar(name: str, fields: Mapping[str, Any]) -> str:
+    others = [field for field in fields if field not in ("testset_id", "path", "task", "Q", "text")]
+    close = difflib.get_close_matches(name, others, n=1, cutoff=0.6)
+    return f"; is {shown(close[0])} meant?" if close else ""
+
+
+def _nearest(label: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    close = difflib.get_close_matches(label.lower(), names, n=1, cutoff=0.6)
+    return f'did you mean "{close[0]}"?' if close else "known: " + ", ".join(names)

@@ -1,0 +1,129 @@
+"""The bytes of an annotation file turned into rows, before anything is asked of the rows.
+
+In: JSON with {"annotation": [...]}, a bare JSON list, or JSON Lines. Out: Rows with their number, their line
+where a row is a line, and fields that were given twice. UTF-8, regular files only, at most MAX_BYTES.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evaluator.annotation.mistaken_file import not_json_cure, not_utf8_cure
+from evaluator.audio.regular_file import open_regular, reason
+from evaluator.errors import AnnotationError, Problem
+
+MAX_BYTES = 512 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row as it stands.
+
+    Attributes:
+        number: 1-based, the first row is 1.
+        line: 1-based line in the file for JSON Lines, None where a row has no line of its own.
+        value: whatever JSON says; a good row is a dict.
+        repeated_keys: fields given twice, of which JSON readers silently keep the last.
+    """
+
+    number: int
+    line: int | None
+    value: Any
+    repeated_keys: tuple[str, ...] = ()
+
+
+class _Object(dict[str, Any]):
+    """A JSON object that remembers which of its keys were given twice."""
+
+    repeated: tuple[str, ...] = ()
+
+
+def _object(pairs: Iterable[tuple[str, Any]]) -> _Object:
+    result = _Object()
+    for key, value in pairs:
+        if key in result:
+            result.repeated = (*result.repeated, key)
+        result[key] = value
+    return result
+
+
+def _row(number: int, line: int | None, value: Any) -> Row:
+    repeated = value.repeated if isinstance(value, _Object) else ()
+    return Row(number=number, line=line, value=value, repeated_keys=repeated)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read the rows of an annotation file.
+
+    Raises:
+        AnnotationError: the file cannot be read, is not UTF-8 or not JSON; for JSON Lines with every bad
+            line.
+    """
+    text = _read_text(path)
+    try:
+        document = json.loads(text, object_pairs_hook=_object)
+    except json.JSONDecodeError as error:
+        if _looks_like_lines(text, path):
+            return _lines(text, path)
+        told = f"not valid JSON: {error.msg} (column {error.colno}){not_json_cure(text)}"
+        problem = Problem(f"{path}:{error.lineno}", told)
+        raise AnnotationError("The annotation file cannot be read.", [problem]) from error
+    except (RecursionError, ValueError) as error:  # ValueError: more digits than Python converts
+        raise AnnotationError(f"The annotation file {path} nests too deep or has a number too long.") from error
+    if isinstance(document, dict) and "annotation" in document:
+        document = document["annotation"]
+    elif isinstance(document, dict) and _looks_like_lines(text, path):
+        return [_row(1, 1, document)]
+    if not isinstance(document, list):
+        raise AnnotationError(
+            f'The annotation {path} has no rows: expected {{"annotation": [...]}}, a list, or JSON Lines.'
+        )
+    return [_row(number, None, value) for number, value in enumerate(document, start=1)]
+
+
+def _looks_like_lines(text: str, path: Path) -> bool:
+    if path.suffix.lower() in (".jsonl", ".ndjson"):
+        return True
+    first = text.lstrip().partition("\n")[0]
+    try:
+        return isinstance(json.loads(first), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _lines(text: str, path: Path) -> list[Row]:
+    rows: list[Row] = []
+    problems: list[Problem] = []
+    # Not splitlines(): JSON texts may hold U+2028 and its like as they are.
+    for line, content in enumerate(text.split("\n"), start=1):
+        if not content.strip():
+            continue
+        try:
+            rows.append(_row(len(rows) + 1, line, json.loads(content, object_pairs_hook=_object)))
+        except json.JSONDecodeError as error:
+            problems.append(Problem(f"{path}:{line}", f"not valid JSON: {error.msg} (column {error.colno})"))
+        except (RecursionError, ValueError):
+            problems.append(Problem(f"{path}:{line}", "nests too deep or has a number too long"))
+    if problems:
+        raise AnnotationError(f"The annotation {path} has {len(problems)} lines that are not JSON:", problems)
+    return rows
+
+
+def _read_text(path: Path) -> str:
+    try:
+        with open_regular(path) as file:
+            raw = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise AnnotationError(f"The annotation {path} {reason(error)}.") from error
+    if len(raw) > MAX_BYTES:
+        raise AnnotationError(f"The annotation file {path} is larger than {MAX_BYTES // 2**20} MiB.")
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise AnnotationError(f"The annotation file {path} is UTF-16; save it as UTF-8.")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        problem = Problem(f"{path}:{line}", f"not UTF-8: {error.reason}; {not_utf8_cure(raw)}")
+        raise AnnotationError("The annotation file is not UTF-8 text.", [problem]) from error

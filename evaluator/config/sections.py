@@ -1,0 +1,193 @@
+"""The sections of a configuration that the evaluator checks: datasets, run, scoring.
+
+In: a section as plain values and where its keys stand. Out: a frozen pydantic model, and every problem with
+its place, the value and the nearest key. Other keys of datasets and run belong to the model package, so that one file
+serves training and evaluation.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from evaluator.config.yaml import Document
+from evaluator.errors import Problem
+from evaluator.submission.invisible import is_invisible
+
+SECTIONS = ("model", "generate", "datasets", "run", "scoring")
+
+Section = TypeVar("Section", bound="_Section")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DatasetsConfig(_Section):
+    """Where annotations and audio are; paths are resolved by `load_config`.
+
+    Attributes:
+        prefix: folder that the annotation's relative audio paths start from; "" is the working directory.
+        test_ann_path_asr: annotation of the asr modes.
+        test_ann_path_aac: annotation of the aac modes.
+        test_ann_path: deprecated: annotation of whatever mode runs.
+        whisper_path: the original's; handed on and not read here, since the model makes its own features.
+    """
+
+    prefix: str = ""
+    test_ann_path_asr: str = ""
+    test_ann_path_aac: str = ""
+    test_ann_path: str = ""
+    whisper_path: str = ""
+
+
+class RunConfig(_Section):
+    """How to run. Fields that are not in `EVALUATOR_ONLY` are handed on to the model.
+
+    Attributes:
+        batch_size_eval: the most clips the model encodes together; with transformers' decoder it decodes as many.
+        decode_slots: clips that the model's own decoder decodes at a time; 0 for as many as free memory allows.
+        num_workers: threads that read audio ahead; 0 reads without threads.
+        device: "auto" (the first GPU, else the CPU), "cpu", "cuda", "cuda:1".
+        output_dir: folder that gets submission_results/ and valid_results/; relative to the working
+            directory.
+        on_audio_error: "fail" stops before the model loads; "record" keeps a clip that cannot be read as a
+            named row.
+        empty_text: what the CSV says for an empty answer; may not be blank, or the file would not validate.
+        latency_clips: the most clips that are asked alone when the results are written, to measure latency; 0 for
+            none.
+        seed: for models that sample.
+    """
+
+    batch_size_eval: int = Field(default=8, ge=1, le=4096)
+    decode_slots: int = Field(default=0, ge=0, le=4096)
+    num_workers: int = Field(default=8, ge=0, le=128)
+    device: str = "auto"
+    output_dir: str = "."
+    on_audio_error: Literal["fail", "record"] = "fail"
+    empty_text: str = "."
+    latency_clips: int = Field(default=8, ge=0, le=1000)
+    seed: int = 42
+
+    EVALUATOR_ONLY: ClassVar[frozenset[str]] = frozenset({"on_audio_error", "empty_text", "latency_clips"})
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", value):
+            raise ValueError('expected "auto", "cpu", "cuda" or "cuda:1"')
+        return value
+
+    @field_validator("output_dir")
+    @classmethod
+    def _named_folder(cls, value: str) -> str:
+        if not value.strip() or "\0" in value:
+            raise ValueError('expected a folder; "." is the working directory')
+        return value
+
+    @field_validator("empty_text")
+    @classmethod
+    def _visible_text(cls, value: str) -> str:
+        if all(map(is_invisible, value)) or not value.isprintable():
+            raise ValueError("expected one line with something visible in it: it stands for empty answers in the CSV")
+        return value
+
+
+class ScoringConfig(_Section):
+    """What the valid modes score with.
+
+    Attributes:
+        metrics: names of the metrics to compute; None: the task's usual ones.
+        meteor: METEOR too (slow to start: another Java process).
+        java_path: the `java` to use; "": the one that the requirements brought.
+        cache_path: folder of SPICE's files; "": where `audiolm-evaluator setup-metrics` puts them.
+        spice_max_words: captions longer than this are cut for SPICE, whose parser needs time that grows with
+            the cube.
+        threads: threads of the Java metrics.
+    """
+
+    metrics: list[str] | None = None
+    meteor: bool = False
+    java_path: str = ""
+    cache_path: str = ""
+    spice_max_words: int = Field(default=80, ge=1, le=1000)
+    threads: int = Field(default=2, ge=1, le=64)
+
+
+_KINDS: Mapping[str, type[_Section]] = {"datasets": DatasetsConfig, "run": RunConfig, "scoring": ScoringConfig}
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for a wrong name: 'did you mean "device"?', or the list of names where none is near."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.6)
+    if close:
+        return f'did you mean "{close[0]}"?'
+    return "known: " + ", ".join(names)
+
+
+def take_foreign(kind: type[_Section], values: dict[str, Any]) -> dict[str, Any]:
+    """Take the keys that a section does not know out of its values, and return them.
+
+    A key that is another section's of the evaluator stays and is a problem there.
+    """
+    homes = {key for section in _KINDS.values() for key in section.model_fields}
+    return {key: values.pop(key) for key in list(values) if key not in homes and key not in kind.model_fields}
+
+
+def check_section(
+    kind: type[Section],
+    name: str,
+    data: Mapping[str, Mapping[str, Any]],
+    document: Document,
+    problems: list[Problem],
+) -> Section:
+    """Check one section.
+
+    Args:
+        kind: the section's class.
+        name: its name, for example "run".
+        data: all sections as plain values; a key whose value is null has its default.
+        document: knows where keys stand.
+        problems: gets what is wrong.
+
+    Returns:
+        The section; keys with problems have their defaults (the caller raises after the last section).
+    """
+    known = kind.model_fields
+    # null means "not given"; a wrong key is wrong with any value
+    values = {key: value for key, value in data[name].items() if value is not None or key not in known}
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False, include_context=True):
+            key = str(detail["loc"][0])
+            dotted = ".".join([name, *map(str, detail["loc"])])
+            problems.append(Problem(document.label(dotted), _message(kind, name, key, dict(detail))))
+            values.pop(key, None)
+    return kind.model_validate(values)
+
+
+def _message(kind: type[_Section], section: str, key: str, detail: Mapping[str, Any]) -> str:
+    if detail["type"] == "extra_forbidden":
+        homes = [name for name, kinds in _KINDS.items() if name != section and key in kinds.model_fields]
+        if homes:
+            return f'unknown key here; it belongs to the section "{homes[0]}"'
+        return f"unknown key; {nearest(key, kind.model_fields)}"
+    found = json.dumps(detail["input"], default=str)
+    found = found if len(found) <= 60 else found[:57] + "..."
+    context = detail.get("ctx", {})
+    wanted = {
+        "string_type": "expected a text (in quotation marks if it looks like a number)",
+        "int_type": "expected a whole number",
+        "bool_type": "expected true or false",
+        "list_type": "expected a list",
+        "greater_than_equal": f"expected {context.get('ge')} or more",
+        "less_than_equal": f"expected {context.get('le')} or less",
+        "literal_error": f"expected {context.get('expected')}",
+        "value_error": str(context.get("error")),
+    }.get(str(detail["type"]), str(detail["msg"]))
+    return f"{wanted}, found {found}"

@@ -1,0 +1,81 @@
+"""parts/clips.json of an unfinished run: tells its clips from others that may take their names before it goes on.
+
+In: the digests of the rows' clips. Out: a file among the run's parts, and, when the run goes on, an error that names
+the clips that were answered and are others now.
+"""
+
+import contextlib
+import json
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from evaluator.annotation.annotation import Sample
+from evaluator.atomic_file import replacing
+from evaluator.errors import JournalError
+
+NAME = "clips.json"
+_MOST_NAMED = 10
+
+
+def write_clips(folder: Path, digests: Sequence[str | None]) -> None:
+    """Note the clips of a run, row by row; None for one that cannot be read, unless it could earlier.
+
+    Raises:
+        JournalError: the file cannot be written.
+    """
+    path = folder / NAME
+    known = _known(folder) or [None] * len(digests)
+    noted = [digest or before for digest, before in zip(digests, known, strict=True)]
+    try:
+        folder.mkdir(exist_ok=True)
+        with replacing(path) as unfinished:
+            unfinished.write_text(json.dumps({"digests": noted}, indent=0) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise JournalError(f"Cannot write {path}: {error.strerror}.") from error
+
+
+def require_same_clips(
+    folder: Path, samples: Sequence[Sample], digests: Sequence[str | None], answered: Collection[int]
+) -> None:
+    """Refuse to go on where a clip that has its answer is another one now.
+
+    Args:
+        folder: of the parts of the run that goes on.
+        samples: all rows.
+        digests: of the rows' clips as they are now.
+        answered: the rows that have their answer.
+
+    Raises:
+        JournalError: clips differ, with the rows' names.
+    """
+    known = _known(folder)
+    if known is None or len(known) != len(samples):
+        return  # a run that ended before the file was written
+    then = dict(zip((sample.index for sample in samples), known, strict=True))
+    changed = [
+        f"{sample.id} ({sample.path})"
+        for sample, digest in zip(samples, digests, strict=True)
+        if sample.index in answered and digest is not None and then[sample.index] not in (None, digest)
+    ]
+    if changed:
+        named = ", ".join([*changed[:_MOST_NAMED], *(["..."] if len(changed) > _MOST_NAMED else [])])
+        raise JournalError(
+            f"{folder.parent} cannot be gone on with: {len(changed)} clip(s) that have their answers were replaced or "
+            f"changed since then: {named}. Put them back, or start anew without --resume."
+        )
+
+
+def drop_clips(folder: Path) -> None:
+    """Remove the file of a run that has all its answers, and the folder if nothing else is in it."""
+    with contextlib.suppress(OSError):
+        (folder / NAME).unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def _known(folder: Path) -> list[str | None] | None:
+    """What the file holds; None where there is none, or none of ours."""
+    try:
+        found = json.loads((folder / NAME).read_text(encoding="utf-8"))["digests"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, list) else None

@@ -1,0 +1,303 @@
+"""The folder of one run: its name, its journals, and what it takes to go on with it.
+
+In: the output folder, a mode, what the run is made of. Out: paths, and the predictions that earlier attempts have left.
+
+    <time>_<mode>.csv               the result
+    <time>_<mode>/run.json          says what the run is of; written before the first answer and at the end
+    <time>_<mode>/predictions.jsonl written as it goes by one process that starts anew, else merged at the end; then in
+                                    the annotation's order
+    <time>_<mode>/parts/            until then journals, one a process and attempt (2-0.jsonl), marks, clips.json
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from evaluator.annotation.annotation import Sample
+from evaluator.errors import ConfigError, JournalError
+from evaluator.run.clip_record import drop_clips
+from evaluator.run.journal import Prediction, is_being_written, read_journal, reference_of, write_journal
+from evaluator.tasks import Mode, is_scored
+
+logger = logging.getLogger(__name__)
+
+# What changes no text: where and how fast it runs, and what is done with the texts afterwards.
+_FREE_RUN_KEYS = frozenset(
+    {
+        *("device", "output_dir", "batch_size_eval", "decode_slots", "num_workers"),
+        *("empty_text", "on_audio_error", "latency_clips"),
+    }
+)
+# Journals and marks of an attempt; whatever else lies in the folder of parts is somebody else's.
+_PART = re.compile(r"(\d{1,9})(?:-\d{1,9}\.(?:jsonl|joined\.json|done\.json)|\.plan\.json)")
+_JOURNAL = re.compile(r"(\d{1,9})-(\d{1,9})\.jsonl")
+
+
+@dataclass(frozen=True, slots=True)
+class RunPaths:
+    """Where one run writes: the CSV, and the folder beside it."""
+
+    csv: Path
+    folder: Path
+
+    @property
+    def predictions(self) -> Path:
+        """The journal of the whole run."""
+        return self.folder / "predictions.jsonl"
+
+    @property
+    def record(self) -> Path:
+        """What was run."""
+        return self.folder / "run.json"
+
+    @property
+    def parts(self) -> Path:
+        """Folder of the processes' journals and marks."""
+        return self.folder / "parts"
+
+
+def results_folder(output_dir: Path, mode: Mode) -> Path:
+    """The folder that the runs of a mode lie in."""
+    return output_dir / ("valid_results" if is_scored(mode) else "submission_results")
+
+
+def make_run_paths(output_dir: Path, mode: Mode, started: datetime, *, limit: int | None = None) -> RunPaths:
+    """Make the folder of a run that began at `started`, and name its CSV.
+
+    Two runs of the same second get two names: the later one's ends in "-2".
+
+    Args:
+        output_dir: the folder of all results; need not exist.
+        mode: what is run.
+        started: its beginning.
+        limit: so many rows only; the name says so, because such a CSV is no submission.
+
+    Returns:
+        RunPaths: for example valid_results/2025-01-31_09-05-00_valid_asr.csv and the folder without ".csv";
+        ..._submission_asr_first10.csv with a limit of 10.
+
+    Raises:
+        ConfigError: if the folder cannot be made.
+    """
+    part = "" if limit is None else f"_first{limit}"
+    return paths_of(make_folder(results_folder(output_dir, mode), f"{started:%Y-%m-%d_%H-%M-%S}_{mode}{part}"))
+
+
+def make_folder(parent: Path, stem: str) -> Path:
+    """Make a folder `stem` in `parent`, or "<stem>-2", "<stem>-3", ... where that is taken.
+
+    Raises:
+        ConfigError: if it cannot be made.
+    """
+    number = 1
+    while True:
+        folder = parent / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise ConfigError(f"Cannot make the folder {folder}: {error.strerror}.") from error
+        else:
+            return folder
+
+
+def paths_of(folder: Path) -> RunPaths:
+    """The paths of a run whose folder is there."""
+    return RunPaths(csv=folder.with_name(f"{folder.name}.csv"), folder=folder)
+
+
+def identity_of(facts: Mapping[str, Any], versions: Mapping[str, str]) -> dict[str, str]:
+    """What the texts of a run depend on, as hashes: a run goes on only where all of them are the same.
+
+    Args:
+        facts: as in run.json: mode, config (without secrets), annotation, checkpoint, model_files, limit.
+        versions: package -> version; those of Python and the system do not count, for machines may differ in them.
+
+    Returns:
+        dict[str, str]: "mode", "configuration", "annotation", "checkpoint", "packages" -> hash, and for each key that
+        names a file of the model what is in it, "" where that is not known yet; "limit", where there is one, as it is.
+    """
+    config = {name: section for name, section in facts["config"].items() if name != "scoring"}
+    config["run"] = {key: value for key, value in config["run"].items() if key not in _FREE_RUN_KEYS}
+    packages = {name: version for name, version in versions.items() if name not in ("python", "platform")}
+    return {
+        "mode": facts["mode"],
+        "configuration": _hash(config),
+        "annotation": facts["annotation"]["sha256"] or "",
+        "checkpoint": (facts["checkpoint"] or {}).get("sha256") or "",
+        "packages": _hash(packages),
+        **facts.get("model_files", {}),
+        **({} if facts.get("limit") is None else {"limit": str(facts["limit"])}),
+    }
+
+
+def differences(first: Mapping[str, str], second: Mapping[str, str]) -> list[str]:
+    """The parts in which two identities differ: ["configuration", "model.test_prompt_path"].
+
+    What was not known, because a file was only fetched by that run, does not differ.
+    """
+    return [name for name in {**second, **first} if _differs(first, second, name)]
+
+
+def _differs(first: Mapping[str, str], second: Mapping[str, str], name: str) -> bool:
+    unknown = "." in name and not (first.get(name, " ") and second.get(name, " "))
+    return not unknown and first.get(name) != second.get(name)
+
+
+def find_run(resume: str, parent: Path, identity: Mapping[str, str]) -> RunPaths | None:
+    """The interrupted run that is to go on.
+
+    Args:
+        resume: a run's folder (its CSV or predictions.jsonl will do), or "auto": the latest unfinished run in `parent`
+            with the same identity.
+        parent: the folder that the runs of this mode lie in.
+        identity: what is run now.
+
+    Returns:
+        RunPaths, or None if "auto" finds nothing to go on with.
+
+    Raises:
+        JournalError: the folder named is no run's, or of a run of something else; or a living process writes there.
+    """
+    if resume == "auto":
+        for folder in sorted(parent.glob(f"*_{identity['mode']}*"), reverse=True):
+            facts = _facts(folder)
+            if facts is None or _is_over(facts) or not isinstance(facts.get("identity"), dict):
+                continue
+            wrong = differences(facts["identity"], identity)
+            if not wrong:
+                return _not_in_use(paths_of(folder))
+            logger.info("%s is unfinished and stays as it is: %s differ(s).", folder, ", ".join(wrong))
+        logger.info("There is no interrupted run to go on with; this one starts anew.")
+        return None
+    path = Path(resume)
+    folder = path.with_suffix("") if path.suffix == ".csv" else path.parent if path.suffix == ".jsonl" else path
+    if folder.name in ("", ".."):  # typed inside the folder: its CSV is named after it
+        folder = Path(os.path.abspath(folder))  # noqa: PTH100 - resolve() would also follow links
+    facts = _facts(folder)
+    if facts is None or not isinstance(facts.get("identity"), dict):
+        raise JournalError(f"{folder} is no folder of a run (there is no run.json that says of what); see --resume.")
+    wrong = differences(facts["identity"], identity)
+    if wrong:
+        raise JournalError(
+            f"{folder} cannot be gone on with: {', '.join(wrong)} differ(s) from then, and answers of two kinds would "
+            "be mixed. Run with what it was started with (run.json has it), or start anew without --resume."
+        )
+    return _not_in_use(paths_of(folder))
+
+
+def _is_over(facts: Mapping[str, Any]) -> bool:
+    """Whether nothing is left of a run. One that ended while latency was measured has its results, but not its end."""
+    latency = facts.get("latency")
+    cut_short = isinstance(latency, dict) and bool(latency.get("interrupted"))
+    return facts.get("status") == "finished" and not cut_short
+
+
+def next_attempt(paths: RunPaths) -> int:
+    """The number of the attempt that starts now: 1 in a new folder."""
+    found = [int(match[1]) for path in _listed(paths.parts) if (match := _PART.fullmatch(path.name))]
+    return 1 + max([*found, 1 if paths.predictions.exists() else 0])
+
+
+def answered(paths: RunPaths, samples: Sequence[Sample]) -> dict[int, Prediction]:
+    """What the journals of a run hold, of all attempts and processes: row -> prediction.
+
+    A row that a later attempt answered has the later answer. Rows whose clip could not be read are in it; whoever goes
+    on asks for them again.
+
+    Raises:
+        JournalError: a journal has broken lines, or names rows that the annotation does not have.
+    """
+    ids = {sample.index: sample.id for sample in samples}
+    found: dict[int, Prediction] = {}
+    for path in _journals(paths):
+        for prediction in read_journal(path):
+            if ids.get(prediction.index) != prediction.id:
+                raise JournalError(
+                    f"{path} holds a prediction for row {prediction.index + 1} ({prediction.id}), which the annotation "
+                    "does not have; it is of another run."
+                )
+            found[prediction.index] = prediction
+    return found
+
+
+def merge(paths: RunPaths, samples: Sequence[Sample]) -> list[Prediction]:
+    """Make predictions.jsonl whole, in annotation order, and remove the parts it was made of.
+
+    Raises:
+        JournalError: a row has no prediction; every journal then stays as it is.
+    """
+    found = answered(paths, samples)
+    missing = [sample.id for sample in samples if sample.index not in found]
+    if missing:
+        raise JournalError(f"{missing_rows(missing, len(samples))}.")
+    predictions = [
+        replace(found[sample.index], path=str(sample.path), reference=reference_of(sample.references))
+        for sample in samples
+    ]
+    drop_clips(paths.parts)
+    # Answers come in the model's order.
+    if list(found.values()) != predictions or paths.parts.exists():
+        write_journal(paths.predictions, predictions)
+        _remove_parts(paths)
+    return predictions
+
+
+def _remove_parts(paths: RunPaths) -> None:
+    """Remove what the attempts have left; what is not theirs stays."""
+    with contextlib.suppress(OSError):
+        for path in _listed(paths.parts):
+            if _PART.fullmatch(path.name):
+                path.unlink()
+        paths.parts.rmdir()
+
+
+def missing_rows(ids: Sequence[str], total: int) -> str:
+    """["test0001", "test0004"], 5 -> "2 of 5 rows have no answer (test0001, test0004)"; at most ten are named."""
+    named = ", ".join([*ids[:10], *(["..."] if len(ids) > 10 else [])])
+    return f"{len(ids)} of {total} rows have no answer ({named})"
+
+
+def _journals(paths: RunPaths) -> list[Path]:
+    """All journals, those of later attempts later."""
+    found = [(match, path) for path in _listed(paths.parts) if (match := _JOURNAL.fullmatch(path.name))]
+    parts = sorted(found, key=lambda part: (int(part[0][1]), int(part[0][2])))
+    return [*([paths.predictions] if paths.predictions.exists() else []), *(path for _, path in parts)]
+
+
+def _listed(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def read_facts(paths: RunPaths) -> dict[str, Any]:
+    """What the run.json of a run says that was found by `find_run`."""
+    return _facts(paths.folder) or {}
+
+
+def _facts(folder: Path) -> dict[str, Any] | None:
+    """What run.json says; None where there is none, or it is none of ours."""
+    try:
+        facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return facts if isinstance(facts, dict) else None
+
+
+def _not_in_use(paths: RunPaths) -> RunPaths:
+    for path in _journals(paths):
+        if is_being_written(path):
+            raise JournalError(f"{path} is being written by a running process; wait for it, or end it first.")
+    return paths
+
+
+def _hash(value: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

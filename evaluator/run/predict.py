@@ -1,0 +1,252 @@
+"""Predicting: samples in, one Prediction for each of them out, in annotation order.
+
+Audio is decoded ahead in threads and handed to the model one request at a time, as the model pulls them.
+Every answer is checked against the contract of evaluator/model.py and written to the journal before the next
+one is asked for.
+"""
+
+import operator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, SupportsIndex
+
+from evaluator.annotation.annotation import Sample
+from evaluator.audio.loading import read_ahead
+from evaluator.errors import AudioError, ContractError
+from evaluator.model import Answer, AudioLM, Request
+from evaluator.provider.probe import heard_seconds
+from evaluator.run.journal import Journal, Prediction, reference_of
+
+OnAudioError = Literal["fail", "record"]
+
+
+def predict(
+    model: AudioLM,
+    samples: Sequence[Sample],
+    *,
+    journal: Journal,
+    on_audio_error: OnAudioError,
+    workers: int,
+    progress: Callable[[int], None],
+) -> list[Prediction]:
+    """Ask the model for every sample.
+
+    Args:
+        model: a loaded model that meets the contract.
+        samples: the rows; their `index` values are distinct.
+        journal: gets every prediction the moment it is there.
+        on_audio_error: what a clip that cannot be read does: "fail" stops the run, "record" makes it a
+            prediction with an empty text and the reason. Another clip's audio never takes its place.
+        workers: threads that decode audio ahead of the model, as many clips as it has taken at once before; 0
+            decodes when the model pulls.
+        progress: told the number of samples that are done, after each.
+
+    Returns:
+        list[Prediction]: one for each sample, in the order of `samples`.
+
+    Raises:
+        AudioError: if a clip cannot be read and `on_audio_error` is "fail".
+        ContractError: if the model breaks the contract; the journal keeps what it had answered before.
+    """
+    run = _Run(
+        samples={sample.index: sample for sample in samples},
+        journal=journal,
+        on_audio_error=on_audio_error,
+        sampling_rate=checked_sampling_rate(model),
+        heard_seconds=heard_seconds(model),
+        progress=progress,
+        pending={},
+        done={},
+        failure=None,
+        at_once=0,
+        most_at_once=0,
+    )
+    clips = [sample.clip for sample in samples]
+    audios = read_ahead(clips, run.sampling_rate, workers, wanted=lambda: run.most_at_once)
+    answers = checked_answers(model, run.requests(samples, audios))
+    try:
+        for answer in answers:
+            run.accept(answer)
+        run.finish()
+    finally:
+        # Whatever ended the loop, the model and the reading threads unwind now, not when the interpreter gets
+        # to it.
+        for stream in (answers, audios):
+            close = getattr(stream, "close", None)
+            if close is not None:
+                close()
+    return [run.done[sample.index] for sample in samples]
+
+
+def checked_sampling_rate(model: AudioLM) -> int:
+    """The model's sampling rate in Hz.
+
+    Raises:
+        ContractError: if the model has none, or it is not a whole number above 0.
+    """
+    rate: object = getattr(model, "sampling_rate", None)
+    if not isinstance(rate, int) or isinstance(rate, bool) or rate <= 0:
+        raise ContractError(f"The model's sampling_rate must be a whole number of Hz above 0, and it is {rate!r}.")
+    return rate
+
+
+def checked_answers(model: AudioLM, requests: Iterator[Request]) -> Iterator[object]:
+    """What the model yields for requests, which are pulled by it.
+
+    Raises:
+        ContractError: if it returns nothing that yields.
+    """
+    answers: object = model.generate(requests)
+    if not isinstance(answers, Iterable):
+        raise ContractError(f"The model's generate must yield answers, and it returned {_brief(answers)}.")
+    return iter(answers)
+
+
+def checked_answer(answer: object) -> Answer:
+    """An answer of any class that has the four fields of the contract, as an Answer.
+
+    Raises:
+        ContractError: if a field is missing, of the wrong type or out of its range; every such field is
+            named.
+    """
+    missing = [field for field in Answer._fields if not hasattr(answer, field)]
+    if missing:
+        raise ContractError(
+            f"The model yielded {_brief(answer)}, which is no answer: it lacks {', '.join(missing)}. "
+            f"An answer has the fields {', '.join(Answer._fields)}."
+        )
+    found: Any = answer
+    index, num_tokens = _whole(found.index), _whole(found.num_tokens)
+    wrong = []
+    if index is None:
+        wrong.append(f"index is {_brief(found.index)}, not a whole number")
+    if not isinstance(found.text, str):
+        wrong.append(f"text is {_brief(found.text)}, not a string")
+    if num_tokens is None or num_tokens < 0:
+        wrong.append(f"num_tokens is {_brief(found.num_tokens)}, not a whole number from 0")
+    if found.finish_reason not in ("stop", "length"):
+        wrong.append(f'finish_reason is {_brief(found.finish_reason)}, neither "stop" nor "length"')
+    if index is None or num_tokens is None or wrong:
+        raise ContractError(f"The model's answer for index {_brief(found.index)} is wrong: {'; '.join(wrong)}.")
+    return Answer(index, found.text, num_tokens, found.finish_reason)
+
+
+@dataclass(slots=True)
+class _Pulled:
+    at: float
+    audio_seconds: float
+
+
+@dataclass(slots=True)
+class _Run:
+    """The books of one run: which requests the model holds, which are answered, how many it takes at once."""
+
+    samples: dict[int, Sample]
+    journal: Journal
+    on_audio_error: OnAudioError
+    sampling_rate: int
+    heard_seconds: float | None
+    progress: Callable[[int], None]
+    pending: dict[int, _Pulled]
+    done: dict[int, Prediction]
+    failure: AudioError | None
+    at_once: int
+    most_at_once: int
+
+    def requests(self, samples: Sequence[Sample], audios: Iterator[Any]) -> Iterator[Request]:
+        """Yield a request for each clip that can be read; the model pulls them."""
+        for sample, audio in zip(samples, audios, strict=True):
+            if isinstance(audio, AudioError):
+                self.refuse(sample, audio)
+                continue
+            if self.heard_seconds is not None:
+                audio = audio[: int(self.heard_seconds * self.sampling_rate)]
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+            self.pending[sample.index] = _Pulled(time.perf_counter(), len(audio) / self.sampling_rate)
+            yield Request(sample.index, audio, sample.task, sample.question)
+
+    def refuse(self, sample: Sample, error: AudioError) -> None:
+        """Deal with a clip that cannot be read: stop the run, or record it."""
+        if self.on_audio_error == "fail":
+            # Kept as well as raised: a model that swallows errors of its input must not turn this into a
+            # short run.
+            self.failure = error
+            raise error
+        self.record(
+            Prediction(
+                index=sample.index,
+                id=sample.id,
+                task=sample.task,
+                text="",
+                num_tokens=0,
+                finish_reason="error",
+                audio_seconds=0.0,
+                seconds=0.0,
+                error=error.message,
+                path=str(sample.path),
+                reference=reference_of(sample.references),
+            )
+        )
+
+    def accept(self, given: object) -> None:
+        """Check an answer and record it."""
+        self.at_once = 0
+        answer = checked_answer(given)
+        pulled = self.pending.pop(answer.index, None)
+        if pulled is None:
+            raise ContractError(self._why_unwanted(answer.index))
+        sample = self.samples[answer.index]
+        self.record(
+            Prediction(
+                index=sample.index,
+                id=sample.id,
+                task=sample.task,
+                text=answer.text,
+                num_tokens=answer.num_tokens,
+                finish_reason=answer.finish_reason,
+                audio_seconds=pulled.audio_seconds,
+                seconds=time.perf_counter() - pulled.at,
+                path=str(sample.path),
+                reference=reference_of(sample.references),
+            )
+        )
+
+    def record(self, prediction: Prediction) -> None:
+        """Write a prediction down and count it."""
+        self.journal.append(prediction)
+        self.done[prediction.index] = prediction
+        self.progress(len(self.done))
+
+    def finish(self) -> None:
+        """Check that nothing is left unanswered once the model says that it has finished."""
+        if self.failure is not None:
+            raise self.failure
+        if self.pending:
+            named = ", ".join(f"{index} ({self.samples[index].id})" for index in sorted(self.pending)[:10])
+            raise ContractError(
+                f"The model ended without answering {len(self.pending)} request(s) it had pulled: index {named}."
+            )
+        left = len(self.samples) - len(self.done)
+        if left:
+            raise ContractError(f"The model ended without pulling the last {left} request(s).")
+
+    def _why_unwanted(self, index: int) -> str:
+        if index in self.done:
+            return f"The model answered index {index} ({self.samples[index].id}) more than once."
+        if index in self.samples:
+            return f"The model answered index {index} ({self.samples[index].id}) before pulling its request."
+        return f"The model answered index {index}, which no request has."
+
+
+def _whole(value: object) -> int | None:
+    """A whole number (NumPy's as well) as an int; None for anything else, True and False included."""
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+        return None
+    return operator.index(value)
+
+
+def _brief(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."

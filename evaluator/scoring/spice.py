@@ -1,0 +1,231 @@
+"""SPICE: tokenised captions and references in, the F score of their scene graphs' tuples out.
+
+The scoring runs in a worker process of its own (`spice_worker.py`) that loads Java's own SPICE classes; this
+file starts it, talks to it and ends it. It never outlives the block that it is used in, nor this process.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from evaluator.errors import MetricUnavailableError
+from evaluator.scoring.captioning import Captions
+from evaluator.scoring.java import Java, end_process, java_environment
+from evaluator.scoring.spice_files import SpiceFiles
+
+log = logging.getLogger(__name__)
+
+# The worker reports after about 320 words of captions, which takes seconds; a caption of 200 words takes
+# minutes.
+STALL_SECONDS = 600.0
+
+_FIX = "run again with a lower scoring.spice_max_words or more memory; the other metrics do not need SPICE"
+_LOG_LINES = 3
+_END_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class SpiceRow:
+    """One row's SPICE.
+
+    Attributes:
+        score: F of all tuples, 0-1; 0 where nothing matches or the candidate is empty.
+        matched: tuples that both sides have.
+        candidate_only: tuples that only the candidate has.
+        reference_only: tuples that only the references have.
+        candidate_tuples: the candidate's tuples, for example ("dog", "bark").
+        reference_tuples: those of its references together.
+    """
+
+    score: float
+    matched: int
+    candidate_only: int
+    reference_only: int
+    candidate_tuples: tuple[tuple[str, ...], ...]
+    reference_tuples: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SpiceScore:
+    """SPICE of a set: the mean of its rows' scores, the rows, and how many captions were cut for it."""
+
+    corpus: float
+    rows: tuple[SpiceRow, ...]
+    cut: int
+
+
+def cut_words(caption: str, max_words: int) -> str:
+    """The first `max_words` words of a caption: ("a a b b", 3) -> "a a b".
+
+    SPICE's parser needs time that grows with the cube of the length (80 words 11 s, 160 words 83 s), so that
+    one answer that loops would cost more than a whole set.
+    """
+    return " ".join(caption.split()[:max_words]) if len(caption.split()) > max_words else caption
+
+
+def spice_protocol(max_words: int) -> str:
+    """What decides the score besides the captions, for every place where it is shown."""
+    return f"SPICE 1.0, CoreNLP 3.6.0 without NER, captions cut after {max_words} words for SPICE only"
+
+
+class SpiceWorker:
+    """The worker process; use it as a context.
+
+    It starts loading at once, so that other work can be done until `score` is called. Leaving the block ends
+    it, by errors and Ctrl-C as well; if this process is killed the worker notices and ends itself.
+
+    Args:
+        files: SPICE's jars.
+        java: the Java whose JVM runs them.
+        threads: threads of the parser.
+        stall_seconds: a worker that reports nothing for so long is ended.
+
+    Example:
+        with SpiceWorker(find_spice_files(), find_java()) as worker:
+            score = worker.score(captions, max_words=80)
+    """
+
+    def __init__(
+        self, files: SpiceFiles, java: Java, *, threads: int = 2, stall_seconds: float = STALL_SECONDS
+    ) -> None:
+        self._setup = {
+            "jvm": str(java.library()),
+            "class_path": [str(path) for path in files.class_path()],
+            "threads": threads,
+        }
+        self._stall_seconds = stall_seconds
+        self._messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._open = contextlib.ExitStack()
+
+    def __enter__(self) -> "SpiceWorker":
+        with contextlib.ExitStack() as opened:
+            self._log = opened.enter_context(tempfile.TemporaryFile())
+            self._process = _start(self._log)
+            opened.callback(end_process, self._process)
+            reader = threading.Thread(target=self._read, name="spice-reader", daemon=True)
+            reader.start()
+            # Killed before it is joined, joined before its pipe is closed.
+            opened.callback(reader.join)
+            opened.callback(self._process.kill)
+            self._send(self._setup)
+            self._open = opened.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._open.close()
+
+    @property
+    def process_id(self) -> int:
+        """The worker's process id."""
+        return self._process.pid
+
+    def score(
+        self,
+        captions: Captions,
+        *,
+        max_words: int,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> SpiceScore:
+        """Score a set; each distinct caption is parsed once.
+
+        Args:
+            captions: at least one row, tokenised or raw: SPICE has a tokeniser of its own.
+            max_words: longer captions are cut to this many words, here only, on both sides.
+            progress: called with (captions parsed, distinct captions).
+
+        Returns:
+            SpiceScore: one row a caption.
+
+        Raises:
+            MetricUnavailableError: the worker failed, ran out of memory or reported nothing for too long.
+            ValueError: there are no rows.
+        """
+        if not captions.candidates:
+            raise ValueError("SPICE of no rows is not defined")
+        candidates = [cut_words(text, max_words) for text in captions.candidates]
+        references = [[cut_words(text, max_words) for text in row] for row in captions.references]
+        cut = sum(cut != text for cut, text in zip(candidates, captions.candidates, strict=True))
+        for cut_row, row in zip(references, captions.references, strict=True):
+            cut += sum(cut_text != text for cut_text, text in zip(cut_row, row, strict=True))
+        self._send({"candidates": candidates, "references": references})
+        while True:
+            message = self._receive()
+            if "progress" in message:
+                progress(*message["progress"])
+            elif "result" in message:
+                rows = tuple(_row(item) for item in message["result"])
+                return SpiceScore(corpus=sum(row.score for row in rows) / len(rows), rows=rows, cut=cut)
+
+    def _send(self, message: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(message) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            log.debug("the SPICE worker has ended; its reason is read next")
+
+    def _read(self) -> None:
+        """In a thread: pass the worker's messages on, None at their end."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._messages.put(json.loads(line))
+        self._messages.put(None)
+
+    def _receive(self) -> dict[str, Any]:
+        try:
+            message = self._messages.get(timeout=self._stall_seconds)
+        except queue.Empty:
+            reason = f"SPICE's Java process reported nothing for {self._stall_seconds:g} s"
+            raise MetricUnavailableError(reason, fix=_FIX) from None
+        if message is None:
+            raise MetricUnavailableError(f"SPICE's Java process ended early: {self._last_words()}", fix=_FIX)
+        if "error" in message:
+            raise MetricUnavailableError(f"SPICE's Java process failed: {message['error']}", fix=_FIX)
+        return message
+
+    def _last_words(self) -> str:
+        """The end of the worker's log and its exit status, on one line."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=_END_SECONDS)
+        self._log.seek(0)
+        lines = self._log.read().decode(errors="replace").split("\n")
+        said = [line.strip() for line in lines if line.strip()][-_LOG_LINES:]
+        return " / ".join([*said, f"exit status {self._process.returncode}"])
+
+
+def _row(item: dict[str, Any]) -> SpiceRow:
+    matched, candidate_only, reference_only = item["counts"]
+    return SpiceRow(
+        score=float(item["score"]),
+        matched=matched,
+        candidate_only=candidate_only,
+        reference_only=reference_only,
+        candidate_tuples=tuple(tuple(words) for words in item["candidate_tuples"]),
+        reference_tuples=tuple(tuple(words) for words in item["reference_tuples"]),
+    )
+
+
+def _start(log_file: "IO[bytes]") -> "subprocess.Popen[str]":
+    """Start the worker with this interpreter, from the folder that holds the package, wherever that is."""
+    root = Path(__file__).resolve().parents[2]
+    environment = {**java_environment(), "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "evaluator.scoring.spice_worker", str(os.getpid())],
+        cwd=root,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=log_file,
+        text=True,
+        encoding="utf-8",
+    )

@@ -1,0 +1,1 @@
+"""The CSV to hand in: one set of rules for writing and checking it."""
