@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import click
 
 from salmonn.command_line import INTERRUPTED, options_command, stop
-from salmonn.config import Config, load_config
+from salmonn.config.config import Config, load_config
 from salmonn.errors import AudioError, MissingPackageError, PromptError, SalmonnError
 
 if TYPE_CHECKING:
-    from salmonn.conversation import Conversation
-    from salmonn.inference import SalmonnLM
+    from salmonn.inference.conversation import Conversation
+    from salmonn.inference.inference import SalmonnLM
     from salmonn.prompts import PromptBook
 
 HELP = "/tasks lists the tasks, /task NAME asks one; an empty line or /new goes on to another file."
@@ -68,7 +68,7 @@ def main(
         request = find_flagged(config, prompt, task, question)
         if wav_path is not None:
             read(wav_path)
-        from salmonn.inference import load_language_model
+        from salmonn.inference.inference import load_language_model
 
         model = load_language_model(config, device or config.run.device)
         if wav_path is not None:
@@ -102,7 +102,7 @@ def check_flags(wav_path: Path | None, prompt: str | None, task: str | None, que
 
 def find_flagged(config: Config, prompt: str | None, task: str | None, question: str) -> str:
     """Word what the flags ask; "" where they ask nothing."""
-    from salmonn.conversation import find_request
+    from salmonn.inference.conversation import find_request
     from salmonn.prompts import answer_prompts
 
     if task is not None:
@@ -152,7 +152,7 @@ def find_typed(book: "PromptBook", line: str) -> str | None:
     Raises:
         PromptError: the task is unknown, or the command.
     """
-    from salmonn.conversation import find_request
+    from salmonn.inference.conversation import find_request
 
     if not line.startswith("/"):
         return find_request(book, text=line)
@@ -168,7 +168,7 @@ def find_typed(book: "PromptBook", line: str) -> str | None:
 
 def list_tasks(book: "PromptBook") -> None:
     """Print the tasks with their titles, and which need a question."""
-    from salmonn.task_titles import in_reading_order, title_of
+    from salmonn.demo.task_titles import in_reading_order, title_of
 
     needs = book.tasks()
     for task in in_reading_order(needs):
@@ -194,7 +194,7 @@ def read(path: Path) -> object:
     Raises:
         AudioError: the file cannot be read; the message is a sentence that names it.
     """
-    from salmonn.audio import load_audio
+    from salmonn.audio.loading import load_audio
 
     return load_audio(path)
 
@@ -205,7 +205,7 @@ def begin(model: "SalmonnLM", path: Path) -> "Conversation":
     Raises:
         AudioError: the file cannot be read.
     """
-    from salmonn.conversation import Conversation, read_clip
+    from salmonn.inference.conversation import Conversation, read_clip
 
     return Conversation(model, read_clip(path, model))
 

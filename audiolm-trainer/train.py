@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from salmonn.command_line import INTERRUPTED, options_command, stop
-from salmonn.config import load_config, open_document
+from salmonn.config.config import load_config, open_document
 from salmonn.errors import MissingPackageError, SalmonnError
 
 if TYPE_CHECKING:
-    from salmonn.trainer import TrainingResult
+    from salmonn.training.trainer import TrainingResult
 
 SIGNALLED = 128
 
@@ -73,8 +73,8 @@ def main(cfg_path: Path, options: tuple[str, ...], resume: str, dryrun: bool) ->
 def train(cfg_path: Path, options: tuple[str, ...], resume: str) -> None:
     """Train for real and say where the results are."""
     config = load_config(cfg_path, options, purpose="train")
-    from salmonn.preflight import check_before_training
-    from salmonn.training_run import train
+    from salmonn.preflight.preflight import check_before_training
+    from salmonn.training.run import train
 
     check_before_training(config)
     result, folder = train(config, resume=resume)
@@ -119,7 +119,7 @@ def pretrain(cfg_path: Path, options: tuple[str, ...]) -> None:
 def rehearse(cfg_path: Path, options: tuple[str, ...]) -> None:
     """Rehearse with a tiny model on the configured data and settings."""
     config = load_config(cfg_path, options, purpose="dryrun")
-    from salmonn.dryrun import run_dryrun
+    from salmonn.planning.dryrun import run_dryrun
 
     report = run_dryrun(config)
     for line in report.lines():

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from salmonn.command_line import INTERRUPTED, TERMINATED, options_command, stop
-from salmonn.config import Config, load_config
+from salmonn.config.config import Config, load_config
 from salmonn.errors import MissingPackageError, SalmonnError
 
 if TYPE_CHECKING:
     from types import FrameType
 
-    from salmonn.inference import SalmonnLM
+    from salmonn.inference.inference import SalmonnLM
 
 HOST = "127.0.0.1"
 EXAMPLES = Path(__file__).resolve().parent / "examples"
@@ -77,7 +77,7 @@ def main(
     signal.signal(signal.SIGTERM, terminate)
     try:
         config = load_config(cfg_path, options, purpose="answer")
-        from salmonn.inference import load_language_model
+        from salmonn.inference.inference import load_language_model
 
         model = load_language_model(config, device or config.run.device)
         with tempfile.TemporaryDirectory(prefix="audiolm-demo-") as folder:
@@ -140,8 +140,8 @@ def serve(
     Raises:
         SalmonnError: the port is in use.
     """
-    from salmonn.demo_page import build_page
-    from salmonn.demo_server import launch
+    from salmonn.demo.page import build_page
+    from salmonn.demo.server import launch
 
     page = build_page(model, name=name, examples=EXAMPLES, longest=max_seconds)
     address, public = launch(

@@ -15,7 +15,7 @@ from original_loop import BATCH_SIZE, Loop
 from torch import Tensor
 from whole_run import Texts, answer_all, build_package
 
-from salmonn.model import SALMONN
+from salmonn.model.salmonn import SALMONN
 
 
 @dataclass(frozen=True, slots=True)

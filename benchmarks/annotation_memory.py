@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from salmonn.batch_order import build_batch_order
-from salmonn.dataset import Samples, open_samples
+from salmonn.data.batch_order import build_batch_order
+from salmonn.data.dataset import Samples, open_samples
 
 TASKS = {"asr": False, "audiocaption": False, "QA": True}
 WEIGHTS = {"asr": 0.5, "QA": 2.25}

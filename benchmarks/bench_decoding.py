@@ -35,7 +35,7 @@ from original_loop import Loop, settings
 from random_salmonn import END_ID, FULL, LLM, MINI, QUICK, QUICK_LLM, Shape, build_answering_model, build_random_llm
 from whole_run import answer_all, build_arms, build_package
 
-from salmonn.audio import MAX_SECONDS
+from salmonn.audio.loading import MAX_SECONDS
 
 BEAMS = 4
 CEILING_SLOTS = 64

@@ -33,10 +33,10 @@ from random_training import TrainingSet, draw_training_set
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from salmonn.batch_order import build_batch_order
-from salmonn.model import SALMONN
-from salmonn.optim import build_optimizer
-from salmonn.speech_encoder import Encoded
+from salmonn.data.batch_order import build_batch_order
+from salmonn.model.salmonn import SALMONN
+from salmonn.model.speech_encoder import Encoded
+from salmonn.training.optim import build_optimizer
 
 TOLERANCE = 1e-4
 BFLOAT16_TOLERANCE = 2e-2

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from random_salmonn import PROMPTS
 from torch import Tensor
 
-from salmonn.audio import MAX_SECONDS, SAMPLING_RATE
+from salmonn.audio.loading import MAX_SECONDS, SAMPLING_RATE
 
 MEAN_SECONDS, SPREAD, SHORTEST, LONGEST = 7.1, 0.6, 1.3, 35.0
 TOKENS_A_SECOND, TOKEN_SPREAD = 3.8, 0.2
@@ -43,7 +43,7 @@ class Lengths:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """What is asked of a model, as `salmonn.inference.Request` wants it: one clip and its task."""
+    """What is asked of a model, as `salmonn.inference.inference.Request` wants it: one clip and its task."""
 
     index: int
     audio: NDArray[np.float32]

@@ -6,7 +6,7 @@ on the device:
 
     before    transformers' extractor, which transforms its whole window for every clip and gives the result back in the
               host's memory; the filter bank clip by clip
-    now       salmonn.features: one copy of a batch's samples, frames of all clips at once, only those that touch a clip
+    now       salmonn.frontend.features: one copy of a batch's samples, frames of all clips at once, only those that touch a clip
 
 The ways run in turn, before, now, now, before, in every repeat. Each row says how far the numbers of both lie apart
 at most. On a shared machine CPU time is the one to compare; with `--device cuda` every clock waits for the device, and
@@ -27,8 +27,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import WhisperFeatureExtractor
 
-from salmonn.audio import SAMPLING_RATE, pad_to_minimum
-from salmonn.fbank import (
+from salmonn.audio.loading import SAMPLING_RATE, pad_to_minimum
+from salmonn.frontend.fbank import (
     FBANK_MEAN,
     FBANK_STD,
     FFT_LENGTH,
@@ -39,8 +39,8 @@ from salmonn.fbank import (
     mel_filters,
     povey_window,
 )
-from salmonn.features import FrontEnd
-from salmonn.wave_strip import WaveStrip
+from salmonn.frontend.features import FrontEnd
+from salmonn.frontend.packed_waves import WaveStrip
 
 PATCH_FRAMES = 16
 Batch = list[NDArray[np.float32]]

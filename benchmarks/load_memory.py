@@ -1,7 +1,7 @@
 """Peak anonymous memory of loading a language model, as a multiple of its weights: `python benchmarks/load_memory.py`.
 
 Writes a random Llama of about 0.2 billion numbers to a temporary folder in float16, as `.safetensors` and as
-`pytorch_model.bin`, then loads it through `salmonn.components` in a fresh process for each dtype (Linux only); at last
+`pytorch_model.bin`, then loads it through `salmonn.model.components` in a fresh process for each dtype (Linux only); at last
 with an adapter on every linear layer that is merged. A ratio near 1 means that no second copy is made.
 """
 
@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from salmonn import components
-from salmonn.merging import merge_adapter
+from salmonn.model import components
+from salmonn.model.lora_merge import merge_adapter
 
 SIZES = {"hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 14, "num_attention_heads": 16}
 DTYPES = ("float16", "bfloat16", "float32")

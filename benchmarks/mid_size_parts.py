@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, WhisperConfig, WhisperFeatureExtractor, WhisperModel
 
-from salmonn.beats import BEATs
-from salmonn.checkpoint import BEATS_KEY_TABLE, save_checkpoint
-from salmonn.config import from_mapping
-from salmonn.meta_model import KNOWN_WHISPERS, RELEASED_BEATS
-from salmonn.model import SALMONN
+from salmonn.config.config import from_mapping
+from salmonn.model.beats import BEATs
+from salmonn.model.meta import KNOWN_WHISPERS, RELEASED_BEATS
+from salmonn.model.salmonn import SALMONN
+from salmonn.weights.checkpoint import BEATS_KEY_TABLE, save_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAINER = ROOT / "audiolm-trainer"

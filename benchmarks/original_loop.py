@@ -18,9 +18,9 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
 
 from salmonn.decoding.transformers_decoding import GenerationSettings, until_stop
-from salmonn.model import SALMONN
+from salmonn.model.salmonn import SALMONN
+from salmonn.model.speech_encoder import FRAMES_PER_30_SECONDS
 from salmonn.prompts import split_at_audio
-from salmonn.speech_encoder import FRAMES_PER_30_SECONDS
 
 BATCH_SIZE = 8
 

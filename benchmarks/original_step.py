@@ -1,4 +1,4 @@
-"""A training step's loss in the way of the original trainer, on the modules of a `salmonn.model.SALMONN`.
+"""A training step's loss in the way of the original trainer, on the modules of a `salmonn.model.salmonn.SALMONN`.
 
 Written from a description of what it does; `bench_training.py` compares it with `SALMONN.forward`. What is different:
 encoders run where gradients are recorded; every row's prompt is padded to the longest prompt and every target to the
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from salmonn.model import SALMONN
+from salmonn.model.salmonn import SALMONN
+from salmonn.model.speech_encoder import Encoded
 from salmonn.prompts import split_at_audio
-from salmonn.speech_encoder import Encoded
 
 # What the language model leaves out of its loss.
 IGNORED_LABEL = -100

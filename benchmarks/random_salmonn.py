@@ -20,11 +20,11 @@ from transformers import (
 )
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from salmonn.beats import BEATs, BEATsConfig
-from salmonn.components import add_lora, qformer_config
-from salmonn.features import FrontEnd
-from salmonn.model import SALMONN
-from salmonn.speech_encoder import SpeechEncoder, Windows
+from salmonn.frontend.features import FrontEnd
+from salmonn.model.beats import BEATs, BEATsConfig
+from salmonn.model.components import add_lora, qformer_config
+from salmonn.model.salmonn import SALMONN
+from salmonn.model.speech_encoder import SpeechEncoder, Windows
 
 PROMPTS = {
     "asr": "USER: <Speech><SpeechHere></Speech> Recognize the speech and give me the transcription.\nASSISTANT:",

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from random_salmonn import PROMPTS, WORDS
 
-from salmonn.audio import SAMPLING_RATE
-from salmonn.dataset import Sample, Samples
+from salmonn.audio.loading import SAMPLING_RATE
+from salmonn.data.dataset import Sample, Samples
 
 
 @dataclass(frozen=True, slots=True)

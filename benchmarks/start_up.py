@@ -27,13 +27,13 @@ NANO = ROOT / "configs/salmonn_eval_config.yaml"
 CHILD = "load"
 # What is timed: module, function, the name in the table. None of them calls another one.
 PARTS: Mapping[tuple[str, str], str] = {
-    ("salmonn.components", "load_llm"): "language model",
-    ("salmonn.components", "load_tokenizer"): "tokenizer",
-    ("salmonn.components", "load_whisper_encoder"): "Whisper",
-    ("salmonn.components", "load_beats"): "BEATs",
-    ("salmonn.components", "add_lora"): "LoRA wrapped",
-    ("salmonn.model", "SpeechEncoder"): "bridge built",
-    ("salmonn.model", "load_checkpoint"): "checkpoint copied",
+    ("salmonn.model.components", "load_llm"): "language model",
+    ("salmonn.model.components", "load_tokenizer"): "tokenizer",
+    ("salmonn.model.components", "load_whisper_encoder"): "Whisper",
+    ("salmonn.model.components", "load_beats"): "BEATs",
+    ("salmonn.model.components", "add_lora"): "LoRA wrapped",
+    ("salmonn.model.salmonn", "SpeechEncoder"): "bridge built",
+    ("salmonn.model.salmonn", "load_checkpoint"): "checkpoint copied",
     ("salmonn.decoding.decoder", "check_supported"): "decoder's try",
 }
 START, IMPORTS, REST, TOTAL, ENDED = "interpreter", "imports", "everything else", "total", "total, the end included"
@@ -104,10 +104,10 @@ def load(config: Path, began: float) -> None:
     # As `salmonn.load_model` does, which keeps the collector away from its imports.
     lasting = importlib.import_module("salmonn.collector").lasting_imports if _has("collector.py") else nullcontext
     with _Clock(times, IMPORTS), lasting():
-        inference = importlib.import_module("salmonn.inference")
+        inference = importlib.import_module("salmonn.inference.inference")
     for (module, function), part in PARTS.items():
         _time_calls(importlib.import_module(module), function, part, times)
-    settings = importlib.import_module("salmonn.config").load_config(config, purpose="evaluate")
+    settings = importlib.import_module("salmonn.config.config").load_config(config, purpose="evaluate")
     model = inference.load_language_model(settings, "cpu")
     times[TOTAL] = [time.process_time(), time.monotonic() - began]
     times[REST] = [times[TOTAL][kind] - sum(t[kind] for n, t in times.items() if n != TOTAL) for kind in (0, 1)]
@@ -176,7 +176,7 @@ def _cell(values: Sequence[float], name: str) -> str:
 
 def print_imports(arm: str, tree: Path, *, shown: int = 12) -> None:
     """Add up Python's own account of its imports by package. The account itself takes time: read it as shares."""
-    command = [sys.executable, "-X", "importtime", "-c", "import salmonn.inference"]
+    command = [sys.executable, "-X", "importtime", "-c", "import salmonn.inference.inference"]
     done = subprocess.run(command, capture_output=True, text=True, env=_environment(tree), check=True)
     sums = _by_package(done.stderr.splitlines())
     whole = sum(seconds for seconds, _ in sums.values())

@@ -16,10 +16,10 @@ from forced_lengths import forced_lengths
 from original_loop import Loop
 from random_salmonn import END, PROMPTS
 
-from salmonn.config import RunConfig
+from salmonn.config.config import RunConfig
 from salmonn.decoding.transformers_decoding import GenerationSettings
-from salmonn.inference import SalmonnLM
-from salmonn.model import SALMONN
+from salmonn.inference.inference import SalmonnLM
+from salmonn.model.salmonn import SALMONN
 from salmonn.prompts import PromptBook
 
 Texts = dict[int, tuple[str, int]]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-import salmonn.audio
+import salmonn.audio.loading
 from evaluator.audio.loading import check_audio, load_audio
 from evaluator.errors import AudioError
 
@@ -76,9 +76,9 @@ def heard(folder: Path, name: str, data: bytes) -> tuple[float, str | None]:
     facts = check_audio(path)
     wave = load_audio(path, RATE)
     assert len(wave) / RATE == pytest.approx(max(1, facts.seconds), abs=0.001)
-    np.testing.assert_array_equal(wave, salmonn.audio.load_audio(path))
-    np.testing.assert_array_equal(wave, salmonn.audio.decode_audio(data, name))
-    assert salmonn.audio.audio_facts(path).seconds == facts.seconds
+    np.testing.assert_array_equal(wave, salmonn.audio.loading.load_audio(path))
+    np.testing.assert_array_equal(wave, salmonn.audio.loading.decode_audio(data, name))
+    assert salmonn.audio.loading.audio_facts(path).seconds == facts.seconds
     loud = float(np.sqrt(np.mean(wave[: int(facts.seconds * RATE)] ** 2)))
     assert loud == pytest.approx(0.21, abs=0.02)
     return round(facts.seconds, 2), facts.warning
@@ -174,7 +174,7 @@ def test_samples_without_header_are_known_by_their_ending(tmp_path: Path, suffix
     path = tmp_path / f"a.{suffix}"
     path.write_bytes(np.random.default_rng(0).bytes(8000))
     assert check_audio(path).seconds == seconds
-    np.testing.assert_array_equal(load_audio(path, RATE), salmonn.audio.load_audio(path))
+    np.testing.assert_array_equal(load_audio(path, RATE), salmonn.audio.loading.load_audio(path))
     path.write_text("no audio at all")
     with pytest.raises(AudioError, match="is text, not audio"):
         check_audio(path)
@@ -187,8 +187,8 @@ def test_bytes_of_nothing_are_named_in_both_programs(tmp_path: Path, suffix: str
     for use in (check_audio, lambda path: load_audio(path, RATE)):
         with pytest.raises(AudioError, match=r"'.*/a\..*' is not audio in a format"):
             use(path)
-    for use in (salmonn.audio.audio_facts, salmonn.audio.load_audio):
-        with pytest.raises(salmonn.audio.AudioError, match=r"'.*/a\..*' is not audio in a format"):
+    for use in (salmonn.audio.loading.audio_facts, salmonn.audio.loading.load_audio):
+        with pytest.raises(salmonn.audio.loading.AudioError, match=r"'.*/a\..*' is not audio in a format"):
             use(path)
 
 
@@ -209,7 +209,7 @@ def test_a_joined_file_of_which_a_part_cannot_be_decoded_says_so(
 def test_the_largest_floats_stay_finite_in_resampling(tmp_path: Path, largest: float) -> None:
     wave = (largest * np.sign(tone(1, 44100))).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", wave, 44100, subtype="FLOAT")
-    for heard in (load_audio(tmp_path / "a.wav", RATE), salmonn.audio.load_audio(tmp_path / "a.wav")):
+    for heard in (load_audio(tmp_path / "a.wav", RATE), salmonn.audio.loading.load_audio(tmp_path / "a.wav")):
         assert np.isfinite(heard).all()
         assert 0.9 * largest < np.abs(heard).max() <= np.finfo(np.float32).max
 
@@ -220,4 +220,4 @@ def test_both_programs_give_the_length_that_librosa_gives(tmp_path: Path, rate: 
     soundfile.write(tmp_path / "a.wav", 0.1 * np.ones(max(frames, rate)), rate)
     expected = min(30 * RATE, int(np.ceil(max(frames, rate) * (float(RATE) / rate))))
     assert len(load_audio(tmp_path / "a.wav", RATE)) == expected
-    assert len(salmonn.audio.load_audio(tmp_path / "a.wav")) == expected
+    assert len(salmonn.audio.loading.load_audio(tmp_path / "a.wav")) == expected

@@ -10,15 +10,15 @@ import yaml
 
 import evaluator.audio.loading
 import salmonn
-import salmonn.config
+import salmonn.config.config
 from evaluator.annotation.annotation import load_annotation
 from evaluator.config.config import load_config
 from evaluator.config.sections import RunConfig
 from evaluator.errors import AnnotationError, ConfigError
-from salmonn.annotation import Annotation
-from salmonn.data_report import describe_data
-from salmonn.dataset import open_samples
+from salmonn.data.annotation import Annotation
+from salmonn.data.dataset import open_samples
 from salmonn.errors import DatasetError
+from salmonn.planning.data_report import describe_data
 from salmonn.prompts import PromptBook
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -159,8 +159,10 @@ def test_a_prompt_file_may_begin_with_a_mark(tmp_path: Path) -> None:
 
 
 def test_the_trainer_names_the_evaluators_own_keys() -> None:
-    assert salmonn.config.EVALUATOR_KEYS == RunConfig.EVALUATOR_ONLY
-    assert RunConfig.model_fields.keys() <= salmonn.config.RunConfig.model_fields.keys() | RunConfig.EVALUATOR_ONLY
+    assert salmonn.config.config.EVALUATOR_KEYS == RunConfig.EVALUATOR_ONLY
+    assert (
+        RunConfig.model_fields.keys() <= salmonn.config.config.RunConfig.model_fields.keys() | RunConfig.EVALUATOR_ONLY
+    )
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
@@ -171,8 +173,8 @@ def test_a_shipped_file_has_no_key_that_either_program_does_not_know(path: Path)
     except ConfigError as error:
         keys += [str(problem) for problem in error.problems]
     for purpose in ("evaluate", "train", "answer"):
-        document = salmonn.config.open_document(path)
-        keys += [text for _, text in salmonn.config.find_problems(document.tree, path.parent, purpose=purpose)]
+        document = salmonn.config.config.open_document(path)
+        keys += [text for _, text in salmonn.config.config.find_problems(document.tree, path.parent, purpose=purpose)]
     assert [text for text in keys if "unknown" in text or "not a setting" in text or "no section" in text] == []
 
 

@@ -17,7 +17,7 @@ from fake_model import EchoLM, FakeProvider, Reply
 from fake_site import Site, make_site
 
 import salmonn
-import salmonn.audio
+import salmonn.audio.loading
 from evaluator.audio import loading as audio
 from evaluator.audio.loading import check_audio, load_audio
 from evaluator.config.config import load_config
@@ -27,7 +27,7 @@ from evaluator.model import Request
 from evaluator.run.journal import read_journal
 from evaluator.run.latency import Latency
 from evaluator.speed.clips import from_annotation
-from salmonn.heard_seconds import heard_seconds
+from salmonn.frontend.heard_seconds import heard_seconds
 
 
 @pytest.fixture
@@ -164,7 +164,11 @@ def test_a_disk_that_breaks_is_a_named_clip(monkeypatch: pytest.MonkeyPatch, kin
     broken = Failing(file.getvalue(), good)
     for module, use, error in (
         (audio, lambda: load_audio(Path("a.bin"), 16000), AudioError),
-        (salmonn.audio, lambda: salmonn.audio.load_audio(Path("a.bin")), salmonn.audio.AudioError),
+        (
+            salmonn.audio.loading,
+            lambda: salmonn.audio.loading.load_audio(Path("a.bin")),
+            salmonn.audio.loading.AudioError,
+        ),
     ):
         broken.seek(0)
         monkeypatch.setattr(module, "open_regular", lambda path: contextlib.nullcontext(broken))
@@ -196,8 +200,8 @@ def test_special_files_are_named_clips(site: Site, tmp_path: Path) -> None:
         path = site.wavs / name
         with pytest.raises(AudioError, match=r"'.*' "):
             check_audio(path)
-        with pytest.raises(salmonn.audio.AudioError, match=r"audio file '.*' "):
-            salmonn.audio.load_audio(path)
+        with pytest.raises(salmonn.audio.loading.AudioError, match=r"audio file '.*' "):
+            salmonn.audio.loading.load_audio(path)
     server.close()
 
 

@@ -130,7 +130,7 @@ except ImportError:
 
 def test_both_packages_are_read(evaluator: dict[str, list[Import]], salmonn: dict[str, list[Import]]) -> None:
     assert {"evaluator", "evaluator.run.predict", "evaluator.scoring.wer"} <= set(evaluator)
-    assert {"salmonn", "salmonn.model"} <= set(salmonn)
+    assert {"salmonn", "salmonn.model.salmonn"} <= set(salmonn)
 
 
 def test_evaluator_knows_no_model_package(evaluator: dict[str, list[Import]]) -> None:

@@ -30,7 +30,7 @@ def export(source: Path, target: Path, *, float16: bool) -> None:
     """Write a checkpoint's trained tensors, epoch and tasks, without optimizer and configuration."""
     import torch
 
-    from salmonn.checkpoint import read_weights, save_checkpoint
+    from salmonn.weights.checkpoint import read_weights, save_checkpoint
 
     data = read_weights(source)
     trained = {name: tensor.to(torch.float16) if float16 else tensor for name, tensor in data["model"].items()}

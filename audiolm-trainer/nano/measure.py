@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nano.captions import draw_caption, named_events
-from salmonn.audio import load_audio
-from salmonn.config import load_config
-from salmonn.inference import SalmonnLM, load_language_model
+from salmonn.audio.loading import load_audio
+from salmonn.config.config import load_config
+from salmonn.inference.inference import SalmonnLM, load_language_model
 
 PARAPHRASES = 20
 TRAINER = Path(__file__).resolve().parents[1]

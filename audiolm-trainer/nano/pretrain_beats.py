@@ -17,9 +17,9 @@ from nano.corpus import Corpus, read_corpus
 from nano.pretrain_config import BeatsPretraining, BeatsSize
 from nano.pretrain_step import build_optimizer, set_rate, update
 from nano.scenes import LABELS
-from salmonn.beats import BEATs, BEATsConfig
-from salmonn.checkpoint import BEATS_KEY_TABLE, save_checkpoint
-from salmonn.features import FBANK_STD, fbank
+from salmonn.frontend.features import FBANK_STD, fbank
+from salmonn.model.beats import BEATs, BEATsConfig
+from salmonn.weights.checkpoint import BEATS_KEY_TABLE, save_checkpoint
 
 logger = logging.getLogger(__name__)
 

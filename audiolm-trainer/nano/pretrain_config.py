@@ -12,10 +12,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from salmonn.config import open_document, without_nulls
-from salmonn.config_paths import resolve_path
+from salmonn.config.config import open_document, without_nulls
+from salmonn.config.paths import resolve_path
+from salmonn.config.yaml import Document
 from salmonn.errors import ConfigError
-from salmonn.yaml_file import Document
 
 SECTION = "pretrain"
 Positive = Annotated[int, Field(ge=1)]

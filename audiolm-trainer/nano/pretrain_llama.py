@@ -24,7 +24,7 @@ from nano.pretrain_step import build_optimizer, set_rate, update
 from nano.scenes import draw_events, event_seconds
 from nano.sentences import draw_sentence
 from nano.tokenizer import train_tokenizer
-from salmonn.model import SALMONN
+from salmonn.model.salmonn import SALMONN
 from salmonn.prompts import PromptBook
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from salmonn.inference import SalmonnLM
+    from salmonn.inference.inference import SalmonnLM
 
 __version__ = "0.1.0"
 
@@ -25,25 +25,25 @@ __all__ = [
 
 
 def load_model(config: Mapping[str, Any], device: str) -> "SalmonnLM":
-    """Load the model of a configuration; see `salmonn.inference.load_model`."""
+    """Load the model of a configuration; see `salmonn.inference.inference.load_model`."""
     from salmonn.collector import lasting_imports
 
     with lasting_imports():
-        from salmonn.inference import load_model
+        from salmonn.inference.inference import load_model
 
     return load_model(config, device)
 
 
 def check_config(config: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """List what is wrong with a configuration without loading weights; see `salmonn.config.find_problems`."""
-    from salmonn.config import find_problems
+    """List what is wrong with a configuration without loading weights; see `salmonn.config.config.find_problems`."""
+    from salmonn.config.config import find_problems
 
     return list(find_problems(config))
 
 
 def tasks(config: Mapping[str, Any]) -> dict[str, bool]:
     """Name the tasks that the configured test prompts know -> whether the prompt needs a question."""
-    from salmonn.config import from_mapping
+    from salmonn.config.config import from_mapping
     from salmonn.prompts import test_prompts
 
     return dict(test_prompts(from_mapping(config)).tasks())
@@ -54,8 +54,8 @@ def check_parts(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     from salmonn.collector import lasting_imports
 
     with lasting_imports():
-        from salmonn.config import from_mapping
-        from salmonn.preflight import find_answering_problems
+        from salmonn.config.config import from_mapping
+        from salmonn.preflight.preflight import find_answering_problems
 
     checked = from_mapping(config)
     return find_answering_problems(checked, checked.run.device)
@@ -63,24 +63,24 @@ def check_parts(config: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def max_seconds(config: Mapping[str, Any]) -> float | None:
     """Say how much of a clip the configured model hears; None where its Whisper is not on this machine yet."""
-    from salmonn.config import from_mapping
-    from salmonn.heard_seconds import heard_seconds
+    from salmonn.config.config import from_mapping
+    from salmonn.frontend.heard_seconds import heard_seconds
 
     return heard_seconds(from_mapping(config).model.whisper_path)
 
 
 def notices(config: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """List what should be known of a configuration that is not wrong; see `salmonn.config_notices.find_notices`."""
-    from salmonn.config import from_mapping
-    from salmonn.config_notices import find_notices
+    """List what should be known of a configuration that is not wrong; see `salmonn.config.notices.find_notices`."""
+    from salmonn.config.config import from_mapping
+    from salmonn.config.notices import find_notices
 
     return find_notices(from_mapping(config), "evaluate")
 
 
 def fingerprints(config: Mapping[str, Any]) -> dict[str, str]:
     """Digest the files that answers depend on: dotted key -> digest, "" for what is not on this machine yet."""
-    from salmonn.config import from_mapping
-    from salmonn.fingerprint import ANSWER_KEYS
-    from salmonn.fingerprint import fingerprints as digests
+    from salmonn.config.config import from_mapping
+    from salmonn.weights.fingerprint import ANSWER_KEYS
+    from salmonn.weights.fingerprint import fingerprints as digests
 
     return digests(from_mapping(config), ANSWER_KEYS)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from salmonn.command_line import HELP_FLAGS, INTERRUPTED, OptionsCommand, stop, with_version
-from salmonn.config import load_config
+from salmonn.config.config import load_config
 from salmonn.errors import SalmonnError
 
 if TYPE_CHECKING:
-    from salmonn.export import Form
+    from salmonn.export.export import Form
 
 FORMS = ("pth", "safetensors", "peft", "merged")
 DTYPES = ("float32", "bfloat16", "float16")
@@ -67,7 +67,7 @@ def export(
         # JSON's strings are YAML's, whatever a path has in it.
         chosen = (f"model.ckpt={json.dumps(str(ckpt.absolute()))}",) if ckpt else ()
         config = load_config(cfg_path, (*options, *chosen), purpose="answer")
-        from salmonn.export import export_model
+        from salmonn.export.export import export_model
 
         card = export_model(config, form=form, output=output, dtype=dtype, force=force)
     except SalmonnError as error:
@@ -98,7 +98,7 @@ def convert(*, source: Path, output: Path | None, force: bool) -> None:
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        from salmonn.conversion import convert as convert_weights
+        from salmonn.weights.conversion import convert as convert_weights
 
         written = convert_weights(source, output=output, force=force)
     except SalmonnError as error:

@@ -10,9 +10,9 @@ from typing import Any, NoReturn
 import click
 
 from salmonn import __version__
+from salmonn.config.yaml import spread_values
 from salmonn.cpu_threads import prepare_cpu_threads
 from salmonn.errors import SalmonnError
-from salmonn.yaml_file import spread_values
 
 INTERRUPTED = 130
 TERMINATED = 143

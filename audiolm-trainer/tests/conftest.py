@@ -10,9 +10,9 @@ import pytest
 import torch
 import yaml
 
-from salmonn.config import Config, from_mapping, load_config
-from salmonn.inference import SalmonnLM, load_language_model
-from salmonn.model import SALMONN
+from salmonn.config.config import Config, from_mapping, load_config
+from salmonn.inference.inference import SalmonnLM, load_language_model
+from salmonn.model.salmonn import SALMONN
 
 ROOT = Path(__file__).resolve().parents[2]
 Build = Callable[..., SALMONN]

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from salmonn import annotation, annotation_rows
-from salmonn.annotation import Annotation
-from salmonn.annotation_rows import AnnotationRows
-from salmonn.annotation_table import Row
+from salmonn.data import annotation, annotation_rows
+from salmonn.data.annotation import Annotation
+from salmonn.data.annotation_rows import AnnotationRows
+from salmonn.data.annotation_table import Row
+from salmonn.data.row_checks import PATHS_AT_ONCE, SHOWN_PROBLEMS, find_files
 from salmonn.errors import DatasetError
-from salmonn.row_problems import PATHS_AT_ONCE, SHOWN_PROBLEMS, find_files
 
 TASKS = {"asr": False, "QA": True}
 

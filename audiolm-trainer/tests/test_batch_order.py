@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from salmonn.batch_order import POOL_BATCHES, BatchOrder, build_batch_order
-from salmonn.dataset import Sample, Samples
+from salmonn.data.batch_order import POOL_BATCHES, BatchOrder, build_batch_order
+from salmonn.data.dataset import Sample, Samples
 from salmonn.errors import DatasetError
 
 

@@ -9,7 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from salmonn.checkpoint import (
+from salmonn.errors import CheckpointError
+from salmonn.model.salmonn import SALMONN
+from salmonn.weights.checkpoint import (
     copy_strictly,
     our_name,
     read_checkpoint,
@@ -17,8 +19,6 @@ from salmonn.checkpoint import (
     released_name,
     save_checkpoint,
 )
-from salmonn.errors import CheckpointError
-from salmonn.model import SALMONN
 
 
 def test_key_names_translate_both_ways(expected: Any, tiny: SALMONN) -> None:

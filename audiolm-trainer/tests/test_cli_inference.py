@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from salmonn.decoding.transformers_decoding import GenerationSettings
 from salmonn.errors import CheckpointError, PromptError
-from salmonn.inference import Answer
+from salmonn.inference.inference import Answer
 from salmonn.prompts import PromptBook, split_at_audio
 
 TRAINER = Path(__file__).resolve().parents[1]
@@ -49,7 +49,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         devices.append(device)
         return FakeLM()
 
-    monkeypatch.setattr("salmonn.inference.load_language_model", load)
+    monkeypatch.setattr("salmonn.inference.inference.load_language_model", load)
     return devices
 
 
@@ -137,7 +137,7 @@ def test_configuration_and_loading_errors_are_sentences(config: Path, monkeypatc
     def fail(*_: object) -> FakeLM:
         raise CheckpointError("weights file 'x.pth' is empty: download it again")
 
-    monkeypatch.setattr("salmonn.inference.load_language_model", fail)
+    monkeypatch.setattr("salmonn.inference.inference.load_language_model", fail)
     result = invoke(config)
     assert result.exit_code == 4
     assert result.output.endswith("Error: weights file 'x.pth' is empty: download it again\n")

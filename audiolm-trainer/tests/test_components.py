@@ -15,12 +15,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM, WhisperFeatureExtractor, WhisperModel
 
-from salmonn import components
-from salmonn.beats import BEATs, BEATsConfig
 from salmonn.errors import CheckpointError, ConfigError
-from salmonn.features import FrontEnd
-from salmonn.model import SALMONN
-from salmonn.speech_encoder import SpeechEncoder, Windows
+from salmonn.frontend.features import FrontEnd
+from salmonn.model import components
+from salmonn.model.beats import BEATs, BEATsConfig
+from salmonn.model.salmonn import SALMONN
+from salmonn.model.speech_encoder import SpeechEncoder, Windows
 
 NOISE = np.random.default_rng(0).standard_normal(48_000).astype(np.float32) * 0.1
 META = torch.device("meta")

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from salmonn.config import Config, Purpose, find_problems, from_mapping, load_config
+from salmonn.config.config import Config, Purpose, find_problems, from_mapping, load_config
+from salmonn.config.recorded import recorded_config
+from salmonn.config.yaml import MAX_DEPTH, read_document
 from salmonn.errors import ConfigError
-from salmonn.recorded_config import recorded_config
-from salmonn.yaml_file import MAX_DEPTH, read_document
 
 CANARY = "hf_CanaryToken0123456789"
 TRAINER = Path(__file__).resolve().parents[1]
@@ -337,7 +337,9 @@ def test_shipped_training_configurations_lack_nothing_but_the_users_files(name: 
 
 
 def test_reading_a_configuration_imports_no_torch() -> None:
-    code = "import sys, salmonn.config, salmonn.prompts; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    code = (
+        "import sys, salmonn.config.config, salmonn.prompts; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=TRAINER, check=False).returncode == 0
 
 

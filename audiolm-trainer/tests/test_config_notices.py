@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from salmonn.config import from_mapping, load_config
-from salmonn.config_notices import find_notices
-from salmonn.config_paths import Purpose
+from salmonn.config.config import from_mapping, load_config
+from salmonn.config.notices import find_notices
+from salmonn.config.paths import Purpose
 
 TRAINER = Path(__file__).resolve().parents[1]
 NANO = TRAINER / "nano"

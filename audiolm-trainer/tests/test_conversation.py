@@ -12,7 +12,11 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 
-from salmonn.conversation import (
+from salmonn.decoding.transformers_decoding import GenerationSettings, stream_ids
+from salmonn.demo.modes import Choices
+from salmonn.demo.task_titles import TITLES, in_reading_order, title_of
+from salmonn.errors import AudioError, PromptError, SalmonnError
+from salmonn.inference.conversation import (
     Clip,
     Conversation,
     Turn,
@@ -21,13 +25,9 @@ from salmonn.conversation import (
     read_clip,
     spoken_part,
 )
-from salmonn.decoding.transformers_decoding import GenerationSettings, stream_ids
-from salmonn.decoding_modes import Choices
-from salmonn.errors import AudioError, PromptError, SalmonnError
-from salmonn.inference import Answer, SalmonnLM
-from salmonn.model import SALMONN
+from salmonn.inference.inference import Answer, SalmonnLM
+from salmonn.model.salmonn import SALMONN
 from salmonn.prompts import PromptBook, free_prompt, split_at_audio
-from salmonn.task_titles import TITLES, in_reading_order, title_of
 
 TRAINER = Path(__file__).resolve().parents[1]
 SLOT = "<Speech><SpeechHere></Speech>"
@@ -221,7 +221,7 @@ def streamed(lm: SalmonnLM, monkeypatch: pytest.MonkeyPatch, ids: list[int]) -> 
     def grow(*_: object) -> Generator[list[int], None, None]:
         yield from (ids[: count + 1] for count in range(len(ids)))
 
-    monkeypatch.setattr("salmonn.inference.stream_ids", grow)
+    monkeypatch.setattr("salmonn.inference.inference.stream_ids", grow)
     return list(lm.stream(np.zeros(16_000, np.float32), BOOK.prompt("asr")))
 
 

@@ -18,14 +18,15 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, WhisperConfig, WhisperModel
 
-from salmonn import components, conversion
 from salmonn.__main__ import main
-from salmonn.checkpoint import read_checkpoint, read_weights
-from salmonn.config import load_config
-from salmonn.conversion import convert
+from salmonn.config.config import load_config
 from salmonn.errors import CheckpointError
-from salmonn.meta_model import beats_config
-from salmonn.model import SALMONN
+from salmonn.model import components
+from salmonn.model.meta import beats_config
+from salmonn.model.salmonn import SALMONN
+from salmonn.weights import conversion
+from salmonn.weights.checkpoint import read_checkpoint, read_weights
+from salmonn.weights.conversion import convert
 
 ROOT = Path(__file__).resolve().parents[2]
 NANO = ROOT / "audiolm-trainer/nano"

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from salmonn import data_report
-from salmonn.data_report import Lengths, Unreadable, describe_data, draw, measure_reading, text_lengths
-from salmonn.dataset import Sample, Samples, open_samples
-from salmonn.tiny_model import byte_tokenizer
+from salmonn.data.dataset import Sample, Samples, open_samples
+from salmonn.model.tiny import byte_tokenizer
+from salmonn.planning import data_report
+from salmonn.planning.data_report import Lengths, Unreadable, describe_data, draw, measure_reading, text_lengths
 
 RATE = 16_000
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from salmonn.dataset import Sample, Samples, collate, in_order, open_samples
+from salmonn.data.dataset import Sample, Samples, collate, in_order, open_samples
 from salmonn.errors import AudioError
 from salmonn.prompts import PromptBook
 
@@ -86,7 +86,7 @@ def test_a_clip_that_cannot_be_read_is_named(samples: list[Sample]) -> None:
 def test_sets_are_opened_without_pytorch(wavs: Path) -> None:
     (wavs / "a.json").write_text('[{"path": "0.wav", "text": "a"}]', encoding="utf-8")
     code = (
-        "import sys; from pathlib import Path; from salmonn.dataset import open_samples\n"
+        "import sys; from pathlib import Path; from salmonn.data.dataset import open_samples\n"
         f"open_samples({str(wavs / 'a.json')!r}, prefix={str(wavs)!r}, tasks={{'asr': False}}, "
         f"cache_dir=Path({str(wavs)!r}))\nassert 'torch' not in sys.modules"
     )

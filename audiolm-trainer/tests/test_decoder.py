@@ -26,15 +26,15 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from salmonn.audio import load_audio
+from salmonn.audio.loading import load_audio
 from salmonn.decoding.attention import NAME, shared_attention
 from salmonn.decoding.decoder import Decoder
 from salmonn.decoding.decoder_settings import DecoderSettings
 from salmonn.decoding.decoder_support import check_supported
 from salmonn.decoding.transformers_decoding import GenerationSettings, generate_ids
 from salmonn.errors import ConfigError
-from salmonn.inference import SalmonnLM
-from salmonn.model import SALMONN
+from salmonn.inference.inference import SalmonnLM
+from salmonn.model.salmonn import SALMONN
 from salmonn.prompts import PromptBook
 
 ROOT = Path(__file__).resolve().parents[2]

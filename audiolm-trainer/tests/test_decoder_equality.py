@@ -32,11 +32,11 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from salmonn.components import add_lora
 from salmonn.decoding.decoder import Decoder, ScoreRule
 from salmonn.decoding.decoder_settings import DecoderSettings
 from salmonn.decoding.transformers_decoding import GenerationSettings, until_stop
-from salmonn.merging import merge_adapter
+from salmonn.model.components import add_lora
+from salmonn.model.lora_merge import merge_adapter
 
 CASES = int(os.environ.get("SALMONN_DECODER_CASES", "150"))
 BLOCKS = 8

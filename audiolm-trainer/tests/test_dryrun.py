@@ -11,16 +11,25 @@ import pytest
 import soundfile
 import torch
 
-from salmonn.batch_order import build_batch_order
-from salmonn.config import Config, from_mapping
-from salmonn.data_report import ReadingRate
-from salmonn.dataset import Samples, open_samples
-from salmonn.dryrun import STEPS, rehearse_steps, run_dryrun
+from salmonn.config.config import Config, from_mapping
+from salmonn.data.batch_order import build_batch_order
+from salmonn.data.dataset import Samples, open_samples
 from salmonn.errors import AudioError, CheckpointError
-from salmonn.model import SALMONN
+from salmonn.model.salmonn import SALMONN
+from salmonn.model.tiny import build_tiny_model
+from salmonn.planning.data_report import ReadingRate
+from salmonn.planning.dryrun import STEPS, rehearse_steps, run_dryrun
+from salmonn.planning.run_plan import (
+    Longest,
+    RunPlan,
+    Sizes,
+    measure_sizes,
+    plan_lines,
+    plan_run,
+    reading_lines,
+    size_lines,
+)
 from salmonn.prompts import train_prompts
-from salmonn.run_plan import Longest, RunPlan, Sizes, measure_sizes, plan_lines, plan_run, reading_lines, size_lines
-from salmonn.tiny_model import build_tiny_model
 
 TRAINER = Path(__file__).resolve().parents[1]
 NANO = TRAINER / "nano"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from salmonn.encode_ahead import encode_ahead, lane_of
+from salmonn.inference.encode_ahead import encode_ahead, lane_of
 
 
 class LoggedLane:

@@ -13,11 +13,11 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 
-from salmonn.dataset import Sample, Samples
-from salmonn.encoded_source import EncodedSource, build_source
+from salmonn.data.dataset import Sample, Samples
+from salmonn.data.unreadable import UnreadableClips
 from salmonn.errors import AudioError, CheckpointError, DatasetError
-from salmonn.speech_encoder import Encoded
-from salmonn.unreadable import UnreadableClips
+from salmonn.model.speech_encoder import Encoded
+from salmonn.training.encoded import EncodedSource, build_source
 
 BATCHES = [[3, 0, 4], [], [1], [2, 2, 0]]
 

@@ -23,16 +23,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from salmonn import audio
 from salmonn.__main__ import FORMS as COMMAND_FORMS
 from salmonn.__main__ import main
-from salmonn.checkpoint import load_checkpoint, read_checkpoint, read_weights, save_checkpoint
-from salmonn.config import Config, load_config
+from salmonn.audio import loading as audio
+from salmonn.config.config import Config, load_config
+from salmonn.config.recorded import recorded_config
 from salmonn.errors import CheckpointError, ConfigError
-from salmonn.export import FORMS, Form, export_model
-from salmonn.inference import SalmonnLM, load_language_model
-from salmonn.model import SALMONN
-from salmonn.recorded_config import recorded_config
+from salmonn.export.export import FORMS, Form, export_model
+from salmonn.inference.inference import SalmonnLM, load_language_model
+from salmonn.model.salmonn import SALMONN
+from salmonn.weights.checkpoint import load_checkpoint, read_checkpoint, read_weights, save_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 NANO = ROOT / "audiolm-trainer/nano"
@@ -172,7 +172,7 @@ def test_the_pth_has_the_key_list_of_the_reference(
 @pytest.fixture(scope="session")
 def configured(reference: Path, reference_sections: dict[str, Any]) -> Callable[..., Config]:
     """The reference's configuration with keys of `model` changed."""
-    from salmonn.config import from_mapping
+    from salmonn.config.config import from_mapping
 
     def configure(**changes: Any) -> Config:
         return from_mapping({**reference_sections, "model": {**reference_sections["model"], **changes}}, reference)

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from transformers import WhisperFeatureExtractor
 
-from salmonn.fbank import FRAME_LENGTH, FRAME_SHIFT, fbank, mel_filters, povey_window
-from salmonn.features import Features, FrontEnd
-from salmonn.framing import CPU_FRAMES, frame_blocks
-from salmonn.wave_strip import MelWindow
+from salmonn.frontend.fbank import FRAME_LENGTH, FRAME_SHIFT, fbank, mel_filters, povey_window
+from salmonn.frontend.features import Features, FrontEnd
+from salmonn.frontend.framing import CPU_FRAMES, frame_blocks
+from salmonn.frontend.packed_waves import MelWindow
 
 RATE = 16_000
 CPU = torch.device("cpu")

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 import salmonn
-from salmonn import fingerprint
-from salmonn.config import from_mapping
-from salmonn.fingerprint import ANSWER_KEYS, changed, fingerprints
+from salmonn.config.config import from_mapping
+from salmonn.weights import fingerprint
+from salmonn.weights.fingerprint import ANSWER_KEYS, changed, fingerprints
 
 TRAINER = Path(__file__).resolve().parents[1]
 NANO = TRAINER / "nano"

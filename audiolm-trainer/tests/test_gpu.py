@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from test_decoder_equality import Case, build_case, by_decoder, by_transformers
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from salmonn.audio import load_audio
-from salmonn.config import load_config
+from salmonn.audio.loading import load_audio
+from salmonn.config.config import load_config
 from salmonn.decoding.decoder import Decoder
 from salmonn.decoding.decoder_settings import DecoderSettings
 from salmonn.decoding.memory_plan import plan_slots, slot_bytes
 from salmonn.decoding.slots import Slots
 from salmonn.decoding.step_graphs import cuda_recorder
-from salmonn.inference import SalmonnLM, load_language_model
+from salmonn.inference.inference import SalmonnLM, load_language_model
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 

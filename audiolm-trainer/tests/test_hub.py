@@ -10,10 +10,10 @@ import torch
 from huggingface_hub import constants
 from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError
 
-from salmonn import components
-from salmonn.fingerprint import fingerprint
-from salmonn.hub import hub_problem, is_hub_name, local_copy
-from salmonn.meta_model import llm_sizes
+from salmonn.model import components
+from salmonn.model.meta import llm_sizes
+from salmonn.weights.fingerprint import fingerprint
+from salmonn.weights.hub import hub_problem, is_hub_name, local_copy
 
 NANO = Path(__file__).resolve().parents[1] / "nano"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -85,5 +85,5 @@ def test_what_the_hub_answers_is_a_sentence(
     def answer(*_: object, **__: object) -> None:
         raise kind("no", response=response) if kind in (RepositoryNotFoundError, GatedRepoError) else kind("no")
 
-    monkeypatch.setattr("salmonn.hub.HfApi.model_info", answer)
+    monkeypatch.setattr("salmonn.weights.hub.HfApi.model_info", answer)
     assert message in hub_problem("nobody/x", None)

@@ -12,10 +12,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from salmonn.audio import load_audio
+from salmonn.audio.loading import load_audio
 from salmonn.decoding.transformers_decoding import GenerationSettings
-from salmonn.inference import SalmonnLM
-from salmonn.model import SALMONN
+from salmonn.inference.inference import SalmonnLM
+from salmonn.model.salmonn import SALMONN
 from salmonn.prompts import PromptBook
 
 SECONDS = (0.4, 1.0, 1.7, 3.1, 4.0, 4.01, 8.0, 9.5)

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from transformers import Blip2QFormerModel
 
-from salmonn.components import qformer_config
-from salmonn.config import load_config
-from salmonn.initial_values import initial_values
-from salmonn.model import SALMONN
+from salmonn.config.config import load_config
+from salmonn.model.components import qformer_config
+from salmonn.model.initial_values import initial_values
+from salmonn.model.salmonn import SALMONN
 
 ROOT = Path(__file__).resolve().parents[2]
 DECODE = ROOT / "audiolm-trainer/configs/nano/decode.yaml"

@@ -10,11 +10,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from salmonn import annotation, annotation_table, kept_table
-from salmonn.annotation import Annotation
-from salmonn.annotation_table import AnnotationTable, Row, table_in_memory
+from salmonn.data import annotation, annotation_table
+from salmonn.data import table_cache as kept_table
+from salmonn.data.annotation import Annotation
+from salmonn.data.annotation_table import AnnotationTable, Row, table_in_memory
+from salmonn.data.table_cache import open_table
 from salmonn.errors import DatasetError
-from salmonn.kept_table import open_table
 
 TASKS = {"asr": False, "QA": True}
 
@@ -175,8 +176,8 @@ def test_a_missing_annotation_is_named(wavs: Path) -> None:
 START = """
 import logging, sys
 from pathlib import Path
-from salmonn.annotation import Annotation
-from salmonn.kept_table import open_table
+from salmonn.data.annotation import Annotation
+from salmonn.data.table_cache import open_table
 logging.basicConfig(level=logging.INFO)
 folder = Path(sys.argv[1])
 print(open_table(Annotation(folder / "ann.json", prefix=sys.argv[1], tasks={"asr": False}), folder / "c").fingerprint)

@@ -9,11 +9,15 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, WhisperConfig, WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from salmonn.beats import BEATs, BEATsConfig
-from salmonn.components import add_lora, qformer_config
-from salmonn.config import Config, from_mapping, load_config
-from salmonn.features import FrontEnd
-from salmonn.memory_estimate import (
+from salmonn.config.config import Config, from_mapping, load_config
+from salmonn.frontend.features import FrontEnd
+from salmonn.model.beats import BEATs, BEATsConfig
+from salmonn.model.components import add_lora, qformer_config
+from salmonn.model.meta import KNOWN_LLMS, KNOWN_WHISPERS, build_meta_model
+from salmonn.model.salmonn import SALMONN
+from salmonn.model.speech_encoder import Encoded, SpeechEncoder, Windows
+from salmonn.model.tiny import byte_tokenizer
+from salmonn.planning.memory_estimate import (
     BatchPlan,
     MemoryEstimate,
     audio_tokens,
@@ -21,10 +25,6 @@ from salmonn.memory_estimate import (
     estimate_memory,
     gigabytes,
 )
-from salmonn.meta_model import KNOWN_LLMS, KNOWN_WHISPERS, build_meta_model
-from salmonn.model import SALMONN
-from salmonn.speech_encoder import Encoded, SpeechEncoder, Windows
-from salmonn.tiny_model import byte_tokenizer
 
 TRAINER = Path(__file__).resolve().parents[1]
 MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]

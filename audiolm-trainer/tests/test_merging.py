@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from salmonn import audio
-from salmonn.checkpoint import read_weights, save_checkpoint
-from salmonn.components import add_lora
-from salmonn.config import Config, find_problems, load_config
+from salmonn.audio import loading as audio
+from salmonn.config.config import Config, find_problems, load_config
 from salmonn.errors import CheckpointError, ConfigError
-from salmonn.inference import SalmonnLM, load_language_model
-from salmonn.merging import merge_adapter
-from salmonn.model import SALMONN
-from salmonn.model_figures import model_figures
+from salmonn.inference.inference import SalmonnLM, load_language_model
+from salmonn.model.components import add_lora
+from salmonn.model.figures import model_figures
+from salmonn.model.lora_merge import merge_adapter
+from salmonn.model.salmonn import SALMONN
+from salmonn.weights.checkpoint import read_weights, save_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 NANO = ROOT / "audiolm-trainer/nano"

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from salmonn.config import ModelConfig
-from salmonn.model_card import CardFacts, Sizes, render_card
+from salmonn.config.config import ModelConfig
+from salmonn.export.model_card import CardFacts, Sizes, render_card
 
 MODEL: dict[str, Any] = ModelConfig(
     llama_path="meta-llama/Llama-3.2-3B-Instruct",

@@ -309,7 +309,7 @@ def test_train_command_pretrains_a_part_and_tells_a_wrong_setting(tmp_path: Path
 
 
 def test_the_part_that_pretraining_writes_is_what_the_model_loads(tmp_path: Path) -> None:
-    from salmonn.components import load_beats, load_whisper_encoder
+    from salmonn.model.components import load_beats, load_whisper_encoder
 
     _tiny_corpus(tmp_path / "speech")
     _scene_corpus(tmp_path / "sounds")
@@ -372,9 +372,9 @@ def test_shipped_tensors_are_float16() -> None:
 
 def test_shipped_model_transcribes_one_sample_clip() -> None:
     from nano.measure import _Request
-    from salmonn.audio import load_audio
-    from salmonn.config import load_config
-    from salmonn.inference import load_language_model
+    from salmonn.audio.loading import load_audio
+    from salmonn.config.config import load_config
+    from salmonn.inference.inference import load_language_model
 
     sample = TRAINER.parent / "data" / "sample"
     config = load_config(TRAINER / "configs" / "nano" / "decode.yaml", purpose="answer")

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from salmonn.dataset import Sample, collate
-from salmonn.model import SALMONN
-from salmonn.optim import build_optimizer, is_decayed, learning_rate, set_learning_rate
+from salmonn.data.dataset import Sample, collate
+from salmonn.model.salmonn import SALMONN
+from salmonn.training.optim import build_optimizer, is_decayed, learning_rate, set_learning_rate
 
 SCHEDULE = ("warmup_steps", "warmup_start_lr", "init_lr", "min_lr")
 
@@ -105,7 +105,7 @@ def test_a_rate_reaches_every_group() -> None:
 
 
 def test_sixteen_steps_follow_the_original(build: Any, reference: Any, expected: Any) -> None:
-    from salmonn.audio import load_audio
+    from salmonn.audio.loading import load_audio
     from salmonn.prompts import PromptBook
 
     model: SALMONN = build(train=True).train(False)

@@ -13,9 +13,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from salmonn.config import Config, from_mapping
+from salmonn.config.config import Config, from_mapping
 from salmonn.errors import ConfigError
-from salmonn.preflight import (
+from salmonn.preflight.preflight import (
     check_before_answering,
     check_before_training,
     find_answering_problems,
@@ -72,8 +72,8 @@ def test_the_shipped_model_passes_without_network_and_reads_no_language_model(
         raise AssertionError("not wanted here")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr("salmonn.components.load_llm", refuse)
-    monkeypatch.setattr("salmonn.components.load_whisper_encoder", refuse)
+    monkeypatch.setattr("salmonn.model.components.load_llm", refuse)
+    monkeypatch.setattr("salmonn.model.components.load_whisper_encoder", refuse)
     check_before_training(configure(run={"valid_generate": 4, "best_metric": "wer"}))
 
 

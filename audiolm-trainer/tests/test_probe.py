@@ -1,4 +1,4 @@
-"""Tests of salmonn/probe.py and salmonn/model_figures.py: counts against arithmetic, first tokens against answers."""
+"""Tests of salmonn/inference/probe.py and salmonn/model/figures.py: counts against arithmetic, first tokens against answers."""
 
 from dataclasses import replace
 from typing import Any
@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from salmonn import probe as probe_module
 from salmonn.decoding.decoder import Decoder
-from salmonn.inference import SalmonnLM
-from salmonn.model_figures import model_figures
+from salmonn.inference import probe as probe_module
+from salmonn.inference.inference import SalmonnLM
+from salmonn.model.figures import model_figures
 
 
 class Asked:

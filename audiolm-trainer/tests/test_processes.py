@@ -22,8 +22,8 @@ import soundfile
 import torch
 import yaml
 
-from salmonn.checkpoint import read_weights
-from salmonn.run_folder import newest_checkpoint
+from salmonn.training.run_folder import newest_checkpoint
+from salmonn.weights.checkpoint import read_weights
 
 TRAINER = Path(__file__).resolve().parents[1]
 NANO = TRAINER / "nano"

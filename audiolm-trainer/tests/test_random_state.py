@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from salmonn.checkpoint import read_weights, save_checkpoint
-from salmonn.random_state import capture_random_state, restore_random_state, seed_everything
-from salmonn.stop_request import StopRequest
+from salmonn.training.random_state import capture_random_state, restore_random_state, seed_everything
+from salmonn.training.stop_request import StopRequest
+from salmonn.weights.checkpoint import read_weights, save_checkpoint
 
 
 def draw() -> tuple[float, float, float]:

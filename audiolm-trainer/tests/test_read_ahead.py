@@ -8,10 +8,10 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from salmonn.dataset import Sample, Samples
+from salmonn.data.dataset import Sample, Samples
+from salmonn.data.read_ahead import BATCHES_AHEAD, stream_waves
+from salmonn.data.unreadable import UnreadableClips
 from salmonn.errors import AudioError
-from salmonn.read_ahead import BATCHES_AHEAD, stream_waves
-from salmonn.unreadable import UnreadableClips
 
 
 @pytest.fixture

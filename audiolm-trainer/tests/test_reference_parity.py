@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from salmonn.audio import load_audio
+from salmonn.audio.loading import load_audio
 from salmonn.decoding.transformers_decoding import GenerationSettings, generate_ids
-from salmonn.model import SALMONN
+from salmonn.model.salmonn import SALMONN
 from salmonn.prompts import PromptBook
 
 CLIPS = [f"clip{number:02d}.wav" for number in (0, 2, 3, 4, 5, 7, 8, 9, 11, 18, 19)]

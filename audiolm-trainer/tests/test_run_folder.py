@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from salmonn.checkpoint import read_weights
 from salmonn.errors import CheckpointError
-from salmonn.run_folder import RunFolder, newest_checkpoint, remove_unfinished_checkpoints
-from salmonn.whole_file import _host, whole_file
+from salmonn.training.run_folder import RunFolder, newest_checkpoint, remove_unfinished_checkpoints
+from salmonn.weights.atomic_write import _host, whole_file
+from salmonn.weights.checkpoint import read_weights
 
 WEIGHTS = {"a": torch.zeros(2)}
 

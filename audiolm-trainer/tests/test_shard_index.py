@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from salmonn import shard_index
-from salmonn.dataset import Samples, open_samples
+from salmonn.data import shard_index
+from salmonn.data.dataset import Samples, open_samples
 from salmonn.errors import AudioError, DatasetError
 
 TASKS = {"asr": False, "QA": True}

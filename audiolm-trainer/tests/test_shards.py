@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from salmonn.config.shards import is_shard_pattern, shard_paths
 from salmonn.errors import DatasetError
-from salmonn.shards import is_shard_pattern, shard_paths
 
 
 @pytest.mark.parametrize(
@@ -30,5 +30,7 @@ def test_unbalanced_braces_are_refused() -> None:
 
 
 def test_names_are_checked_without_loading_anything_heavy() -> None:
-    code = "import sys, salmonn.shards; assert not {'torch', 'numpy', 'pyarrow', 'webdataset'} & set(sys.modules)"
+    code = (
+        "import sys, salmonn.config.shards; assert not {'torch', 'numpy', 'pyarrow', 'webdataset'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

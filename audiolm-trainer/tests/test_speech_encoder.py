@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from salmonn.beats import BEATs, BEATsConfig, PositionalConv, RelativePositionBias
-from salmonn.features import Features, FrontEnd
-from salmonn.inference import SalmonnLM
-from salmonn.speech_encoder import Encoded, SpeechEncoder, similar_lengths
+from salmonn.frontend.features import Features, FrontEnd
+from salmonn.inference.inference import SalmonnLM
+from salmonn.model.beats import BEATs, BEATsConfig, PositionalConv, RelativePositionBias
+from salmonn.model.speech_encoder import Encoded, SpeechEncoder, similar_lengths
 
 WAITING = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select", "unique", "bincount", "repeat_int")
 """Operators whose result the host cannot know the size or value of without waiting for the device."""

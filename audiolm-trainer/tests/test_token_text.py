@@ -6,9 +6,9 @@ import pytest
 import sentencepiece
 from transformers import LlamaConfig, PreTrainedTokenizerBase
 
-from salmonn.components import load_tokenizer
-from salmonn.tiny_model import byte_tokenizer
-from salmonn.token_text import TokenText
+from salmonn.decoding.token_text import TokenText
+from salmonn.model.components import load_tokenizer
+from salmonn.model.tiny import byte_tokenizer
 
 BYTES = ("<0xED>", "<0x95>", "<0x9C>", "<0xEA>", "<0xB5>", "<0xAD>")  # two Korean letters
 GAP = "\ufffd"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from salmonn.run_folder import RunFolder
-from salmonn.tracking import StepClock, Tracking, start_trackers
+from salmonn.training.run_folder import RunFolder
+from salmonn.training.tracking import StepClock, Tracking, start_trackers
 
 CONFIG = {"run": {"seed": 1, "trackers": ["tensorboard"]}}
 

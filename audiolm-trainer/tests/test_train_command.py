@@ -16,7 +16,7 @@ import torch
 import yaml
 from click.testing import CliRunner, Result
 
-from salmonn.checkpoint import read_weights, save_checkpoint
+from salmonn.weights.checkpoint import read_weights, save_checkpoint
 
 TRAINER = Path(__file__).resolve().parents[1]
 TIMES = ("seconds", "clips_per_second", "memory_gb")
@@ -268,7 +268,7 @@ def test_an_interrupt_ends_with_its_own_exit_code(config: Path, monkeypatch: pyt
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("salmonn.training_run.build_trainer", interrupt)
+    monkeypatch.setattr("salmonn.training.run.build_trainer", interrupt)
     result = invoke("--cfg-path", config)
     assert result.exit_code == 130
     assert "Traceback" not in result.output

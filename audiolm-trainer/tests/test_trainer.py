@@ -15,24 +15,24 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from salmonn.batch_order import build_batch_order
-from salmonn.checkpoint import read_weights
-from salmonn.config import RunConfig, from_mapping
-from salmonn.dataset import Sample, Samples
-from salmonn.encoded_source import EncodedBatch
-from salmonn.engine import Engine
+from salmonn.config.config import RunConfig, from_mapping
+from salmonn.data.batch_order import build_batch_order
+from salmonn.data.dataset import Sample, Samples
+from salmonn.data.unreadable import UnreadableClips
 from salmonn.errors import AudioError, CheckpointError, SalmonnError
-from salmonn.model import SALMONN, LossOutput
+from salmonn.model.salmonn import SALMONN, LossOutput
+from salmonn.model.speech_encoder import Encoded
 from salmonn.prompts import PromptBook
-from salmonn.run_folder import RunFolder
-from salmonn.speech_encoder import Encoded
-from salmonn.split import Split
-from salmonn.stop_request import StopRequest
-from salmonn.tracking import Tracking
-from salmonn.trainer import Trainer, TrainingResult
-from salmonn.training_run import build_trainer, open_sets
-from salmonn.unreadable import UnreadableClips
-from salmonn.validation import is_better
+from salmonn.training.data_split import Split
+from salmonn.training.encoded import EncodedBatch
+from salmonn.training.processes import Engine
+from salmonn.training.run import build_trainer, open_sets
+from salmonn.training.run_folder import RunFolder
+from salmonn.training.stop_request import StopRequest
+from salmonn.training.tracking import Tracking
+from salmonn.training.trainer import Trainer, TrainingResult
+from salmonn.training.validation import is_better
+from salmonn.weights.checkpoint import read_weights
 
 BOOK = PromptBook({"asr": ("<SpeechHere> a", "<SpeechHere> b")})
 CPU = torch.device("cpu")

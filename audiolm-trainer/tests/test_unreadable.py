@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
+from salmonn.data.unreadable import SHOWN_CLIPS, UnreadableClips
 from salmonn.errors import AudioError
-from salmonn.unreadable import SHOWN_CLIPS, UnreadableClips
 
 
 def test_a_clip_counts_and_warns_once(caplog: pytest.LogCaptureFixture) -> None:

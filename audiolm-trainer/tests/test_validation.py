@@ -9,14 +9,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from salmonn.dataset import Sample
-from salmonn.engine import Engine
+from salmonn.data.dataset import Sample
+from salmonn.data.unreadable import UnreadableClips
 from salmonn.errors import AudioError
-from salmonn.inference import Answer
+from salmonn.inference.inference import Answer
 from salmonn.prompts import PromptBook
-from salmonn.split import Split
-from salmonn.unreadable import UnreadableClips
-from salmonn.validation import AnswerScorer, plain_words, score_texts
+from salmonn.training.data_split import Split
+from salmonn.training.processes import Engine
+from salmonn.training.validation import AnswerScorer, plain_words, score_texts
 
 BOOK = PromptBook({"asr": ("<SpeechHere>",), "audiocaption": ("<SpeechHere>",)})
 

@@ -30,11 +30,12 @@ import soundfile
 from click.testing import CliRunner, Result
 from starlette.responses import PlainTextResponse
 
-from salmonn import demo_media, demo_session
-from salmonn.demo_guard import LOGINS_A_MINUTE, ClosedPage
-from salmonn.demo_session import CUT, NO_WORDS, WAITING, DemoSession, offered_tasks
+from salmonn.demo import media as demo_media
+from salmonn.demo import session as demo_session
+from salmonn.demo.guard import LOGINS_A_MINUTE, ClosedPage
+from salmonn.demo.session import CUT, NO_WORDS, WAITING, DemoSession, offered_tasks
 from salmonn.errors import AudioError, PromptError, SalmonnError
-from salmonn.inference import SalmonnLM
+from salmonn.inference.inference import SalmonnLM
 
 TRAINER = Path(__file__).resolve().parents[1]
 CONFIG = TRAINER / "configs" / "decode_config.yaml"
@@ -91,7 +92,7 @@ def test_configuration_errors_are_sentences() -> None:
 
 
 def test_a_used_port_is_a_sentence() -> None:
-    from salmonn.demo_server import launch
+    from salmonn.demo.server import launch
 
     class Page:
         def launch(self, **settings: Any) -> None:
@@ -128,7 +129,7 @@ def test_a_session_shows_the_question_then_the_growing_answer(nano: SalmonnLM) -
 def test_a_task_is_asked_afresh_and_own_words_with_what_was_said(
     nano: SalmonnLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from salmonn.inference import Answer
+    from salmonn.inference.inference import Answer
 
     prompts: list[str] = []
 
@@ -197,7 +198,7 @@ def test_what_is_no_recording_is_a_sentence(nano: SalmonnLM, tmp_path: Path, nam
 
 
 def test_an_answer_says_when_it_is_cut_or_has_no_words(nano: SalmonnLM, monkeypatch: pytest.MonkeyPatch) -> None:
-    from salmonn.inference import Answer
+    from salmonn.inference.inference import Answer
 
     session = DemoSession(nano, EXAMPLES / "sound_dog.flac", longest=60)
     for answer, said in ((Answer(0, "a dog", 2, "length"), f"a dog {CUT}"), (Answer(0, "", 1, "stop"), NO_WORDS)):
@@ -377,7 +378,7 @@ def test_a_password_cannot_be_guessed_quickly(tmp_path: Path, monkeypatch: pytes
     assert [ask(guard, "/login") for _ in range(LOGINS_A_MINUTE + 3)] == [*[200] * LOGINS_A_MINUTE, *[429] * 3]
     assert app.calls == LOGINS_A_MINUTE
     now = time.monotonic()
-    monkeypatch.setattr("salmonn.demo_guard.time.monotonic", lambda: now + 61)
+    monkeypatch.setattr("salmonn.demo.guard.time.monotonic", lambda: now + 61)
     assert ask(guard, "/login/") == 200
 
 

@@ -1,0 +1,1 @@
+"""What can be configured: the YAML file and its overrides in, one checked Config out; what checkpoints record."""

@@ -1,0 +1,83 @@
+"""Values that are well-formed and yet cannot be: refused modes, settings that contradict one another."""
+
+import importlib.util
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from salmonn.config.paths import Purpose, get_value
+
+_REFUSALS: tuple[tuple[str, object, str], ...] = (
+    (
+        "model.low_resource",
+        True,
+        "8-bit loading is not supported; set it to False (model.dtype chooses the precision)",
+    ),
+    ("model.only_preprocessor", True, "loading only the front end is not supported; set it to False"),
+    ("model.use_speech_Qformer", False, "a model without Q-Former is not supported; set it to True"),
+)
+_TRAINING_REFUSALS: tuple[tuple[str, object, str], ...] = (
+    ("model.freeze_whisper", False, "the Whisper encoder cannot be trained here; set it to True"),
+    ("model.freeze_beats", False, "BEATs cannot be trained here; set it to True"),
+    ("model.merge_lora", True, "a merged adapter cannot be trained; set it to False (it is for answering only)"),
+    ("run.evaluate", True, "train.py only trains; set it to False and measure with the evaluator"),
+)
+
+
+HALF_A_FRAME = 0.01
+LONGEST_WINDOW = 30.0
+"""Seconds."""
+
+
+def choice_problems(tree: Mapping[str, Any], purpose: Purpose, *, longest: int) -> Iterable[tuple[str, str]]:
+    """Yield (dotted key, message) for values that are well-formed and yet cannot be.
+
+    Args:
+        tree: sections as plain values; keys may be absent, values of any type.
+        purpose: what the configuration is for.
+        longest: `generate.max_new_tokens` where it is not written.
+    """
+    refusals = _REFUSALS + (_TRAINING_REFUSALS if purpose == "train" else ())
+    for dotted, refused, message in refusals:
+        if get_value(tree, dotted) is refused:
+            yield dotted, message
+    if purpose == "train":
+        yield from _tracker_problems(get_value(tree, "run.trackers"))
+    template = get_value(tree, "model.prompt_template")
+    if isinstance(template, str) and template and template.count("{}") != 1:
+        yield "model.prompt_template", "must hold {} exactly once: the place of the prompt"
+    if get_value(tree, "model.merge_lora") is True and get_value(tree, "model.lora") is False:
+        yield "model.merge_lora", "there is no adapter to merge, for model.lora is False; set one of them to the other"
+    yield from _decoding_problems(tree, longest)
+    yield from _window_problems(tree)
+    if get_value(tree, "model.end_sym") == "":
+        yield "model.end_sym", "must not be empty: it is what ends an answer"
+
+
+def _tracker_problems(names: object) -> Iterable[tuple[str, str]]:
+    for name in names if isinstance(names, list) else ():
+        if isinstance(name, str) and importlib.util.find_spec(name) is None:
+            yield "run.trackers", f"{name} is not installed: pip install {name}"
+
+
+def _decoding_problems(tree: Mapping[str, Any], longest: int) -> Iterable[tuple[str, str]]:
+    """Settings of decoding that contradict one another."""
+    if get_value(tree, "generate.temperature") == 0 and get_value(tree, "generate.do_sample") is True:
+        yield (
+            "generate.temperature",
+            "must be above 0 to sample; for the likeliest answer set generate.do_sample to False",
+        )
+    shortest, most = get_value(tree, "generate.min_length"), get_value(tree, "generate.max_new_tokens") or longest
+    if isinstance(shortest, int) and isinstance(most, int) and shortest > most:
+        yield "generate.min_length", f"is {shortest}, and an answer ends after generate.max_new_tokens, {most}"
+
+
+def _window_problems(tree: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """Windows that no frame of 20 ms fits into, or that no clip of 30 s fills."""
+    if get_value(tree, "model.window_level_Qformer") is False:
+        return
+    for key in ("second_per_window", "second_stride"):
+        value = get_value(tree, f"model.{key}")
+        if isinstance(value, (int, float)) and 0 < value <= HALF_A_FRAME:
+            yield f"model.{key}", f"is {value} s, which rounds to no frame: a frame is {2 * HALF_A_FRAME:g} s"
+        if isinstance(value, (int, float)) and value > LONGEST_WINDOW and key == "second_per_window":
+            yield f"model.{key}", f"is {value} s, and a clip has {LONGEST_WINDOW:g} s at most"

@@ -1,0 +1,1 @@
+"""Training data: annotations and shards as memory-mapped tables, their order, reading clips ahead."""

@@ -1,0 +1,1 @@
+"""The web page: its parts, sessions, guard and server."""

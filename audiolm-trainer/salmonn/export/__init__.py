@@ -1,0 +1,1 @@
+"""Handing a model on: files in several forms, each with its model card."""

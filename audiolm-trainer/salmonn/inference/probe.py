@@ -1,0 +1,95 @@
+"""What can be asked of a loaded SALMONN about its cost: whoever measures it holds the clock, the model the answers.
+
+In goes a `SalmonnLM`; out come a way to wait for its device, an answer's first token alone, its memory, its settings
+and its size. Nothing here changes an answer.
+"""
+
+from copy import copy
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from salmonn.decoding.transformers_decoding import generate_ids
+from salmonn.model.figures import model_figures
+
+if TYPE_CHECKING:
+    from salmonn.inference.inference import Request, SalmonnLM
+
+
+class Probe:
+    """The measurable side of a model that answers.
+
+    Args:
+        lm: the model.
+    """
+
+    def __init__(self, lm: "SalmonnLM") -> None:
+        self.lm = lm
+        self.device = lm.model.speech_encoder.query_tokens.device
+
+    def synchronize(self) -> None:
+        """Wait until the device has done everything that was asked of it."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def reset_peak_memory(self) -> None:
+        """Begin the GPU's peak anew, from what is allocated now."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+
+    @torch.no_grad()
+    def first_token(self, request: "Request") -> bool:
+        """Answer one request as far as its first token, by the engine that `generate` uses.
+
+        Args:
+            request: one clip and what is asked of it.
+
+        Returns:
+            Whether that token is certain to begin the answer. A beam search knows its first token with its last; what
+            was computed then is its first step.
+        """
+        prompt = self._prompt(request)
+        if self.lm.decoder is None:
+            settings = copy(self.lm.settings)
+            settings.max_new_tokens = 1
+            generate_ids(self.lm.model.llm, [prompt], settings)
+        else:
+            self.lm.decoder.first_token((request.index, prompt))
+        return bool(self.lm.settings.num_beams == 1)
+
+    def figures(self, request: "Request") -> dict[str, float]:
+        """Parameters, and MACs for one request by part; see `model_figures`."""
+        return model_figures(self.lm.model, request.audio, self._filled(request))
+
+    def settings(self) -> dict[str, str | int | bool]:
+        """What the figures hold for: device, dtypes, decoding, attention kernel, threads."""
+        model, decoding = self.lm.model, self.lm.settings
+        cuda = self.device.type == "cuda"
+        return {
+            "device": torch.cuda.get_device_name(self.device) if cuda else str(self.device),
+            "encoder_dtype": _name(model.speech_encoder.whisper.conv1.weight.dtype),
+            "bridge_dtype": _name(model.speech_encoder.query_tokens.dtype),
+            "llm_dtype": _name(model.llm.dtype),
+            "attention": str(getattr(model.llm.config, "_attn_implementation", None)),
+            "engine": "transformers" if self.lm.decoder is None else "own",
+            "num_beams": decoding.num_beams,
+            "max_new_tokens": decoding.max_new_tokens,
+            "do_sample": decoding.do_sample,
+            "batch_size": self.lm.batch_size,
+            "slots": (self.lm.decoder.slots or 0) if self.lm.decoder else 0,
+            "threads": torch.get_num_threads(),
+            "cuda": str(torch.version.cuda) if cuda else "none",
+        }
+
+    def _filled(self, request: "Request") -> str:
+        return self.lm.prompts.prompt(request.task, request.question)
+
+    def _prompt(self, request: "Request") -> Tensor:
+        """Encode a request's clip and splice it into its prompt: -> [S, H]."""
+        speech = self.lm.model.embed(self.lm.model.encode([request.audio]))
+        return self.lm.model.wrap(speech[0], self._filled(request))
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

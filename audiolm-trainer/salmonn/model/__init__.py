@@ -1,0 +1,1 @@
+"""The SALMONN: encoders, Q-Former, projection and the language model with its adapter."""

@@ -1,0 +1,74 @@
+"""How large a SALMONN is and how much it multiplies for one clip.
+
+In go a model, a waveform and a filled prompt; out come parameters and multiply-accumulate operations (MACs) by part.
+Counted while the parts run, from the shapes of their matrix products, convolutions and attention: one MAC is one
+multiplication with its addition, two FLOPs. Norms, activations, softmax and features' Fourier transforms are left out,
+as is usual.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from salmonn.model.salmonn import SALMONN
+
+FLOPS_PER_MAC = 2
+
+
+@torch.no_grad()
+def model_figures(model: SALMONN, audio: NDArray[np.float32], prompt: str) -> dict[str, float]:
+    """Count what one clip takes.
+
+    Args:
+        model: a whole model.
+        audio: float32 [N] at the model's sampling rate.
+        prompt: filled text with the audio slot once.
+
+    Returns:
+        parameters_total: every number of the model, adapters included, shared ones once.
+        parameters_trained: what a checkpoint holds (Q-Former, norms, projection, adapters).
+        parameters_merged: those of a merged adapter, where there is one: counted as trained, not in the total.
+        macs_encoders: Whisper and BEATs, for the clip; Whisper always computes its whole window, BEATs the clip.
+        macs_bridge: windows, Q-Former and projection, for the clip.
+        macs_prompt: the language model over the prompt, once, with the scores of one next token.
+        macs_token: the language model for one more token of one beam, the prompt behind it.
+        prompt_tokens: tokens of that prompt, audio included.
+    """
+    macs: dict[str, float] = {}
+    with _counted(macs, "macs_encoders"):
+        encoded = model.encode([audio])
+    with _counted(macs, "macs_bridge"):
+        speech = model.embed(encoded)[0]
+    embeds = model.wrap(speech, prompt)
+    llm = _without_wrapper(model.llm)
+    with _counted(macs, "macs_prompt"):
+        first = llm(inputs_embeds=embeds[None], use_cache=True, logits_to_keep=1)
+    token = first.logits[:, -1:].argmax(dim=-1)
+    with _counted(macs, "macs_token"):
+        llm(input_ids=token, past_key_values=first.past_key_values, use_cache=True, logits_to_keep=1)
+    return {
+        "parameters_total": sum(parameter.numel() for parameter in model.parameters()),
+        "parameters_trained": model.count_trained(),
+        **({"parameters_merged": model.merged_numbers} if model.merged_numbers else {}),
+        **macs,
+        "prompt_tokens": embeds.shape[0],
+    }
+
+
+def _without_wrapper(llm: Any) -> Any:
+    """The language model itself: adapters are inside it, and peft's wrapper only hands arguments on."""
+    return llm.get_base_model() if hasattr(llm, "get_base_model") else llm
+
+
+@contextmanager
+def _counted(macs: dict[str, float], name: str) -> Iterator[None]:
+    """Count the MACs of the block. Attention takes plain products there: the CPU's fused kernel is not counted."""
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        yield
+    macs[name] = counter.get_total_flops() // FLOPS_PER_MAC

@@ -1,0 +1,330 @@
+"""SALMONN: audio tokens spliced into the prompt of a LoRA-adapted language model (Tang et al. 2023, arXiv:2310.13289).
+
+A sequence is BOS, the prompt up to the audio slot, the W x Q audio tokens, the rest of the prompt and, in training, the
+target with its end symbol; there is no padding inside it. Shape letters are explained in `features.py`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from salmonn.audio.loading import SAMPLING_RATE
+from salmonn.config.config import Config, ModelConfig
+from salmonn.config.recorded import disagreements, recorded_config, recorded_tasks
+from salmonn.decoding.token_text import TokenText
+from salmonn.errors import CheckpointError, ConfigError
+from salmonn.frontend.features import FrontEnd
+from salmonn.model import components
+from salmonn.model.initial_values import initial_values
+from salmonn.model.speech_encoder import Encoded, SpeechEncoder, Windows
+from salmonn.pinned import to_device
+from salmonn.prompts import split_at_audio
+from salmonn.weights.checkpoint import (
+    check_tensors,
+    copy_strictly,
+    load_checkpoint,
+    read_weights,
+    released_name,
+    report,
+)
+
+SCALED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
+"""Settings of language models (Gemma 2, Cohere, Granite, Falcon-H1) whose logits are not the head's output as it is."""
+
+
+class LossOutput(NamedTuple):
+    """Teacher-forced result of a batch: sums, so that batches of any size can be added up.
+
+    Attributes:
+        loss_sum: scalar float32, cross-entropy summed over all target tokens.
+        correct: scalar int64, target tokens whose most likely prediction is right.
+        total: target tokens, end symbols included.
+        truncated: targets that were cut to `max_txt_len` tokens.
+    """
+
+    loss_sum: Tensor
+    correct: Tensor
+    total: int
+    truncated: int
+
+    @property
+    def loss(self) -> Tensor:
+        """The mean cross-entropy over the target tokens."""
+        return self.loss_sum / self.total
+
+
+class SALMONN(nn.Module):
+    """The whole model; build one with `from_config`.
+
+    Args:
+        speech_encoder: waveforms -> audio tokens.
+        llm: a causal language model, plain or wrapped by peft.
+        tokenizer: the language model's.
+        end_sym: text that ends a target in training.
+        max_txt_len: longest target in tokens, its end symbol included.
+    """
+
+    sampling_rate = SAMPLING_RATE
+
+    def __init__(
+        self,
+        *,
+        speech_encoder: SpeechEncoder,
+        llm: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        end_sym: str,
+        max_txt_len: int,
+    ) -> None:
+        super().__init__()
+        self.speech_encoder = speech_encoder
+        self.llm = llm
+        self.tokenizer = tokenizer
+        self.token_text = TokenText(tokenizer)
+        self.end_sym = end_sym
+        self.max_txt_len = max_txt_len
+        # Numbers of an adapter that is no longer beside the language model's weights but in them.
+        self.merged_numbers = 0
+        self.trained_tasks: tuple[str, ...] = ()
+
+    @classmethod
+    def from_config(cls, config: Config, *, device: torch.device, dtype: torch.dtype, train: bool = False) -> "SALMONN":
+        """Load every part of a configuration, then its checkpoint.
+
+        Args:
+            config: a checked configuration.
+            device: where the model is put.
+            dtype: of the frozen parts; the trained parts are float32 as in the original.
+            train: leave the trained parts trainable; otherwise everything is frozen.
+
+        Raises:
+            CheckpointError: a part cannot be loaded or does not fit; the message names file and keys.
+            ConfigError: `train` with `model.merge_lora`.
+        """
+        parts = config.model
+        if train and parts.merge_lora:
+            raise ConfigError("a merged adapter cannot be trained: set model.merge_lora to False")
+        # What a checkpoint overwrites need not be drawn. Training draws it, so that its random numbers stay the same.
+        drawn = train or not parts.checkpoint_path
+        llm = components.load_llm(parts.llama_path, device=device, dtype=dtype, token=config.token)
+        encoder = _load_speech_encoder(parts, llm.config.hidden_size, device, dtype, config.token, drawn=drawn)
+        if parts.lora:
+            llm = components.add_configured_lora(llm, parts, drawn=drawn)
+        model = cls(
+            speech_encoder=encoder,
+            llm=llm,
+            tokenizer=components.load_tokenizer(parts.llama_path, config.token),
+            end_sym=parts.end_sym,
+            max_txt_len=parts.max_txt_len,
+        )
+        if parts.speech_llama_proj_model:
+            model._load_projection(Path(parts.speech_llama_proj_model))
+        if parts.checkpoint_path:
+            model._load_trained(parts.checkpoint_path, config)
+        if parts.merge_lora:
+            model._merge_adapter()
+        model._freeze(parts, train=train)
+        return model.train(train)
+
+    def train(self, mode: bool = True) -> "SALMONN":
+        """Set training mode for the trained parts only; the frozen encoders stay in evaluation mode."""
+        super().train(mode)
+        for module in self.speech_encoder.frozen_modules():
+            module.eval()
+        return self
+
+    def encode(self, waves: Sequence[NDArray[np.float32]]) -> Encoded:
+        """Run the frozen encoders on B waveforms, float32 [N] each at 16 kHz; no gradient."""
+        return self.speech_encoder.encode(waves)
+
+    def embed(self, encoded: Encoded) -> Tensor:
+        """Q-Former and projection: -> [B, W x Q, H] float32."""
+        return self.speech_encoder.bridge(encoded)
+
+    def forward(self, encoded: Encoded, prompts: Sequence[str], targets: Sequence[str]) -> LossOutput:
+        """Loss of B encoded clips with their filled prompts and target texts; see `loss`.
+
+        Encoding is left out: the encoders are frozen, and what wraps a model for several processes need not know them.
+        """
+        return self.loss(self.embed(encoded), prompts, targets)
+
+    def wrap(self, speech: Tensor, prompt: str) -> Tensor:
+        """Splice one clip's audio tokens into its prompt.
+
+        Args:
+            speech: [W x Q, H].
+            prompt: filled text with the audio slot once.
+
+        Returns:
+            [S, H] in the language model's dtype: BOS, text before the slot, audio, text after it.
+
+        Raises:
+            PromptError: the slot is not there exactly once.
+        """
+        before, after = split_at_audio(prompt)
+        bos = self.tokenizer.bos_token_id
+        head = ([] if bos is None else [bos]) + self.token_ids(before)
+        embedded = self._embed_ids(head)
+        return torch.cat([embedded, speech.to(embedded.dtype), self._embed_ids(self.token_ids(after))])
+
+    def loss(self, speech: Tensor, prompts: Sequence[str], targets: Sequence[str]) -> LossOutput:
+        """Cross-entropy of the targets, each followed by the end symbol.
+
+        Args:
+            speech: [B, W x Q, H].
+            prompts: B filled prompts, each with the audio slot once.
+            targets: B texts. One longer than `max_txt_len` tokens is cut; its end symbol stays.
+        """
+        rows = [self.wrap(audio, prompt) for audio, prompt in zip(speech, prompts, strict=True)]
+        tokens = [self._target_ids(text) for text in targets]
+        embeds = [torch.cat([row, self._embed_ids(ids)]) for row, (ids, _) in zip(rows, tokens, strict=True)]
+        lengths = torch.tensor([row.shape[0] for row in embeds], device=speech.device)
+        inputs = pad_sequence(embeds, batch_first=True)
+        mask = torch.arange(inputs.shape[1], device=speech.device)[None, :] < lengths[:, None]
+        # The place before a target predicts it.
+        predicting = [
+            (clip, rows[clip].shape[0] - 1 + place) for clip, (ids, _) in enumerate(tokens) for place in range(len(ids))
+        ]
+        clips, places = torch.tensor(predicting, device=speech.device).T
+        wanted = torch.tensor([token for ids, _ in tokens for token in ids], device=speech.device)
+        logits = self._logits(inputs, mask, clips, places).float()
+        loss_sum = functional.cross_entropy(logits, wanted, reduction="sum")
+        # The count stays on the device: reading it would wait for it.
+        correct = (logits.detach().argmax(dim=-1) == wanted).sum()
+        return LossOutput(loss_sum, correct, sum(len(ids) for ids, _ in tokens), sum(cut for _, cut in tokens))
+
+    def _logits(self, inputs: Tensor, mask: Tensor, clips: Tensor, places: Tensor) -> Tensor:
+        """Compute logits [total, V] of chosen places only: over a large vocabulary they cost more than anything else.
+
+        Args:
+            inputs: [B, S, H].
+            mask: bool [B, S], True = no padding.
+            clips: int64 [total], in 0..B - 1.
+            places: int64 [total], in 0..S - 1.
+        """
+        llm: Any = self.llm
+        causal = llm.get_base_model() if hasattr(llm, "get_base_model") else llm
+        head = causal.get_output_embeddings()
+        if head is None or any(getattr(causal.config, name, None) for name in SCALED_LOGITS):
+            # Such models change logits after the head, in their own forward pass.
+            output = causal(inputs_embeds=inputs, attention_mask=mask.long(), use_cache=False)
+            scaled: Tensor = output.logits[clips, places]
+            return scaled
+        hidden = causal.get_decoder()(inputs_embeds=inputs, attention_mask=mask.long(), use_cache=False)
+        logits: Tensor = head(hidden.last_hidden_state[clips, places])
+        return logits
+
+    def token_ids(self, text: str) -> list[int]:
+        """Tokenise without special tokens of the tokenizer's own adding."""
+        return self.token_text.ids(text)
+
+    def trainable_parameters(self) -> dict[str, nn.Parameter]:
+        """Released name -> parameter, for every parameter that is trained."""
+        return {
+            released_name(name): parameter for name, parameter in self.named_parameters() if parameter.requires_grad
+        }
+
+    def trained_state_dict(self) -> dict[str, Tensor]:
+        """Released name -> tensor of everything that a checkpoint holds, frozen on request or not."""
+        return {released_name(name): tensor.detach() for name, tensor in self.checkpoint_parameters().items()}
+
+    def checkpoint_parameters(self) -> dict[str, nn.Parameter]:
+        """Our name -> parameter of everything that a checkpoint holds.
+
+        Raises:
+            CheckpointError: the adapter is merged, so that a part of it is no parameter any more.
+        """
+        if self.merged_numbers:
+            raise CheckpointError(
+                "the adapter is merged into the language model, which leaves no checkpoint to take out or put in: "
+                "set model.merge_lora to False"
+            )
+        return {name: self.get_parameter(name) for name in self._trained_names()}
+
+    def count_trained(self) -> int:
+        """Count the numbers that a checkpoint holds; those of a merged adapter are among them."""
+        return self.merged_numbers + sum(self.get_parameter(name).numel() for name in self._trained_names())
+
+    def _trained_names(self) -> list[str]:
+        """Our names of what a checkpoint holds: all but the encoders and the language model's own weights."""
+        frozen = ("speech_encoder.whisper.", "speech_encoder.beats.")
+        return [
+            name
+            for name, _ in self.named_parameters()
+            if not name.startswith(frozen) and (not name.startswith("llm.") or ".lora_" in name)
+        ]
+
+    def _freeze(self, parts: ModelConfig, *, train: bool) -> None:
+        frozen = []
+        if parts.freeze_speech_QFormer:
+            frozen += ["speech_encoder.qformer.", "speech_encoder.query_tokens"]
+        if parts.freeze_speech_llama_proj:
+            frozen += ["speech_encoder.projection."]
+        self.requires_grad_(False)
+        for name in self._trained_names() if train else ():
+            self.get_parameter(name).requires_grad_(not name.startswith(tuple(frozen)))
+
+    def _load_trained(self, path: str, config: Config) -> None:
+        """Load the checkpoint, and refuse one whose tensors mean something else with this configuration."""
+        entries = load_checkpoint(Path(path), self.checkpoint_parameters())
+        different = disagreements(recorded_config(entries.get("config")), config.public())
+        if different:
+            raise CheckpointError("\n".join([f"{path} was trained with other settings:", *different]))
+        self.trained_tasks = recorded_tasks(entries.get("tasks"))
+
+    def _merge_adapter(self) -> None:
+        # Here, because only merging needs it, and peft with it.
+        from salmonn.model.lora_merge import merge_adapter
+
+        self.llm, self.merged_numbers = merge_adapter(self.llm)
+
+    def _load_projection(self, path: Path) -> None:
+        """Copy the projection alone from a file with the released names, as the original's key of that name does."""
+        data: dict[str, Any] = read_weights(path)
+        state = data["model"] if isinstance(data.get("model"), dict) else data
+        check_tensors({k: v for k, v in state.items() if str(k).startswith("speech_llama_proj.")}, path)
+        target = {f"speech_llama_proj.{k}": v for k, v in self.speech_encoder.projection.named_parameters()}
+        copy_strictly({k: v for k, v in state.items() if k in target}, target, source=str(path))
+        report("projection", str(path), target.values())
+
+    def _target_ids(self, text: str) -> tuple[list[int], bool]:
+        """Token ids of a target with its end symbol, and whether the text was cut."""
+        ids, end = self.token_ids(text), self.token_ids(self.end_sym)
+        room = max(self.max_txt_len - len(end), 0)
+        return ids[:room] + end, len(ids) > room
+
+    def _embed_ids(self, ids: list[int]) -> Tensor:
+        # Called as a module, not indexed: some models scale their embeddings there.
+        embedding: Any = self.llm.get_input_embeddings()
+        embedded: Tensor = embedding(to_device(ids, embedding.weight.device))
+        return embedded
+
+
+def _load_speech_encoder(
+    parts: ModelConfig, output_width: int, device: torch.device, dtype: torch.dtype, token: str | None, *, drawn: bool
+) -> SpeechEncoder:
+    """Load both encoders and lay an untrained bridge over them, its initial values drawn or left out."""
+    whisper = components.load_whisper_encoder(parts.whisper_path, device=device, dtype=dtype, token=token)
+    beats = components.load_beats(Path(parts.beats_path), device=device, dtype=dtype) if parts.beats_path else None
+    extractor = components.load_front_end_extractor(parts.whisper_path, token)
+    width = whisper.config.d_model + (beats.config.encoder_embed_dim if beats else 0)
+    windows = Windows.from_seconds(length=parts.second_per_window, stride=parts.second_stride)
+    front_end = FrontEnd(extractor, patch_frames=beats.config.input_patch_size if beats else 0)
+    with initial_values(wanted=drawn):
+        encoder = SpeechEncoder(
+            front_end=front_end,
+            whisper=whisper,
+            beats=beats,
+            qformer_config=components.qformer_config(parts.qformer_path, encoder_width=width),
+            num_queries=parts.num_speech_query_token,
+            windows=windows if parts.window_level_Qformer else None,
+            output_width=output_width,
+        )
+    return encoder.to(device)

@@ -1,0 +1,1 @@
+"""Training: the loop, its processes, checkpoints, validation and trackers."""

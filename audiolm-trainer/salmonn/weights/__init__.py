@@ -1,0 +1,1 @@
+"""Weights files: reading, comparing and writing them, names on the hub, digests."""
