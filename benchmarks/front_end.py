@@ -6,7 +6,8 @@ on the device:
 
     before    transformers' extractor, which transforms its whole window for every clip and gives the result back in the
               host's memory; the filter bank clip by clip
-    now       salmonn.frontend.features: one copy of a batch's samples, frames of all clips at once, only those that touch a clip
+    now       salmonn.frontend.features: one copy of a batch's samples, frames of all clips at once, only those that
+              touch a clip
 
 The ways run in turn, before, now, now, before, in every repeat. Each row says how far the numbers of both lie apart
 at most. On a shared machine CPU time is the one to compare; with `--device cuda` every clock waits for the device, and

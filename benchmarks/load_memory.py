@@ -1,8 +1,8 @@
 """Peak anonymous memory of loading a language model, as a multiple of its weights: `python benchmarks/load_memory.py`.
 
 Writes a random Llama of about 0.2 billion numbers to a temporary folder in float16, as `.safetensors` and as
-`pytorch_model.bin`, then loads it through `salmonn.model.components` in a fresh process for each dtype (Linux only); at last
-with an adapter on every linear layer that is merged. A ratio near 1 means that no second copy is made.
+`pytorch_model.bin`, then loads it through `salmonn.model.components` in a fresh process for each dtype (Linux only); at
+last with an adapter on every linear layer that is merged. A ratio near 1 means that no second copy is made.
 """
 
 import subprocess

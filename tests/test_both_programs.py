@@ -31,20 +31,24 @@ SHIPPED = sorted(
 )
 
 
-@pytest.mark.parametrize("name", ["yaml_file.py", "cpu_threads.py"])
+@pytest.mark.parametrize("name", ["config/yaml.py", "cpu_threads.py"])
 def test_both_have_the_same_file(name: str) -> None:
     """The projects stand alone, so each has the file; what one accepts or does the other must."""
     assert (ROOT / "evaluator" / name).read_bytes() == (TRAINER / "salmonn" / name).read_bytes()
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["audio_bytes", "audio_parts", "audio_reading", "clip_fields", "mistaken_file", "mp3_frames", "regular_file"],
+    ("ours", "theirs"),
+    [
+        *((f"audio/{name}.py",) * 2 for name in ("bytes", "parts", "reading", "mp3_frames", "regular_file")),
+        ("annotation/clip_fields.py", "data/clip_fields.py"),
+        ("annotation/mistaken_file.py", "data/mistaken_file.py"),
+    ],
 )
-def test_both_read_clips_by_the_same_code(name: str) -> None:
+def test_both_read_clips_by_the_same_code(ours: str, theirs: str) -> None:
     """But for the package's name the files are one: what one program hears the other hears."""
-    ours, theirs = ((folder / f"{name}.py").read_text() for folder in (ROOT / "evaluator", TRAINER / "salmonn"))
-    assert ours.replace("evaluator.", "salmonn.") == theirs
+    text = (ROOT / "evaluator" / ours).read_text(encoding="utf-8")
+    assert text.replace("evaluator.", "salmonn.") == (TRAINER / "salmonn" / theirs).read_text(encoding="utf-8")
 
 
 ROW = {"testset_id": "test0000", "path": "a.flac", "task": "asr", "text": "hello"}

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evaluator.metrics import caption_scores
 
 from evaluator.config.config import ScoringConfig
 from evaluator.errors import ConfigError, MetricUnavailableError
+from evaluator.scoring import caption_scores
 from evaluator.scoring.captioning import CaptionMetrics
 from evaluator.scoring.scoring import Metric, Scores, metric_names, preflight, score
 from evaluator.tasks import AAC, ASR

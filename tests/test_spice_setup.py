@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from evaluator.metrics import spice_setup
 
 from evaluator.commands.setup import setup_metrics_command
 from evaluator.errors import MetricUnavailableError
+from evaluator.scoring import spice_setup
 from evaluator.scoring.spice_files import (
     CORENLP_JAR,
     FULL_MODELS_JAR,

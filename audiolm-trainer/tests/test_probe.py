@@ -1,4 +1,4 @@
-"""Tests of salmonn/inference/probe.py and salmonn/model/figures.py: counts against arithmetic, first tokens against answers."""
+"""The probe and the model's figures: counts against arithmetic, first tokens against answers."""
 
 from dataclasses import replace
 from typing import Any

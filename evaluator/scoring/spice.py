@@ -1,6 +1,6 @@
 """SPICE: tokenised captions and references in, the F score of their scene graphs' tuples out.
 
-The scoring runs in a worker process of its own (`spice_worker.py`) that loads Java's own SPICE classes; this
+The scoring runs in a worker process of its own (`scoring/spice_worker.py`) that loads Java's own SPICE classes; this
 file starts it, talks to it and ends it. It never outlives the block that it is used in, nor this process.
 """
 

@@ -1,4 +1,4 @@
-"""The process that runs SPICE's Java classes; `spice.py` starts it, nobody else should.
+"""The process that runs SPICE's Java classes; `scoring/spice.py` starts it, nobody else should.
 
 One JSON object a line: a set-up and then any number of requests come in on standard input; progress, results
 or an error go out on standard output. It ends when its input ends or its parent is gone, whatever Java is

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 class Annotation:
     """A training annotation: {"annotation": [{"path", "text", "task", "Q"}, ...]}, the bare list, or a row a line.
 
-    A row without task is "asr", one without Q has no question. It meets `kept_table.TableSource`.
+    A row without task is "asr", one without Q has no question. It meets `table_cache.TableSource`.
 
     Args:
         path: the file.

@@ -39,7 +39,7 @@ class Member(NamedTuple):
 class ShardSet:
     """Tar shards; a sample is a key with .json ({"text", "task", "Q"}; .txt alone is the text) and one audio member.
 
-    It meets `kept_table.TableSource`.
+    It meets `table_cache.TableSource`.
 
     Args:
         pattern: "name-{000..012}.tar", or one shard.

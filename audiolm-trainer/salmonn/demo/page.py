@@ -1,6 +1,6 @@
 """The web page: a clip at the left, the conversation about it at the right, built with Gradio.
 
-What happens to files and questions is in `demo_session.py`; here are the parts of the page and what starts what.
+What happens to files and questions is in `demo/session.py`; here are the parts of the page and what starts what.
 Nothing of it is offered as an API, and one visitor is answered at a time.
 """
 

@@ -222,7 +222,7 @@ class SalmonnLM:
 
         Args:
             audio: float32 [N] at `sampling_rate`.
-            prompt: text with the audio slot once and the template around it; see `conversation.py`.
+            prompt: text with the audio slot once and the template around it; see `inference/conversation.py`.
             settings: how to decode; None for the configuration's own. With beams the answer comes at once.
 
         Yields:

@@ -1,7 +1,7 @@
 """SALMONN: audio tokens spliced into the prompt of a LoRA-adapted language model (Tang et al. 2023, arXiv:2310.13289).
 
 A sequence is BOS, the prompt up to the audio slot, the W x Q audio tokens, the rest of the prompt and, in training, the
-target with its end symbol; there is no padding inside it. Shape letters are explained in `features.py`.
+target with its end symbol; there is no padding inside it. Shape letters are explained in `frontend/features.py`.
 """
 
 from collections.abc import Sequence

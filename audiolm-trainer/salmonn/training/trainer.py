@@ -2,7 +2,7 @@
 
 A step is one batch of the seeded order, whatever the number of processes: they share its samples. Prompts and order
 follow from the seed and the step alone. The gradient of an optimizer step is that of the mean over all target tokens of
-its steps, on all processes. What is assembled from a configuration is in `training_run.py`.
+its steps, on all processes. What is assembled from a configuration is in `training/run.py`.
 """
 
 import signal

@@ -2,7 +2,7 @@
 
 The trained part of a SALMONN lies in a `.pth` dict whose "model" entry uses the original's key names; both the released
 `salmonn_v1.pth` and the original trainer's `checkpoint_*.pth` are such files. It may also lie in a `.safetensors` file
-with the same names, or in an exported folder (`export.py`). Nothing loads non-strictly: keys that are missing,
+with the same names, or in an exported folder (`export/export.py`). Nothing loads non-strictly: keys that are missing,
 unexpected or misshapen are an error that names them, except for the entries that IGNORED lists.
 """
 
