@@ -10,6 +10,7 @@ import click
 
 from salmonn.command_line import HELP_FLAGS, INTERRUPTED, OptionsCommand, stop, with_version
 from salmonn.config.config import load_config
+from salmonn.cpu_threads import prepare_cpu_threads
 from salmonn.errors import SalmonnError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 @with_version
 def main() -> None:
     """Commands around a trained SALMONN."""
+    prepare_cpu_threads()
 
 
 @main.command(cls=OptionsCommand, context_settings=HELP_FLAGS)

@@ -143,19 +143,17 @@ def parse_value(text: str, source: str) -> Any:
     Raises:
         YamlError: a list, mapping or quoted text that is not valid YAML, or a ${...} reference.
     """
-    structured = text[:1] in ("[", "{", '"', "'")
-    walker = _Walker(source)
+    if text[:1] in ("[", "{", '"', "'"):
+        return _read_value(text, source)
+    if "${" in text:
+        raise YamlError(source, "references such as ${...} are not resolved; write the value itself")
     try:
-        value = walker.read(text)
-    except YamlError as error:
-        if structured:
-            raise YamlError(source, error.problem.message) from error
-        return _with_line_breaks(text)
-    if walker.problems and (structured or isinstance(value, str)):
-        raise YamlError(source, walker.problems[0].message)
-    if not structured and isinstance(value, (str, dict, list)):
-        return _with_line_breaks(text)
-    return value
+        value = _read_value(text, source)
+    except YamlError:
+        value = text
+    # What is no number, boolean or null for YAML is what was typed: "!x", "# 1" and "a: b" too.
+    typed = isinstance(value, (int, float)) or text.strip().lower() in ("", "~", "null")
+    return value if typed else _with_line_breaks(text)
 
 
 def spread_values(arguments: Sequence[str], flag: str = OPTIONS) -> list[str]:
@@ -335,6 +333,17 @@ def _option_pairs(options: Sequence[str], problems: list[YamlProblem]) -> Iterab
     if len(options) % 2:
         problems.append(YamlProblem(OPTIONS, f'"{options[-1]}" has no value; write {options[-1]}=VALUE'))
     yield from zip(options[::2], options[1::2], strict=False)
+
+
+def _read_value(text: str, source: str) -> Any:
+    walker = _Walker(source)
+    try:
+        value = walker.read(text)
+    except YamlError as error:
+        raise YamlError(source, error.problem.message) from error
+    if walker.problems:
+        raise YamlError(source, walker.problems[0].message)
+    return value
 
 
 def _with_line_breaks(text: str) -> str:
