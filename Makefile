@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Beside other work, threads that wait in a loop slow each other down; see docs/performance.md.
 export GOMP_SPINCOUNT ?= 1000
 
-.PHONY: demo test test-all check bench train-nano
+.PHONY: demo test test-all check bench configuration train-nano
 
 demo: $(READY)  ## Run the four modes on data/sample with the nano model and validate both submissions.
 	@for mode in valid_asr valid_aac submission_asr submission_aac; do $(BIN)/python evaluate_salmonn.py --mode $$mode --output-dir demo_results || exit 1; done
@@ -30,6 +30,9 @@ bench: $(READY)  ## Measure loading, features, training, answering and large ann
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/front_end.py --quick
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/start_up.py --runs 1
 	$(BIN)/python benchmarks/annotation_memory.py --rows 200000
+
+configuration: $(READY)  ## Write docs/configuration.md from the schemas.
+	$(BIN)/python docs/make_configuration.py
 
 train-nano: $(READY)  ## Make the nano model anew (needs espeak-ng).
 	cd audiolm-trainer && $(abspath $(BIN))/python -m nano.make_nano

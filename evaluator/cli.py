@@ -16,6 +16,7 @@ import click
 from evaluator.commands.command_line import SETTINGS, version_option
 from evaluator.commands.efficiency import efficiency_command, efficiency_options, refuse_stray_options
 from evaluator.commands.session import session
+from evaluator.commands.settings import settings_command
 from evaluator.commands.setup import setup_metrics_command
 from evaluator.commands.validate import validate_command
 from evaluator.config.yaml import spread_values
@@ -290,3 +291,4 @@ def main() -> None:
 main.add_command(validate_command, "validate")
 main.add_command(setup_metrics_command, "setup-metrics")
 main.add_command(efficiency_command, "efficiency")
+main.add_command(settings_command, "settings")

@@ -31,7 +31,7 @@ SHIPPED = sorted(
 )
 
 
-@pytest.mark.parametrize("name", ["config/yaml.py", "cpu_threads.py"])
+@pytest.mark.parametrize("name", ["config/yaml.py", "config/reference.py", "cpu_threads.py"])
 def test_both_have_the_same_file(name: str) -> None:
     """The projects stand alone, so each has the file; what one accepts or does the other must."""
     assert (ROOT / "evaluator" / name).read_bytes() == (TRAINER / "salmonn" / name).read_bytes()

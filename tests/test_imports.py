@@ -33,6 +33,7 @@ COMMAND_FILES = {
     "evaluator.cli",
     "evaluator.commands.command_line",
     "evaluator.commands.efficiency",
+    "evaluator.commands.settings",
     "evaluator.commands.setup",
     "evaluator.commands.validate",
 }

@@ -27,6 +27,23 @@ def main() -> None:
     prepare_cpu_threads()
 
 
+@main.command(context_settings=HELP_FLAGS)
+def settings() -> None:
+    """Print every setting of the YAML file that this package reads, as Markdown tables."""
+    from pydantic import BaseModel
+
+    from salmonn.config.config import DatasetsConfig, GenerateConfig, ModelConfig, RunConfig
+    from salmonn.config.reference import reference
+
+    sections: dict[str, type[BaseModel]] = {
+        "model": ModelConfig,
+        "generate": GenerateConfig,
+        "datasets": DatasetsConfig,
+        "run": RunConfig,
+    }
+    click.echo(reference(sections))
+
+
 @main.command(cls=OptionsCommand, context_settings=HELP_FLAGS)
 @click.option(
     "--cfg-path",

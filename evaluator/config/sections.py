@@ -27,7 +27,7 @@ class _Section(BaseModel):
 
 
 class DatasetsConfig(_Section):
-    """Where annotations and audio are; paths are resolved by `load_config`.
+    """Where annotations and audio are.
 
     Attributes:
         prefix: folder that the annotation's relative audio paths start from; "" is the working directory.
@@ -45,7 +45,7 @@ class DatasetsConfig(_Section):
 
 
 class RunConfig(_Section):
-    """How to run. Fields that are not in `EVALUATOR_ONLY` are handed on to the model.
+    """How to run; what is not the evaluator's alone is handed on to the model.
 
     Attributes:
         batch_size_eval: the most clips the model encodes together; with transformers' decoder it decodes as many.

@@ -40,13 +40,42 @@ class _Section(BaseModel):
 
 
 class ModelConfig(_Section):
-    """Section `model`: the components, what is trained, and the prompt.
+    """The components, what is trained, and the prompt. Paths are files or folders; "" means none.
 
-    Paths are files or folders (for the two pretrained models also names on the hub); "" means none. A model that
-    answers needs `ckpt`; "none" there means that an untrained one is wanted.
-    `token` is read from the environment variable HF_TOKEN first and is never shown. `merge_lora` adds the adapter to
-    the language model's weights when the model is loaded to answer: in float16 and bfloat16 they are rounded anew, and
-    an answer can differ from that of the adapter beside them.
+    Attributes:
+        llama_path: the language model with its tokenizer: a folder, or a name on the hub.
+        whisper_path: the Whisper model: a folder, or a name on the hub.
+        beats_path: the BEATs file; "" runs with Whisper alone.
+        qformer_path: folder or JSON file with the Q-Former's sizes; "" means those of BERT-base.
+        ckpt: what training produced. A model that answers needs it; "none" means that an untrained one is wanted.
+        speech_llama_proj_model: a file that the projection alone is taken from.
+        token: of the hub; better in the environment variable HF_TOKEN, which is read first. It is never shown.
+        dtype: how encoders and language model are held; "auto" is bfloat16 on GPUs that have it, else float32.
+        freeze_whisper: True; the Whisper encoder is not trained.
+        freeze_beats: True; BEATs is not trained.
+        use_speech_Qformer: True; there is no model without Q-Former.
+        freeze_speech_QFormer: whether the Q-Former stays as it is in training.
+        window_level_Qformer: whether the Q-Former looks at windows, or once at the whole clip.
+        num_speech_query_token: queries, and so audio tokens, of a window.
+        second_per_window: seconds of a window.
+        second_stride: seconds from one window to the next.
+        freeze_speech_llama_proj: whether the projection stays as it is in training.
+        lora: whether the language model has an adapter.
+        lora_rank: rank of the adapter, as the checkpoint was trained.
+        lora_alpha: scale of the adapter, as the checkpoint was trained.
+        lora_dropout: dropout of the adapter in training.
+        lora_target_modules: the linear layers that get an adapter.
+        merge_lora: adds the adapter to the weights when the model is loaded to answer: steps are faster; in float16 and
+            bfloat16 the weights are rounded anew, and an answer can differ.
+        multi_prompt: whether training draws a wording for every sample, or one for a batch.
+        prompt_template: the chat template around a prompt, whose place is {}; "" for none.
+        prompt_path: JSON file of the training prompts, several wordings a task.
+        test_prompt_path: JSON file of the prompts that answers are asked with, one wording a task.
+        max_txt_len: tokens of a training target; longer ones are cut before the end symbol.
+        end_sym: what ends an answer; best one token of the language model.
+        only_preprocessor: False; of the original.
+        low_resource: False; of the original. `dtype` chooses the precision.
+        device_8bit: of the original; without effect.
     """
 
     llama_path: str
@@ -93,13 +122,21 @@ class ModelConfig(_Section):
 
 
 class GenerateConfig(_Section):
-    """Section `generate`: how answers are decoded. An empty `end_sym` means the one of section `model`.
+    """How answers are decoded.
 
-    A `min_length` above 1 counts an answer's tokens. 1, which every configuration of the original has, leaves an empty
-    answer possible: there it counts the prompt's. `temperature` and `top_p` count with `do_sample`.
-
-    `engine` "own" is the decoder of this package, token-equal to transformers' and faster; "transformers" is its
-    `generate`, for language models that the own one refuses.
+    Attributes:
+        engine: "own" is the decoder of this package, token-equal to transformers' and faster; "transformers" is its
+            `generate`, for language models that the own one refuses.
+        max_new_tokens: tokens of the longest answer.
+        num_beams: beams of the search; 1 takes the likeliest token each time.
+        do_sample: whether tokens are drawn.
+        min_length: fewest tokens of an answer. 1, which every configuration of the original has, leaves an empty answer
+            possible: there it counts the prompt's.
+        temperature: counts with `do_sample`.
+        top_p: counts with `do_sample`.
+        repetition_penalty: above 1 makes tokens that were said less likely.
+        length_penalty: above 0 favours longer answers in a beam search, below 0 shorter ones.
+        end_sym: what ends an answer; "" means `model.end_sym`.
     """
 
     engine: Literal["own", "transformers"] = "own"
@@ -119,12 +156,20 @@ _LONGEST_ANSWER: int = GenerateConfig.model_fields["max_new_tokens"].default
 
 
 class DatasetsConfig(_Section):
-    """Section `datasets`: annotation files and the folder that their relative audio paths start from.
+    """Annotation files (JSON, JSON Lines, or tar shards: `name-{000..012}.tar`) and where their audio is.
 
-    An annotation is a JSON file, or tar shards: `name-{000..012}.tar`. `cache_dir` keeps annotations as
-    memory-mapped tables (and encoded clips, with `run.cache_features: disk`); "" means `run.output_dir`/cache.
-    `task_weights` gives tasks another share of the training batches than their share of the rows: a row of a task with
-    weight 2 is drawn twice as often as one of a task with weight 1; empty draws every row once a pass.
+    Attributes:
+        prefix: folder that audio paths of annotations start from.
+        train_ann_path: the training set.
+        valid_ann_path: the validation set; "" trains without one.
+        test_ann_path: the evaluator's, for every mode; deprecated.
+        test_ann_path_asr: the evaluator's, for the asr modes.
+        test_ann_path_aac: the evaluator's, for the aac modes.
+        whisper_path: of the original; the features are the model's own.
+        cache_dir: folder of memory-mapped annotations and, with `run.cache_features: disk`, of encoded clips; "" means
+            `run.output_dir`/cache.
+        task_weights: task -> weight: a row of a task with weight 2 is drawn twice as often as one of a task with weight
+            1; empty draws every row once a pass.
     """
 
     prefix: str = ""
@@ -139,7 +184,17 @@ class DatasetsConfig(_Section):
 
 
 class OptimConfig(_Section):
-    """Section `run.optims`: AdamW and its schedule (linear warm-up, then cosine), rates per step."""
+    """AdamW and its schedule, rates per step: a linear warm-up, then a cosine over the whole run.
+
+    Attributes:
+        max_epoch: epochs of the run.
+        warmup_steps: steps of the warm-up.
+        warmup_start_lr: rate of the first step.
+        init_lr: rate at the end of the warm-up.
+        min_lr: rate at the end of the run.
+        weight_decay: of matrices.
+        beta2: of AdamW; beta1 is 0.9.
+    """
 
     max_epoch: Positive = 30
     warmup_steps: NotNegative = 3000
@@ -151,21 +206,40 @@ class OptimConfig(_Section):
 
 
 class RunConfig(_Section):
-    """Section `run`: one training run.
+    """One training run, and what answering shares with it.
 
-    A step takes `batch_size_train` x `world_size` samples, however many processes there really are: they share them.
-    An optimizer step follows every `accum_grad_iters` steps. No process computes more than `batch_size_train` samples
-    at once. `epoch_based` False makes an epoch of `iters_per_epoch` steps, True of one pass over the data.
-
-    `precision` counts with `amp` True: "auto" is bfloat16 on GPUs that have it, else float16; float32 on a CPU.
-    `max_grad_norm` 0 means no clipping. `cache_features` keeps the frozen encoders' outputs as float16, in memory
-    (True) or under `datasets.cache_dir` ("disk"). `valid_every` and `save_every` count steps, 0 means at the end of an
-    epoch only. `valid_generate` clips of the validation set are answered for WER and chrF. `keep_last` checkpoints are
-    kept besides the best. `max_unreadable` clips may be unreadable and are left out; one more stops the run.
-    Answering encodes `batch_size_eval` clips together and decodes `decode_slots` at a time; 0 means as many as free
-    memory and the device's speed allow.
-    `use_distributed` and `dist_url` are the original's and are accepted: how many processes there are is up to the
-    command that starts them.
+    Attributes:
+        seed: of everything random.
+        output_dir: folder of the runs.
+        exp_name: a name for the run, of the original.
+        device: "auto" (the first GPU, else the CPU), "cpu", "cuda", "cuda:1".
+        log_freq: steps between lines of the log.
+        epoch_based: True makes an epoch of one pass over the data, False of `iters_per_epoch` steps.
+        iters_per_epoch: steps of an epoch.
+        accum_grad_iters: steps between updates of the weights.
+        batch_size_train: with `world_size` the samples of a step, and the most that a process computes at once.
+        batch_size_eval: clips that are encoded together to answer.
+        decode_slots: clips that are decoded at a time; 0 means as many as free memory and the device's speed allow.
+        bucket_by_length: whether batches are of texts of similar length: less padding.
+        drop_last: whether the rest of a pass that fills no batch is left out.
+        num_workers: threads that read audio ahead.
+        max_unreadable: clips that may be unreadable and are left out; one more stops the run.
+        world_size: a step takes `batch_size_train` x `world_size` samples, however many processes share them.
+        parallel: "fsdp2" cuts the language model over the processes.
+        amp: whether training computes in mixed precision.
+        precision: counts with `amp`; "auto" is bfloat16 on GPUs that have it, else float16; float32 on a CPU.
+        max_grad_norm: gradients are clipped to this norm; 0 does not clip.
+        cache_features: keeps the frozen encoders' outputs as float16: True in memory, "disk" under
+            `datasets.cache_dir`.
+        valid_every: steps between validations; 0 validates at the end of an epoch only.
+        valid_generate: clips of the validation set that are answered for WER and chrF.
+        best_metric: what `checkpoint_best.pth` is best at.
+        save_every: steps between checkpoints; 0 saves at the end of an epoch only.
+        keep_last: checkpoints that are kept besides the best.
+        trackers: where figures go besides `metrics.jsonl`.
+        use_distributed: of the original; how many processes there are is up to the command that starts them.
+        dist_url: of the original; without effect.
+        evaluate: False; of the original. The evaluator measures.
     """
 
     seed: NotNegative = 42

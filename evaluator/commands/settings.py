@@ -1,0 +1,16 @@
+"""The command `audiolm-evaluator settings`: the settings that the evaluator itself reads, as Markdown tables."""
+
+import click
+
+from evaluator.commands.command_line import SETTINGS, version_option
+
+
+@click.command("settings", context_settings=SETTINGS)
+@version_option
+def settings_command() -> None:
+    """Print every setting of the YAML file that the evaluator reads; the model package has further ones."""
+    # Here, so that --help need not wait for them.
+    from evaluator.config.reference import reference
+    from evaluator.config.sections import DatasetsConfig, RunConfig, ScoringConfig
+
+    click.echo(reference({"datasets": DatasetsConfig, "run": RunConfig, "scoring": ScoringConfig}))
