@@ -165,12 +165,14 @@ def serve(
 
 def describe_model(config: Config, model: "SalmonnLM") -> str:
     """Say what the model is: checkpoint, parts without their folders, size, and where it computes."""
+    from salmonn.device import dtype_name
+
     parts: dict[str, Any] = config.shareable()["model"]
     checkpoint = parts["ckpt"] if config.model.checkpoint_path else "an untrained bridge"
     ears = f"Whisper encoder {parts['whisper_path']}" + (f" and {parts['beats_path']}" if parts["beats_path"] else "")
     weights = list(model.model.parameters())
     millions = sum(weight.numel() for weight in weights) / 1e6
-    dtype = str(model.model.llm.dtype).removeprefix("torch.")
+    dtype = dtype_name(model.model.llm.dtype)
     return (
         f"SALMONN {checkpoint}: {ears}, language model {parts['llama_path']}, {millions:,.1f} M parameters, "
         f"{dtype} on {weights[0].device}"

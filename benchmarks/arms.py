@@ -12,7 +12,7 @@ from typing import TypeAlias, TypeVar
 import torch
 from device_clock import Spent, clocked, free_memory
 
-from salmonn.out_of_memory import is_out_of_memory
+from salmonn.device import is_out_of_memory
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -6,7 +6,6 @@ beside other tasks; is there one well-formed answer for each request. Whether te
 seen from outside and is not checked.
 """
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,11 +16,11 @@ from numpy.typing import NDArray
 from evaluator.errors import ContractError
 from evaluator.model import Answer, AudioLM, Request
 from evaluator.run.predict import checked_answer, checked_answers, checked_sampling_rate
+from evaluator.submission.text import SPECIAL_TOKEN
+from evaluator.tasks import QUESTION
 
 # Memory and files are not the model's promises and pass through; whatever else it raises is a check's result.
 NO_FAULTS_OF_MODELS = (MemoryError, OSError)
-QUESTION = "What do you hear?"
-_SPECIAL_TOKEN = re.compile(r"<\|[^<>|]{1,40}\|>|</?s>|<unk>|<pad>|\[PAD\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +202,7 @@ def _mixed(model: AudioLM, clips: Sequence[_Clip], tasks: Mapping[str, bool]) ->
 
 def _no_special_tokens(answers: Iterable[Answer]) -> str:
     """Look for what tokenizers write for tokens that are not text."""
-    found = sorted({token for answer in answers for token in _SPECIAL_TOKEN.findall(answer.text)})
+    found = sorted({token for answer in answers for token in SPECIAL_TOKEN.findall(answer.text)})
     if found:
         raise _BrokenPromiseError(f"texts contain {', '.join(found)}")
     return "none seen"

@@ -15,6 +15,7 @@ from pathlib import Path
 from evaluator.annotation.annotation import Sample
 from evaluator.config.config import Config
 from evaluator.errors import AudioLMError, JournalError
+from evaluator.files import sha256
 from evaluator.machine import machine
 from evaluator.model import AudioLM, ModelProvider
 from evaluator.preflight import Preflight, preflight
@@ -43,7 +44,6 @@ from evaluator.run.record import (
     Failure,
     PeakMemory,
     RunRecord,
-    sha256,
     versions,
 )
 from evaluator.run.rendezvous import be_invited, invite, join, report_done, wait_for_others

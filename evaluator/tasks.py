@@ -39,6 +39,8 @@ AAC = Task(
     extra="captions",
 )
 TASKS: tuple[Task, ...] = (ASR, AAC)
+QUESTION = "What do you hear?"
+"""What tasks whose prompt needs a question are asked where no annotation has one."""
 MODES: tuple[Mode, ...] = ("submission_asr", "submission_aac", "valid_asr", "valid_aac")
 
 

@@ -18,7 +18,6 @@ from fake_model import EchoLM, FakeProvider, Reply
 from fake_site import WORDS, Site, make_site
 
 from evaluator import evaluate as module
-from evaluator.atomic_file import replacing
 from evaluator.audio.loading import AudioFacts, check_audio
 from evaluator.config.config import load_config
 from evaluator.errors import (
@@ -31,6 +30,7 @@ from evaluator.errors import (
     ResultError,
 )
 from evaluator.evaluate import evaluate, make_run_paths
+from evaluator.files import replacing
 from evaluator.model import Request
 from evaluator.report import summarize
 from evaluator.run.journal import read_journal

@@ -17,12 +17,12 @@ SALMONN = ROOT / "audiolm-trainer" / "salmonn"
 
 # From the ground floor up: a room or wing may import those before it, and its own files.
 EVALUATOR_ORDER = (
-    "errors", "tasks", "extras", "atomic_file", "cpu_threads", "machine", "audio", "annotation", "model", "submission",
+    "errors", "tasks", "extras", "files", "cpu_threads", "machine", "audio", "annotation", "model", "submission",
     "config", "redaction", "provider", "scoring", "preflight", "run", "run_end", "report", "speed", "evaluate",
     "conformance", "commands", "cli",
 )  # fmt: skip
 SALMONN_ORDER = (
-    "errors", "pinned", "out_of_memory", "json_object", "collector", "cpu_threads", "config", "command_line", "audio",
+    "errors", "device", "json_object", "collector", "cpu_threads", "config", "command_line", "audio",
     "weights", "prompts", "frontend", "decoding", "model", "export", "data", "preflight", "inference", "training",
     "demo", "planning", "__main__",
 )  # fmt: skip

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM, WhisperFeatureExtractor, WhisperModel
 
+from salmonn.device import choose_device, choose_dtype
 from salmonn.errors import CheckpointError, ConfigError
 from salmonn.frontend.features import FrontEnd
 from salmonn.model import components
@@ -348,12 +349,12 @@ def test_a_folder_with_only_a_sentencepiece_model_loads(tmp_path: Path) -> None:
 
 def test_devices_and_dtypes() -> None:
     cpu = torch.device("cpu")
-    assert components.choose_device("cpu") == cpu
-    assert components.choose_dtype("auto", cpu) == torch.float32
-    assert components.choose_dtype("float16", cpu) == torch.float16
+    assert choose_device("cpu") == cpu
+    assert choose_dtype("auto", cpu) == torch.float32
+    assert choose_dtype("float16", cpu) == torch.float16
     with pytest.raises(ConfigError, match="is not known"):
-        components.choose_device("gpu please")
+        choose_device("gpu please")
     with pytest.raises(ConfigError, match="is not supported"):
-        components.choose_device("mps")
+        choose_device("mps")
     with pytest.raises(ConfigError, match="is not here"):
-        components.choose_device("cuda:99")
+        choose_device("cuda:99")

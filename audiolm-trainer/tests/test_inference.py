@@ -15,10 +15,10 @@ import salmonn
 from salmonn.audio.loading import load_audio
 from salmonn.config.config import from_mapping
 from salmonn.decoding.transformers_decoding import GenerationSettings, until_stop
+from salmonn.device import is_out_of_memory
 from salmonn.errors import AudioError, ConfigError, PromptError
 from salmonn.inference.inference import LOOK_AHEAD_BATCHES, DecodingEngine, SalmonnLM, load_language_model
 from salmonn.model.salmonn import SALMONN
-from salmonn.out_of_memory import is_out_of_memory
 from salmonn.prompts import PromptBook
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,8 +10,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from evaluator.annotation.annotation import Sample
-from evaluator.atomic_file import replacing
 from evaluator.errors import JournalError
+from evaluator.files import replacing
 
 NAME = "clips.json"
 _MOST_NAMED = 10

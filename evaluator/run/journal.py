@@ -16,8 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Literal
 
-from evaluator.atomic_file import replacing
 from evaluator.errors import JournalError, Problem
+from evaluator.files import replacing
 from evaluator.run.disk_sync import DiskSync
 
 logger = logging.getLogger(__name__)

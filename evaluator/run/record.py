@@ -5,7 +5,6 @@ versions and file hashes, written to run.json whether the run ended well or not.
 """
 
 import contextlib
-import hashlib
 import importlib.metadata
 import json
 import platform
@@ -17,8 +16,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evaluator.atomic_file import replacing
 from evaluator.errors import ResultError
+from evaluator.files import replacing
 from evaluator.tasks import Mode
 
 if TYPE_CHECKING:
@@ -236,19 +235,6 @@ def versions() -> dict[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found
-
-
-def sha256(path: Path) -> str:
-    """The hexadecimal SHA-256 of a file, read in pieces.
-
-    Raises:
-        OSError: if it cannot be read.
-    """
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def process_peak_memory() -> int | None:

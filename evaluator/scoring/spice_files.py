@@ -16,6 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from evaluator.errors import MetricUnavailableError
+from evaluator.files import sha256
 from evaluator.scoring.captioning import pycocoevalcap_file
 
 log = logging.getLogger(__name__)
@@ -152,7 +153,7 @@ def _files_in(folder: Path, source: str) -> SpiceFiles | None:
         models = folder / name
         if corenlp.is_file() and models.is_file():
             different = differing_entries(models)
-            if sha256_of(corenlp) != CORENLP_SHA256:
+            if sha256(corenlp) != CORENLP_SHA256:
                 different.append(CORENLP_JAR)
             remark = f"not as published, in {folder}: {', '.join(different)}" if different else ""
             return SpiceFiles(corenlp=corenlp, models=models, source=source, remark=remark)
@@ -170,12 +171,3 @@ def differing_entries(models: Path) -> list[str]:
     with zipfile.ZipFile(models) as jar:
         found = {name: hashlib.sha256(jar.read(name)).hexdigest() for name in MODEL_ENTRIES}
     return [name for name, digest in MODEL_ENTRIES.items() if found[name] != digest]
-
-
-def sha256_of(path: Path) -> str:
-    """The sha256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

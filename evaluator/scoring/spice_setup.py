@@ -15,6 +15,7 @@ from pathlib import Path
 import requests
 
 from evaluator.errors import MetricUnavailableError
+from evaluator.files import sha256
 from evaluator.scoring.spice_files import (
     CORENLP_JAR,
     CORENLP_SHA256,
@@ -23,7 +24,6 @@ from evaluator.scoring.spice_files import (
     SMALL_MODELS_JAR,
     differing_entries,
     installed_folder,
-    sha256_of,
 )
 
 ARCHIVE = "stanford-corenlp-full-2015-12-09.zip"
@@ -101,7 +101,7 @@ def _is_complete(folder: Path) -> bool:
 
 def _wrong(jars: _Jars) -> list[str]:
     """What of the two jars is not as published."""
-    wrong = [] if sha256_of(jars.corenlp) == CORENLP_SHA256 else [CORENLP_JAR]
+    wrong = [] if sha256(jars.corenlp) == CORENLP_SHA256 else [CORENLP_JAR]
     try:
         return [*wrong, *differing_entries(jars.models)]
     except (zipfile.BadZipFile, KeyError):

@@ -15,13 +15,12 @@ from evaluator.annotation.annotation import Sample, load_annotation
 from evaluator.audio.loading import MAX_SECONDS, MIN_SECONDS, check_audio, load_audio
 from evaluator.config.config import Config
 from evaluator.errors import ConfigError
+from evaluator.files import sha256
 from evaluator.model import Request
-from evaluator.run.record import sha256
-from evaluator.tasks import Mode, task_of
+from evaluator.tasks import QUESTION, Mode, task_of
 
 NOISE_SEED = 0
 NOISE_LEVEL = 0.1
-QUESTION = "What do you hear?"
 
 
 @dataclass(frozen=True, slots=True)

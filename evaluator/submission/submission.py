@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from evaluator.annotation.annotation import shown, submission_ids
-from evaluator.atomic_file import replacing
 from evaluator.audio.regular_file import NotAFileError, open_regular, reason
 from evaluator.errors import AnnotationError, Problem, SubmissionError
+from evaluator.files import replacing
 from evaluator.submission.check import HEADER, RowCheck
 from evaluator.submission.rules import Finding, FindingCollector, SubmissionReport
 from evaluator.submission.text import clean_text, is_blank

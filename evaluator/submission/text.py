@@ -25,7 +25,7 @@ _MISSING_WORDS = frozenset(
 _LINE_BREAKS = re.compile(r"[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _OTHER_CONTROLS = re.compile(r"[\x01-\x08\t\x0e-\x1b\x1f\x7f-\x84\x86-\x9f]")
 _BIDIRECTIONAL = re.compile(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-_SPECIAL_TOKEN = re.compile(r"<\|[^<>|\s]{1,40}\|>|</?s>|<unk>|<pad>|\[/?(?:INST|PAD|UNK|CLS|SEP)\]", re.IGNORECASE)
+SPECIAL_TOKEN = re.compile(r"<\|[^<>|\s]{1,40}\|>|</?s>|<unk>|<pad>|\[/?(?:INST|PAD|UNK|CLS|SEP)\]", re.IGNORECASE)
 _SUSPICIOUS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufffd<\[]|\A[=+\-@]")
 
 
@@ -65,6 +65,6 @@ def text_warnings(text: str) -> Iterator[tuple[str, str]]:
         yield "W205", f"one is in {shown(text)}"
     if "\ufffd" in text:
         yield "W206", f"U+FFFD is in {shown(text)}: bytes were lost when the text was decoded"
-    special = _SPECIAL_TOKEN.search(text)
+    special = SPECIAL_TOKEN.search(text)
     if special:
         yield "W207", f"{shown(special.group())} looks like a token of the model, not like text"

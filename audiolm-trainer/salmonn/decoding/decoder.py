@@ -25,7 +25,7 @@ from salmonn.decoding.decoder_support import check_supported
 from salmonn.decoding.memory_plan import plan_slots
 from salmonn.decoding.slots import Prompt, ScoreRule, Slots
 from salmonn.decoding.step_graphs import Recorder, cuda_recorder
-from salmonn.out_of_memory import is_out_of_memory
+from salmonn.device import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from salmonn.decoding.kv_cache import SlotCache, StepShape
 from salmonn.decoding.score_rules import ScoreRules
 from salmonn.decoding.step_graphs import Recorder, StepGraphs
 from salmonn.decoding.token_choice import TokenChoice
-from salmonn.pinned import to_device
+from salmonn.device import to_device
 
 Prompt: TypeAlias = tuple[int, Tensor]
 # Changes scores, float32 [n, K, V], given the clips' indices and how many tokens each has, int64 [n] both, all on the

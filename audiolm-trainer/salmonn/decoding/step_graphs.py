@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from salmonn.out_of_memory import is_out_of_memory
+from salmonn.device import is_out_of_memory
 
 Work: TypeAlias = Callable[[], Any]
 # Records work without carrying it out: -> what replays it, and the work's result, which each replay overwrites.

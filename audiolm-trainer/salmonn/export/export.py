@@ -21,6 +21,7 @@ from transformers import AutoConfig, PreTrainedModel
 
 from salmonn.config.config import Config
 from salmonn.config.recorded import disagreements, recorded_config, recorded_tasks
+from salmonn.device import DTYPES, dtype_name
 from salmonn.errors import CheckpointError, ConfigError
 from salmonn.export.model_card import CardFacts, Sizes, write_card
 from salmonn.model import components
@@ -45,11 +46,6 @@ logger = logging.getLogger(__name__)
 Form = Literal["pth", "safetensors", "peft", "merged"]
 FORMS: tuple[Form, ...] = get_args(Form)
 CARD = "README.md"
-DTYPES: Mapping[str, torch.dtype] = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,7 +308,7 @@ def _card_facts(
         step=trained.step,
         best={str(key): float(value) for key, value in best.items()} if isinstance(best, Mapping) else {},
         best_step=best_step if isinstance(best_step, int) else None,
-        dtypes=tuple(sorted({str(t.dtype).removeprefix("torch.") for t in trained.tensors.values()})),
+        dtypes=tuple(sorted({dtype_name(t.dtype) for t in trained.tensors.values()})),
         sizes=Sizes(
             whisper=sum(p.numel() for p in encoder.whisper.parameters()),
             beats=0 if encoder.beats is None else sum(p.numel() for p in encoder.beats.parameters()),

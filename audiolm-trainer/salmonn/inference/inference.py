@@ -24,12 +24,11 @@ from salmonn.config.notices import find_notices
 from salmonn.decoding.decoder import Decoder
 from salmonn.decoding.decoder_settings import DecoderSettings
 from salmonn.decoding.transformers_decoding import GenerationSettings, generate_ids, stream_ids
+from salmonn.device import choose_device, choose_dtype, is_out_of_memory
 from salmonn.errors import PromptError, SalmonnError
 from salmonn.inference.encode_ahead import encode_ahead, lane_of
 from salmonn.inference.probe import Probe
-from salmonn.model import components
 from salmonn.model.salmonn import SALMONN
-from salmonn.out_of_memory import is_out_of_memory
 from salmonn.preflight.preflight import check_before_answering
 from salmonn.prompts import PromptBook, answer_prompts, free_prompt
 
@@ -96,8 +95,8 @@ def load_language_model(config: Config, device: str) -> "SalmonnLM":
 
 
 def _load(config: Config, device: str) -> "SalmonnLM":
-    target = components.choose_device(device)
-    dtype = components.choose_dtype(config.model.dtype, target)
+    target = choose_device(device)
+    dtype = choose_dtype(config.model.dtype, target)
     model = SALMONN.from_config(config, device=target, dtype=dtype)
     return SalmonnLM.from_config(model, config, prompts=answer_prompts(config))
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from salmonn.decoding.transformers_decoding import generate_ids
+from salmonn.device import dtype_name
 from salmonn.model.figures import model_figures
 
 if TYPE_CHECKING:
@@ -68,9 +69,9 @@ class Probe:
         cuda = self.device.type == "cuda"
         return {
             "device": torch.cuda.get_device_name(self.device) if cuda else str(self.device),
-            "encoder_dtype": _name(model.speech_encoder.whisper.conv1.weight.dtype),
-            "bridge_dtype": _name(model.speech_encoder.query_tokens.dtype),
-            "llm_dtype": _name(model.llm.dtype),
+            "encoder_dtype": dtype_name(model.speech_encoder.whisper.conv1.weight.dtype),
+            "bridge_dtype": dtype_name(model.speech_encoder.query_tokens.dtype),
+            "llm_dtype": dtype_name(model.llm.dtype),
             "attention": str(getattr(model.llm.config, "_attn_implementation", None)),
             "engine": "transformers" if self.lm.decoder is None else "own",
             "num_beams": decoding.num_beams,
@@ -89,7 +90,3 @@ class Probe:
         """Encode a request's clip and splice it into its prompt: -> [S, H]."""
         speech = self.lm.model.embed(self.lm.model.encode([request.audio]))
         return self.lm.model.wrap(speech[0], self._filled(request))
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

@@ -25,7 +25,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from transformers.utils.logging import disable_progress_bar
 
 from salmonn.config.config import ModelConfig
-from salmonn.errors import CheckpointError, ConfigError
+from salmonn.errors import CheckpointError
 from salmonn.model.beats import BEATs, BEATsConfig
 from salmonn.model.initial_values import initial_values
 from salmonn.weights.checkpoint import assign_beats_weights, check_tensors, read_weights, report
@@ -58,34 +58,6 @@ class WhisperEncoderAlone(WhisperEncoder):  # type: ignore[no-untyped-call]
     """Whisper's encoder, loaded from a file of the whole model: the decoder's weights are not even read."""
 
     _keys_to_ignore_on_load_unexpected = [r"^(model\.)?decoder\.", r"^proj_out\."]  # noqa: RUF012 - transformers' own
-
-
-def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The dtype of the frozen parts: "auto" is float32 on CPU, bfloat16 on GPUs that have it, else float16."""
-    if name != "auto":
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
-    if device.type != "cuda":
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of a name: "auto" is the first GPU, or the CPU where there is none.
-
-    Raises:
-        ConfigError: the name means no device of this machine.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"device {name!r} is not known: use cpu, cuda, cuda:1 or auto") from error
-    if device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"device {name!r} is not supported: use cpu, cuda, cuda:1 or auto")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"device {name!r} is not here: PyTorch sees {torch.cuda.device_count()} GPUs")
-    return device
 
 
 def load_front_end_extractor(path: str, token: str | None) -> WhisperFeatureExtractor:

@@ -17,6 +17,7 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import PreTrainedModel
 
+from salmonn.device import dtype_name
 from salmonn.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ def _mergeable_weight(name: str, layer: Any, owners: Mapping[int, Sequence[str]]
 
 
 def _report(layers: int, numbers: int, llm: PreTrainedModel) -> None:
-    dtype = str(llm.dtype).removeprefix("torch.")
+    dtype = dtype_name(llm.dtype)
     rounding = (
         "answers are those of the adapter beside it up to rounding"
         if llm.dtype == torch.float32

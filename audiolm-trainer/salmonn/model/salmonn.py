@@ -20,12 +20,12 @@ from salmonn.audio.loading import SAMPLING_RATE
 from salmonn.config.config import Config, ModelConfig
 from salmonn.config.recorded import disagreements, recorded_config, recorded_tasks
 from salmonn.decoding.token_text import TokenText
+from salmonn.device import to_device
 from salmonn.errors import CheckpointError, ConfigError
 from salmonn.frontend.features import FrontEnd
 from salmonn.model import components
 from salmonn.model.initial_values import initial_values
 from salmonn.model.speech_encoder import Encoded, SpeechEncoder, Windows
-from salmonn.pinned import to_device
 from salmonn.prompts import split_at_audio
 from salmonn.weights.checkpoint import (
     check_tensors,

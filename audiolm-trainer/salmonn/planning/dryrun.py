@@ -24,8 +24,8 @@ from salmonn.config.notices import find_notices
 from salmonn.config.shards import is_shard_pattern, shard_paths
 from salmonn.data.batch_order import plan_draws
 from salmonn.data.dataset import Batch, Sample, Samples, collate, open_samples
+from salmonn.device import choose_device
 from salmonn.errors import AudioError, CheckpointError, DatasetError
-from salmonn.model.components import choose_device
 from salmonn.model.salmonn import SALMONN
 from salmonn.model.tiny import build_tiny_model
 from salmonn.planning.data_report import DataReport, ReadingRate, describe_data, draw, measure_reading

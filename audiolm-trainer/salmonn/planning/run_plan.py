@@ -10,8 +10,8 @@ from math import ceil
 import torch
 
 from salmonn.config.config import Config
+from salmonn.device import choose_dtype, dtype_name
 from salmonn.errors import CheckpointError
-from salmonn.model.components import choose_dtype
 from salmonn.model.meta import build_meta_model
 from salmonn.planning.data_report import ReadingRate
 from salmonn.planning.memory_estimate import (
@@ -113,7 +113,7 @@ def measure_sizes(config: Config, longest: Longest) -> Sizes | CheckpointError:
         compute_dtype=compute,
         on_gpu=device != "a CPU",
     )
-    return Sizes(counts, estimate_memory(model, counts, plan), f"{device} and {_name(weights)} weights")
+    return Sizes(counts, estimate_memory(model, counts, plan), f"{device} and {dtype_name(weights)} weights")
 
 
 def plan_lines(config: Config, plan: RunPlan) -> list[str]:
@@ -173,10 +173,6 @@ def _precision(config: Config) -> tuple[torch.dtype, torch.dtype, str]:
     if not run.amp:
         return weights, weights, where
     return weights, fast if run.precision == "auto" else choose_dtype(run.precision, torch.device("cpu")), where
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _millions(count: int) -> str:

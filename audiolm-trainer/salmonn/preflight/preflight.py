@@ -15,8 +15,8 @@ from salmonn.config.config import Config
 from salmonn.decoding.decoder_settings import merged_settings, refuse_unsupported
 from salmonn.decoding.decoder_support import check_architecture
 from salmonn.decoding.transformers_decoding import GenerationSettings
+from salmonn.device import choose_device
 from salmonn.errors import CheckpointError, ConfigError, PromptError
-from salmonn.model.components import choose_device
 from salmonn.model.meta import llm_sizes
 from salmonn.preflight.parts import Problem, file_problems, find_tokenizer, fit_problems, part_problems, sentence
 from salmonn.prompts import test_prompts, train_prompts

@@ -18,9 +18,9 @@ from salmonn.config.notices import find_notices
 from salmonn.data.batch_order import BatchOrder, build_batch_order
 from salmonn.data.dataset import Samples, open_samples
 from salmonn.data.unreadable import UnreadableClips
+from salmonn.device import choose_device, choose_dtype
 from salmonn.errors import CheckpointError, ConfigError
 from salmonn.inference.inference import SalmonnLM
-from salmonn.model.components import choose_device, choose_dtype
 from salmonn.model.salmonn import SALMONN
 from salmonn.prompts import PromptBook, test_prompts, train_prompts
 from salmonn.training.data_split import Split

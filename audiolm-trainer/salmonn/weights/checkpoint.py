@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from salmonn.device import dtype_name
 from salmonn.errors import CheckpointError
 from salmonn.weights.atomic_write import whole_file
 from salmonn.weights.exported_folder import ADAPTER_FILE, BRIDGE_FILE
@@ -324,7 +325,7 @@ def report(what: str, source: str, tensors: Iterable[Tensor]) -> None:
     counted = list(tensors)
     numbers = sum(tensor.numel() for tensor in counted)
     size = sum(tensor.numel() * tensor.element_size() for tensor in counted)
-    dtypes = "/".join(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in counted}))
+    dtypes = "/".join(sorted({dtype_name(tensor.dtype) for tensor in counted}))
     logger.info("loaded %s from %s: %s numbers, %s, %.1f MB", what, source, f"{numbers:,}", dtypes, size / 1e6)
 
 

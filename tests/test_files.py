@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluator.atomic_file import replacing
+from evaluator.files import replacing
 
 
 def test_the_new_file_takes_the_old_ones_place(tmp_path: Path) -> None:

@@ -1,9 +1,7 @@
-"""Writing a file all or nothing: a path goes in, a temporary path beside it comes out to be filled.
-
-Whoever reads sees the old file or the whole new one, also after a power cut.
-"""
+"""Files: writing one all or nothing, also over a power cut, and the digest of one."""
 
 import contextlib
+import hashlib
 import os
 import secrets
 from collections.abc import Iterator
@@ -44,3 +42,16 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sha256(path: Path) -> str:
+    """The hexadecimal SHA-256 of a file, read in pieces.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
