@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from evaluator.config.sections import ScoringConfig
 from evaluator.errors import MetricUnavailableError
 from evaluator.scoring.captioning import (
     CaptionMetrics,
@@ -31,16 +32,6 @@ BLEU = ("bleu_1", "bleu_2", "bleu_3", "bleu_4")
 
 
 @dataclass(frozen=True, slots=True)
-class CaptionOptions:
-    """How captions are scored: the configuration's section `scoring`, as far as captions need it."""
-
-    java_path: str = ""
-    cache_path: str = ""
-    spice_max_words: int = 80
-    threads: int = 2
-
-
-@dataclass(frozen=True, slots=True)
 class CaptionScores:
     """Outcome and protocol of each metric by name, and the facts behind them as plain JSON values."""
 
@@ -49,7 +40,7 @@ class CaptionScores:
     details: dict[str, Any]
 
 
-def check_captions(wanted: Sequence[str], options: CaptionOptions) -> list[str]:
+def check_captions(wanted: Sequence[str], options: ScoringConfig) -> list[str]:
     """What `score_captions` will lack, in sentences; nothing is started but `java -version`."""
     try:
         java = find_java(options.java_path)
@@ -71,7 +62,7 @@ def score_captions(
     references: Sequence[Sequence[str]],
     *,
     wanted: Sequence[str],
-    options: CaptionOptions,
+    options: ScoringConfig,
 ) -> CaptionScores:
     """Score a set of captions.
 
@@ -110,7 +101,7 @@ def _needs_spice(wanted: Sequence[str]) -> bool:
     return "spice" in wanted or "spider" in wanted
 
 
-def _protocols(wanted: Sequence[str], common: str, options: CaptionOptions) -> dict[str, str]:
+def _protocols(wanted: Sequence[str], common: str, options: ScoringConfig) -> dict[str, str]:
     library, spice = library_protocol(), spice_protocol(options.spice_max_words)
     special = {
         "spice": f"{spice}; {common}",
@@ -157,7 +148,7 @@ def _computed(method: Callable[[Captions], CaptionScore], captions: Captions) ->
 
 
 def _start_spice(
-    opened: contextlib.ExitStack, java: Java, options: CaptionOptions
+    opened: contextlib.ExitStack, java: Java, options: ScoringConfig
 ) -> Callable[[Captions, dict[str, Any]], Outcome]:
     """Start SPICE's worker if it can be had; what comes back scores with it, or says why it cannot."""
     try:

@@ -8,16 +8,15 @@ no audio.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from evaluator.config.sections import nearest
+from evaluator.config.sections import ScoringConfig, nearest
 from evaluator.errors import ConfigError, Problem
 from evaluator.submission.invisible import is_invisible
 from evaluator.tasks import AAC, ASR, Task, TaskName
 
 # The metrics' libraries are imported where they are used: a command's --help imports this file.
 if TYPE_CHECKING:
-    from evaluator.scoring.caption_scores import CaptionOptions
     from evaluator.scoring.outcome import Outcome
     from evaluator.scoring.wer import ErrorCounts
 
@@ -48,34 +47,6 @@ _KINDS: Mapping[str, _Kind] = MappingProxyType(
         "meteor": _Kind("aac", _UNIT, usual=False),
     }
 )
-
-
-class ScoringSettings(Protocol):
-    """What scoring needs of the configuration's section `scoring`; `evaluator.config.config.ScoringConfig` has it."""
-
-    @property
-    def metrics(self) -> list[str] | None:
-        """Names of metrics; None: the task's usual ones."""
-
-    @property
-    def meteor(self) -> bool:
-        """METEOR beside the usual ones."""
-
-    @property
-    def java_path(self) -> str:
-        """The `java` command; "": search."""
-
-    @property
-    def cache_path(self) -> str:
-        """Folder of SPICE's files; "": search."""
-
-    @property
-    def spice_max_words(self) -> int:
-        """Longer captions are cut to so many words for SPICE."""
-
-    @property
-    def threads(self) -> int:
-        """Threads of SPICE's parser."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +106,7 @@ def score(
     task: Task,
     references: Sequence[tuple[str, ...]],
     hypotheses: Sequence[str],
-    config: ScoringSettings,
+    config: ScoringConfig,
 ) -> Scores:
     """Score a set.
 
@@ -172,7 +143,7 @@ def score(
     )
 
 
-def preflight(task: Task, config: ScoringSettings) -> list[str]:
+def preflight(task: Task, config: ScoringConfig) -> list[str]:
     """Find out before any model is loaded what scoring will lack.
 
     Args:
@@ -190,10 +161,10 @@ def preflight(task: Task, config: ScoringSettings) -> list[str]:
         return []
     from evaluator.scoring.caption_scores import check_captions
 
-    return check_captions(wanted, _caption_options(config))
+    return check_captions(wanted, config)
 
 
-def _wanted(task: Task, config: ScoringSettings) -> tuple[str, ...]:
+def _wanted(task: Task, config: ScoringConfig) -> tuple[str, ...]:
     """The metrics to compute. A list that has none of this task's means its usual ones."""
     named = config.metrics or []
     problems = [
@@ -289,22 +260,11 @@ def _score_captions(
     references: Sequence[tuple[str, ...]],
     hypotheses: Sequence[str],
     wanted: Sequence[str],
-    config: ScoringSettings,
+    config: ScoringConfig,
 ) -> _Found:
     from evaluator.scoring.caption_scores import score_captions
 
-    scores = score_captions(hypotheses, references, wanted=wanted, options=_caption_options(config))
+    scores = score_captions(hypotheses, references, wanted=wanted, options=config)
     # What SPIDEr is made of is shown only if it is wanted itself.
     outcomes = {name: scores.outcomes[name] for name in wanted}
     return _Found(outcomes, scores.protocols, scores.details)
-
-
-def _caption_options(config: ScoringSettings) -> "CaptionOptions":
-    from evaluator.scoring.caption_scores import CaptionOptions
-
-    return CaptionOptions(
-        java_path=config.java_path,
-        cache_path=config.cache_path,
-        spice_max_words=config.spice_max_words,
-        threads=config.threads,
-    )
