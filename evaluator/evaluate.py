@@ -46,10 +46,10 @@ from evaluator.run.record import (
     RunRecord,
     versions,
 )
-from evaluator.run.rendezvous import be_invited, invite, join, report_done, wait_for_others
-from evaluator.run.row_shares import deal
+from evaluator.run.rendezvous import announce_shares, await_share, join, report_done, wait_for_others
+from evaluator.run.row_shares import balance
 from evaluator.run.timing import speed_of
-from evaluator.run.worker import Attempt, Done, ask, peak_memory
+from evaluator.run.worker import Attempt, WorkerReport, answer_share, peak_memory
 from evaluator.run_end import recorded, write_ended
 from evaluator.scoring.scoring import Scores, score
 from evaluator.speed.latency_pass import PROTOCOL, latency_of_run
@@ -211,12 +211,12 @@ def take_part(provider: ModelProvider, config: Config, mode: Mode, *, launch: La
         identity = _note_inputs(record, provider, config, mode, ready)
     with record.stage("load_model"):
         model = load_model(provider, config)
-    attempt, rows = be_invited(results_folder(Path(config.run.output_dir), mode), launch, identity)
+    attempt, rows = await_share(results_folder(Path(config.run.output_dir), mode), launch, identity)
     share = [ready.samples[row] for row in rows]
     with Journal(attempt.journal(launch.rank)) as journal:
         join(attempt, locked=journal.locked)
         with record.stage("predict"):
-            done = ask(model, config, share, journal, launch=launch)
+            done = answer_share(model, config, share, journal, launch=launch)
         journal.sync()
         # While the journal is still locked: a journal without lock and mark is that of a dead process.
         report_done(attempt, done)
@@ -280,16 +280,16 @@ def _predict(model: AudioLM | None, work: _Work, attempt: Attempt, progress: Cal
     """Ask the model for the rows that are left, journal in hand, and gather what the other processes have answered."""
     record, samples, launch = work.record, work.ready.samples, attempt.launch
     shares = _shares(work, launch.world_size)
-    done: list[Done] = []
+    done: list[WorkerReport] = []
     if work.left or launch.world_size > 1:
         _make_parts(attempt.journal(0).parent)
         with Journal(attempt.journal(0)) as journal:
             if launch.world_size > 1:
                 with record.stage("meet"):
-                    invite(attempt, [[sample.index for sample in share] for share in shares], work.identity)
+                    announce_shares(attempt, [[sample.index for sample in share] for share in shares], work.identity)
             with record.stage("predict"):
                 _log_start(work, shares)
-                own = ask(model, work.config, shares[0], journal, launch=launch, progress=progress)
+                own = answer_share(model, work.config, shares[0], journal, launch=launch, progress=progress)
                 done = [own, *wait_for_others(attempt)]
     predictions = merge(attempt.paths, samples)
     record.note(failures=[asdict(failure) for failure in failures_of(predictions)])
@@ -329,7 +329,7 @@ def _kept(predictions: Sequence[Prediction], work: _Work) -> Outcome:
 
 def _shares(work: _Work, processes: int) -> list[list[Sample]]:
     seconds = dict(zip((sample.index for sample in work.ready.samples), work.ready.seconds, strict=True))
-    dealt = deal([seconds[sample.index] for sample in work.left], processes)
+    dealt = balance([seconds[sample.index] for sample in work.left], processes)
     return [[work.left[place] for place in share] for share in dealt]
 
 

@@ -32,9 +32,9 @@ from evaluator.run.folder import paths_of
 from evaluator.run.journal import Journal, Prediction, read_journal
 from evaluator.run.launch import SINGLE, Launch, device_of, launch_of
 from evaluator.run.record import RunRecord
-from evaluator.run.rendezvous import be_invited, invite, join, report_done, wait_for_others
-from evaluator.run.row_shares import deal
-from evaluator.run.worker import Attempt, Done
+from evaluator.run.rendezvous import announce_shares, await_share, join, report_done, wait_for_others
+from evaluator.run.row_shares import balance
+from evaluator.run.worker import Attempt, WorkerReport
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIPS = 23
@@ -168,7 +168,7 @@ def test_every_clip_is_dealt_once_and_evenly(count: int) -> None:
     draw = random.Random(count)
     for size in (0, 1, 2, 7, 100):
         costs = [draw.uniform(1, 30) for _ in range(size)]
-        shares = deal(costs, count)
+        shares = balance(costs, count)
         assert len(shares) == count
         assert sorted(place for share in shares for place in share) == list(range(size))
         assert all(share == sorted(share) for share in shares)
@@ -176,7 +176,7 @@ def test_every_clip_is_dealt_once_and_evenly(count: int) -> None:
         loads = [sum(costs[place] for place in share) for share in shares]
         assert max(sizes) - min(sizes) <= 1
         assert max(loads) - min(loads) <= max(costs, default=0.0)
-        assert deal(costs, count) == shares
+        assert balance(costs, count) == shares
 
 
 def test_launch_of() -> None:
@@ -474,10 +474,10 @@ def test_whoever_does_not_arrive_is_named(tmp_path: Path) -> None:
     first, second, _ = attempts(tmp_path, 3)
     join(second, locked=True)
     with pytest.raises(ProcessError, match=r"^Process\(es\) 2 of 3 did not arrive within 0 s"):
-        invite(first, [[0], [1], [2]], IDENTITY, patience=0.2)
+        announce_shares(first, [[0], [1], [2]], IDENTITY, patience=0.2)
     lonely = replace(second.launch, key="elsewhere")
     with pytest.raises(ProcessError, match="Process 1 heard nothing of process 0"):
-        be_invited(first.paths.folder.parent, lonely, IDENTITY, patience=0.2)
+        await_share(first.paths.folder.parent, lonely, IDENTITY, patience=0.2)
 
 
 def test_processes_that_run_different_things(site: Site) -> None:
@@ -495,7 +495,7 @@ def test_processes_that_run_different_things(site: Site) -> None:
 
 def test_a_process_that_died_is_known_by_its_lock(tmp_path: Path) -> None:
     first, second = attempts(tmp_path, 2)
-    done = Done(
+    done = WorkerReport(
         rank=1, rows=1, audio_seconds=2.0, seconds=1.0, process_memory=None, device_memory=None, device_full_memory=None
     )
     with Journal(second.journal(1)) as journal:
@@ -512,7 +512,7 @@ def test_a_process_that_died_is_known_by_its_lock(tmp_path: Path) -> None:
 def test_silence_is_counted_for_each_process_from_its_own_last_answer(tmp_path: Path) -> None:
     """A process that never says anything is noticed soon after the others are done, however long those worked."""
     first, second, third = attempts(tmp_path, 3)
-    done = Done(
+    done = WorkerReport(
         rank=1, rows=1, audio_seconds=2.0, seconds=1.0, process_memory=None, device_memory=None, device_full_memory=None
     )
 

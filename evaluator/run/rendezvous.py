@@ -23,7 +23,7 @@ from evaluator.run.folder import differences, paths_of
 from evaluator.run.journal import is_being_written
 from evaluator.run.launch import Launch
 from evaluator.run.record import write_json
-from evaluator.run.worker import Attempt, Done
+from evaluator.run.worker import Attempt, WorkerReport
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 2.0
 
 
-def invite(
+def announce_shares(
     attempt: Attempt, shares: Sequence[Sequence[int]], identity: dict[str, str], *, patience: float = ARRIVAL_SECONDS
 ) -> None:
     """Publish who is asked what, and wait until every other process has joined (process 0).
@@ -71,7 +71,7 @@ def invite(
     )
 
 
-def be_invited(
+def await_share(
     parent: Path, launch: Launch, identity: dict[str, str], *, patience: float = ARRIVAL_SECONDS
 ) -> tuple[Attempt, list[int]]:
     """Find the run of this launch, and the rows that this process is asked (every process but 0).
@@ -99,12 +99,14 @@ def join(attempt: Attempt, *, locked: bool) -> None:
     write_json(attempt.mark(attempt.launch.rank, "joined"), {"locked": locked})
 
 
-def report_done(attempt: Attempt, done: Done) -> None:
+def report_done(attempt: Attempt, done: WorkerReport) -> None:
     """Say that this process has written its last prediction; its journal must be on disk by then."""
     write_json(attempt.mark(done.rank, "done"), asdict(done))
 
 
-def wait_for_others(attempt: Attempt, *, stall: float = STALL_SECONDS, grace: float = _GRACE_SECONDS) -> list[Done]:
+def wait_for_others(
+    attempt: Attempt, *, stall: float = STALL_SECONDS, grace: float = _GRACE_SECONDS
+) -> list[WorkerReport]:
     """Wait until every other process is done (process 0).
 
     A process that died is known by its journal, which is no longer locked. Where the file system knows no locks, only a
@@ -114,7 +116,7 @@ def wait_for_others(attempt: Attempt, *, stall: float = STALL_SECONDS, grace: fl
         ProcessError: a process ended early, or none has answered anything for `stall` seconds.
     """
     waiting = {rank: _Watched(attempt, rank) for rank in range(1, attempt.launch.world_size)}
-    found: list[Done] = []
+    found: list[WorkerReport] = []
     if not waiting:
         return []
     logger.info("Waiting for the other processes.")
@@ -122,7 +124,7 @@ def wait_for_others(attempt: Attempt, *, stall: float = STALL_SECONDS, grace: fl
         here = _names(attempt.paths.parts)
         for rank, watched in list(waiting.items()):
             if attempt.mark(rank, "done").name in here:
-                found.append(Done(**json.loads(attempt.mark(rank, "done").read_text(encoding="utf-8"))))
+                found.append(WorkerReport(**json.loads(attempt.mark(rank, "done").read_text(encoding="utf-8"))))
                 del waiting[rank]
             elif watched.is_dead(grace):
                 raise ProcessError(f"Process {rank} of {attempt.launch.world_size} ended before it had finished.")

@@ -7,7 +7,7 @@ same shares.
 from collections.abc import Sequence
 
 
-def deal(costs: Sequence[float], processes: int) -> list[list[int]]:
+def balance(costs: Sequence[float], processes: int) -> list[list[int]]:
     """Deal clips, the longest first.
 
     Clips of like length are dealt one to each process in turn, the longest of them to the process that has least so

@@ -1,6 +1,6 @@
 """One launch's work on a run: the files of its processes, what each is asked, and what it says when it is done.
 
-In: the paths of a run, a number, the place of a process. Out: paths; a Done for each process.
+In: the paths of a run, a number, the place of a process. Out: paths; a WorkerReport for each process.
 """
 
 import time
@@ -50,7 +50,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class WorkerReport:
     """What a process says when it has finished.
 
     Attributes:
@@ -72,7 +72,7 @@ class Done:
     device_full_memory: int | None
 
 
-def ask(
+def answer_share(
     model: AudioLM | None,
     config: Config,
     share: Sequence[Sample],
@@ -80,7 +80,7 @@ def ask(
     *,
     launch: Launch,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Done:
+) -> WorkerReport:
     """Ask the model for the rows of this process.
 
     Args:
@@ -92,7 +92,7 @@ def ask(
         progress: told (rows done, rows of this process) after each row.
 
     Returns:
-        Done: what to say of this process.
+        WorkerReport: what to say of this process.
 
     Raises:
         AudioLMError: as `predict`.
@@ -109,7 +109,7 @@ def ask(
             workers=config.run.num_workers,
             progress=lambda done: progress(done, len(share)),
         )
-    return Done(
+    return WorkerReport(
         rank=launch.rank,
         rows=len(share),
         audio_seconds=sum(prediction.audio_seconds for prediction in predictions),
@@ -120,7 +120,7 @@ def ask(
     )
 
 
-def peak_memory(done: Sequence[Done]) -> PeakMemory:
+def peak_memory(done: Sequence[WorkerReport]) -> PeakMemory:
     """The peaks of the process that held most; a run that asked nothing has its own."""
     process = [each.process_memory for each in done if each.process_memory is not None]
     return PeakMemory(

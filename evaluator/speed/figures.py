@@ -10,7 +10,7 @@ from types import MappingProxyType
 from evaluator.model import Request
 from evaluator.provider.probe import ModelProbe
 from evaluator.run.timing import MEDIAN_CLIPS, TOO_FEW, quantile, ratio
-from evaluator.speed.stopwatch import Alone
+from evaluator.speed.stopwatch import SingleClip
 
 NOT_OFFERED = "not offered by this model"
 P95_CLIPS = 20
@@ -25,7 +25,7 @@ HOW_IT_IS_CLOCKED: Mapping[str, str] = MappingProxyType(
 )
 
 
-def batch1_figures(alone: Sequence[Alone], audio: Sequence[float]) -> dict[str, float]:
+def batch1_figures(alone: Sequence[SingleClip], audio: Sequence[float]) -> dict[str, float]:
     """Put clips that were asked alone together.
 
     Args:
@@ -47,7 +47,7 @@ def batch1_figures(alone: Sequence[Alone], audio: Sequence[float]) -> dict[str, 
     return {name: value for name, value in found.items() if value is not None}
 
 
-def batch1_missing(alone: Sequence[Alone]) -> dict[str, str]:
+def batch1_missing(alone: Sequence[SingleClip]) -> dict[str, str]:
     """Name of a figure that these clips do not allow -> why."""
     missing: dict[str, str] = {}
     if alone[0].first is None:
@@ -63,7 +63,7 @@ def batch1_missing(alone: Sequence[Alone]) -> dict[str, str]:
     return missing
 
 
-def batch1_notes(probe: ModelProbe, alone: Sequence[Alone]) -> list[str]:
+def batch1_notes(probe: ModelProbe, alone: Sequence[SingleClip]) -> list[str]:
     """What a reader of these figures should know."""
     notes = []
     if not probe.offers("synchronize"):
@@ -104,7 +104,7 @@ def no_device_memory(probe: ModelProbe) -> str:
     return "the model knows no accelerator" if known else f"{NOT_OFFERED} (peak_memory)"
 
 
-def _first_tokens(alone: Sequence[Alone]) -> dict[str, float | None]:
+def _first_tokens(alone: Sequence[SingleClip]) -> dict[str, float | None]:
     """First tokens, and the time of each further one; of what may still change the first is known with the last."""
     pairs = [(clip.first, clip.whole) for clip in alone if clip.first is not None]
     if not pairs:
@@ -122,7 +122,7 @@ def _first_tokens(alone: Sequence[Alone]) -> dict[str, float | None]:
     return found
 
 
-def _further_tokens(alone: Sequence[Alone]) -> list[tuple[float, int]]:
+def _further_tokens(alone: Sequence[SingleClip]) -> list[tuple[float, int]]:
     """Seconds and number of the tokens after the first, of each clip that tells them.
 
     A clip tells them whose whole answer took longer than its first token by more than two measurements of that token
@@ -138,7 +138,7 @@ def _further_tokens(alone: Sequence[Alone]) -> list[tuple[float, int]]:
     ]
 
 
-def _missing_further_tokens(alone: Sequence[Alone]) -> dict[str, str]:
+def _missing_further_tokens(alone: Sequence[SingleClip]) -> dict[str, str]:
     if all(clip.whole.tokens < 2 for clip in alone):
         return {"batch1_further_token_seconds": "no answer has a second token"}
     telling = len(_further_tokens(alone))

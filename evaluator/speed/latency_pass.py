@@ -29,7 +29,7 @@ from evaluator.speed.figures import (
     model_figures,
     no_device_memory,
 )
-from evaluator.speed.stopwatch import Alone, Clock, Stopwatch
+from evaluator.speed.stopwatch import Clock, SingleClip, Stopwatch
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class _Clip:
 
     sample: Sample
     audio_seconds: float
-    alone: Alone
+    alone: SingleClip
 
 
 def latency_of_run(

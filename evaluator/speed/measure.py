@@ -25,7 +25,7 @@ from evaluator.speed.figures import (
     model_figures,
     no_device_memory,
 )
-from evaluator.speed.stopwatch import Alone, Clock, Stopwatch, Timed
+from evaluator.speed.stopwatch import Clock, SingleClip, Stopwatch, TimedAnswers
 
 WARM_UP_ROUNDS = 1
 
@@ -63,8 +63,8 @@ class Measurement:
 class _Round:
     """All measurements of one round."""
 
-    alone: list[Alone]
-    together: Timed
+    alone: list[SingleClip]
+    together: TimedAnswers
     device_alone: int | None
     device_together: int | None
 

@@ -16,7 +16,7 @@ Clock = Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True)
-class Timed:
+class TimedAnswers:
     """Answers in the order of the requests, and the seconds they took together."""
 
     seconds: float
@@ -29,7 +29,7 @@ class Timed:
 
 
 @dataclass(frozen=True, slots=True)
-class First:
+class FirstToken:
     """The first token of one clip, measured twice.
 
     Attributes:
@@ -44,11 +44,11 @@ class First:
 
 
 @dataclass(frozen=True, slots=True)
-class Alone:
+class SingleClip:
     """One clip asked alone: its whole answer, and its first token where the model can be asked for that."""
 
-    whole: Timed
-    first: First | None
+    whole: TimedAnswers
+    first: FirstToken | None
 
     @property
     def text(self) -> str:
@@ -70,7 +70,7 @@ class Stopwatch:
     clock: Clock
     counted: Callable[[int], None] = lambda clips: None
 
-    def together(self, requests: Sequence[Request]) -> Timed:
+    def together(self, requests: Sequence[Request]) -> TimedAnswers:
         """Time one `generate`.
 
         Raises:
@@ -82,31 +82,31 @@ class Stopwatch:
         self.probe.synchronize()
         seconds = self.clock() - begin
         self.counted(len(requests))
-        return Timed(seconds, _in_order(given, requests))
+        return TimedAnswers(seconds, _in_order(given, requests))
 
-    def alone(self, request: Request) -> Alone:
+    def alone(self, request: Request) -> SingleClip:
         """Time one clip, and right before and after it its first token.
 
         The two are subtracted, a machine's speed drifts, and whatever disturbs it makes a time longer, never shorter.
         """
         if not self.probe.offers("first_token"):
-            return Alone(self.together([request]), None)
+            return SingleClip(self.together([request]), None)
         before = self._first(request)
         whole = self.together([request])
         after = self._first(request)
-        return Alone(whole, replace(min(before, after, key=_seconds), doubt=abs(before.seconds - after.seconds)))
+        return SingleClip(whole, replace(min(before, after, key=_seconds), doubt=abs(before.seconds - after.seconds)))
 
-    def _first(self, request: Request) -> First:
+    def _first(self, request: Request) -> FirstToken:
         self.probe.synchronize()
         begin = self.clock()
         certain = self.probe.first_token(request)
         self.probe.synchronize()
         seconds = self.clock() - begin
         self.counted(1)
-        return First(seconds, certain)
+        return FirstToken(seconds, certain)
 
 
-def _seconds(first: First) -> float:
+def _seconds(first: FirstToken) -> float:
     return first.seconds
 
 
