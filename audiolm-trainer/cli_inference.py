@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import click
 
 from salmonn.command_line import INTERRUPTED, options_command, stop
-from salmonn.config.config import Config, load_config
+from salmonn.config.config import load_config
+from salmonn.config.schema import Config
 from salmonn.errors import AudioError, MissingPackageError, PromptError, SalmonnError
 
 if TYPE_CHECKING:

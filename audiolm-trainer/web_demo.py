@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from salmonn.command_line import INTERRUPTED, TERMINATED, options_command, stop
-from salmonn.config.config import Config, load_config
+from salmonn.config.config import load_config
+from salmonn.config.schema import Config
 from salmonn.errors import MissingPackageError, SalmonnError
 
 if TYPE_CHECKING:

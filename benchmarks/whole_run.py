@@ -16,7 +16,7 @@ from forced_lengths import forced_lengths
 from original_loop import Loop
 from random_salmonn import END, PROMPTS
 
-from salmonn.config.config import RunConfig
+from salmonn.config.schema import RunConfig
 from salmonn.decoding.transformers_decoding import GenerationSettings
 from salmonn.inference.inference import SalmonnLM
 from salmonn.model.salmonn import SALMONN

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from evaluator.commands.command_line import SETTINGS, version_option
+from evaluator.commands.deprecated import chosen_mode, deprecated_options
 from evaluator.commands.efficiency import efficiency_command, efficiency_options, refuse_stray_options
 from evaluator.commands.session import session
 from evaluator.commands.settings import settings_command
@@ -78,29 +79,6 @@ class _ManyValues(click.Command):
         return super().parse_args(ctx, spread_values(args))
 
 
-def chosen_mode(mode: str | None, task: str | None, *, skip_scoring: bool) -> tuple[Mode | None, tuple[str, ...]]:
-    """The mode that was asked for, and notices about deprecated flags.
-
-    The deprecated flags mean what their names say: `--task asr` is valid_asr, with `--skip_scoring`
-    submission_asr.
-
-    Raises:
-        click.UsageError: if --mode and the deprecated flags contradict each other, or --skip_scoring stands
-        alone.
-    """
-    if task is None and not skip_scoring:
-        return cast("Mode | None", mode), ()
-    if task is None:
-        if mode is None:
-            raise click.UsageError("--skip_scoring needs --task; better: --mode " + " or ".join(MODES[:2]))
-        task = mode.partition("_")[2]
-    meant = f"{'submission' if skip_scoring else 'valid'}_{task}"
-    if mode is not None and mode != meant and (skip_scoring or not mode.endswith(f"_{task}")):
-        raise click.UsageError(f"--mode {mode} contradicts the deprecated flags, which mean --mode {meant}.")
-    chosen = mode or meant
-    return cast("Mode", chosen), (f"--task and --skip_scoring are deprecated; this is --mode {chosen}.",)
-
-
 def build_evaluate_command(
     provider: "ModelProvider",
     *,
@@ -148,8 +126,7 @@ def build_evaluate_command(
     )
     @click.option("--check", is_flag=True, help="Check the model's contract on made-up audio, and end.")
     @efficiency_options
-    @click.option("--task", type=click.Choice([task.name for task in TASKS]), help="Deprecated: use --mode.")
-    @click.option("--skip_scoring", "--skip-scoring", is_flag=True, help="Deprecated: use --mode.")
+    @deprecated_options
     @version_option
     def evaluate_command(
         mode: str | None,

@@ -11,6 +11,7 @@ import yaml
 import evaluator.audio.loading
 import salmonn
 import salmonn.config.config
+import salmonn.config.schema
 from evaluator.annotation.annotation import load_annotation
 from evaluator.config.config import load_config
 from evaluator.config.sections import RunConfig
@@ -165,7 +166,7 @@ def test_a_prompt_file_may_begin_with_a_mark(tmp_path: Path) -> None:
 def test_the_trainer_names_the_evaluators_own_keys() -> None:
     assert salmonn.config.config.EVALUATOR_KEYS == RunConfig.EVALUATOR_ONLY
     assert (
-        RunConfig.model_fields.keys() <= salmonn.config.config.RunConfig.model_fields.keys() | RunConfig.EVALUATOR_ONLY
+        RunConfig.model_fields.keys() <= salmonn.config.schema.RunConfig.model_fields.keys() | RunConfig.EVALUATOR_ONLY
     )
 
 

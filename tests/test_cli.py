@@ -18,9 +18,11 @@ from click.testing import CliRunner, Result
 from fake_model import EchoLM, FakeProvider, Reply
 from fake_site import Site, make_site
 
-from evaluator.cli import build_evaluate_command, chosen_mode, main, spread_values
+from evaluator.cli import build_evaluate_command, main
+from evaluator.commands.deprecated import chosen_mode
 from evaluator.commands.session import ProgressBar
 from evaluator.commands.validate import validate_command
+from evaluator.config.yaml import spread_values
 from evaluator.errors import ContractError
 from evaluator.model import Request
 

@@ -32,6 +32,7 @@ MOST_FILES = 15
 COMMAND_FILES = {
     "evaluator.cli",
     "evaluator.commands.command_line",
+    "evaluator.commands.deprecated",
     "evaluator.commands.efficiency",
     "evaluator.commands.settings",
     "evaluator.commands.setup",

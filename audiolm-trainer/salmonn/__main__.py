@@ -32,8 +32,8 @@ def settings() -> None:
     """Print every setting of the YAML file that this package reads, as Markdown tables."""
     from pydantic import BaseModel
 
-    from salmonn.config.config import DatasetsConfig, GenerateConfig, ModelConfig, RunConfig
     from salmonn.config.reference import reference
+    from salmonn.config.schema import DatasetsConfig, GenerateConfig, ModelConfig, RunConfig
 
     sections: dict[str, type[BaseModel]] = {
         "model": ModelConfig,

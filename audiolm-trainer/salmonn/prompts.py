@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from salmonn.config.config import Config
+from salmonn.config.schema import Config
 from salmonn.errors import PromptError
 from salmonn.json_object import json_object
 

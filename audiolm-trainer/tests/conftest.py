@@ -10,7 +10,8 @@ import pytest
 import torch
 import yaml
 
-from salmonn.config.config import Config, from_mapping, load_config
+from salmonn.config.config import from_mapping, load_config
+from salmonn.config.schema import Config
 from salmonn.inference.inference import SalmonnLM, load_language_model
 from salmonn.model.salmonn import SALMONN
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from salmonn.config.config import Config, Purpose, find_problems, from_mapping, load_config
+from salmonn.config.config import Purpose, find_problems, from_mapping, load_config
 from salmonn.config.recorded import recorded_config
+from salmonn.config.schema import Config
 from salmonn.config.yaml import MAX_DEPTH, read_document
 from salmonn.errors import ConfigError
 

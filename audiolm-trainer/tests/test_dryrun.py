@@ -11,7 +11,8 @@ import pytest
 import soundfile
 import torch
 
-from salmonn.config.config import Config, from_mapping
+from salmonn.config.config import from_mapping
+from salmonn.config.schema import Config
 from salmonn.data.batch_order import build_batch_order
 from salmonn.data.dataset import Samples, open_samples
 from salmonn.errors import AudioError, CheckpointError

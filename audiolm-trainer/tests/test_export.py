@@ -26,8 +26,9 @@ from transformers import AutoModelForCausalLM
 from salmonn.__main__ import FORMS as COMMAND_FORMS
 from salmonn.__main__ import main
 from salmonn.audio import loading as audio
-from salmonn.config.config import Config, load_config
+from salmonn.config.config import load_config
 from salmonn.config.recorded import recorded_config
+from salmonn.config.schema import Config
 from salmonn.errors import CheckpointError, ConfigError
 from salmonn.export.export import FORMS, Form, export_model
 from salmonn.inference.inference import SalmonnLM, load_language_model

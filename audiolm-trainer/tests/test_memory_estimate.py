@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, WhisperConfig, WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from salmonn.config.config import Config, from_mapping, load_config
+from salmonn.config.config import from_mapping, load_config
+from salmonn.config.schema import Config
 from salmonn.frontend.features import FrontEnd
 from salmonn.model.beats import BEATs, BEATsConfig
 from salmonn.model.components import add_lora, qformer_config

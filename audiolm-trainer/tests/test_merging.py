@@ -9,7 +9,8 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from salmonn.audio import loading as audio
-from salmonn.config.config import Config, find_problems, load_config
+from salmonn.config.config import find_problems, load_config
+from salmonn.config.schema import Config
 from salmonn.errors import CheckpointError, ConfigError
 from salmonn.inference.inference import SalmonnLM, load_language_model
 from salmonn.model.components import add_lora

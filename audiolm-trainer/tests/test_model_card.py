@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from salmonn.config.config import ModelConfig
+from salmonn.config.schema import ModelConfig
 from salmonn.export.model_card import CardFacts, Sizes, render_card
 
 MODEL: dict[str, Any] = ModelConfig(

@@ -13,7 +13,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from salmonn.config.config import Config, from_mapping
+from salmonn.config.config import from_mapping
+from salmonn.config.schema import Config
 from salmonn.errors import ConfigError
 from salmonn.preflight.preflight import (
     check_before_answering,

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from salmonn.config.config import RunConfig, from_mapping
+from salmonn.config.config import from_mapping
+from salmonn.config.schema import RunConfig
 from salmonn.data.batch_order import build_batch_order
 from salmonn.data.dataset import Sample, Samples
 from salmonn.data.unreadable import UnreadableClips

@@ -6,8 +6,8 @@ commands that answer say them; a model card says what it has of them.
 
 from collections.abc import Iterator
 
-from salmonn.config.config import Config, GenerateConfig, ModelConfig, RunConfig
 from salmonn.config.paths import Purpose
+from salmonn.config.schema import Config, GenerateConfig, ModelConfig, RunConfig
 
 Notice = tuple[str, str]
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from salmonn.config.config import DatasetsConfig, GenerateConfig, ModelConfig, OptimConfig, RunConfig
 from salmonn.config.paths import PATHS
+from salmonn.config.schema import DatasetsConfig, GenerateConfig, ModelConfig, OptimConfig, RunConfig
 
 _SECTIONS: Mapping[str, type[BaseModel]] = {
     "model": ModelConfig,

@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, PreTrainedModel, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
-from salmonn.config.config import GenerateConfig
+from salmonn.config.schema import GenerateConfig
 
 
 @dataclass(frozen=True, slots=True)

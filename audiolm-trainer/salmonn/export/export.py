@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoConfig, PreTrainedModel
 
-from salmonn.config.config import Config
 from salmonn.config.recorded import disagreements, recorded_config, recorded_tasks
+from salmonn.config.schema import Config
 from salmonn.device import DTYPES, dtype_name
 from salmonn.errors import CheckpointError, ConfigError
 from salmonn.export.model_card import CardFacts, Sizes, write_card

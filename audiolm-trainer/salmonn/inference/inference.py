@@ -19,8 +19,9 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from salmonn.audio.loading import MAX_SECONDS
-from salmonn.config.config import Config, from_mapping
+from salmonn.config.config import from_mapping
 from salmonn.config.notices import find_notices
+from salmonn.config.schema import Config
 from salmonn.decoding.decoder import Decoder
 from salmonn.decoding.decoder_settings import DecoderSettings
 from salmonn.decoding.transformers_decoding import GenerationSettings, generate_ids, stream_ids

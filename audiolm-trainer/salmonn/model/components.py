@@ -24,7 +24,7 @@ from transformers.activations import ACT2FN
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from transformers.utils.logging import disable_progress_bar
 
-from salmonn.config.config import ModelConfig
+from salmonn.config.schema import ModelConfig
 from salmonn.errors import CheckpointError
 from salmonn.model.beats import BEATs, BEATsConfig
 from salmonn.model.initial_values import initial_values

@@ -21,7 +21,7 @@ from transformers import (
 )
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from salmonn.config.config import Config, ModelConfig
+from salmonn.config.schema import Config, ModelConfig
 from salmonn.errors import CheckpointError
 from salmonn.frontend.features import FrontEnd
 from salmonn.model.beats import BEATs, BEATsConfig

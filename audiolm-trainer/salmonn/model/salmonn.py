@@ -17,8 +17,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from salmonn.audio.loading import SAMPLING_RATE
-from salmonn.config.config import Config, ModelConfig
 from salmonn.config.recorded import disagreements, recorded_config, recorded_tasks
+from salmonn.config.schema import Config, ModelConfig
 from salmonn.decoding.token_text import TokenText
 from salmonn.device import to_device
 from salmonn.errors import CheckpointError, ConfigError

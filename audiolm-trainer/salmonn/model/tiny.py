@@ -14,7 +14,7 @@ from transformers import (
 )
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from salmonn.config.config import Config
+from salmonn.config.schema import Config
 from salmonn.frontend.features import FrontEnd
 from salmonn.model.beats import BEATs, BEATsConfig
 from salmonn.model.components import add_lora, qformer_config

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from salmonn.audio.loading import MAX_SECONDS, SAMPLING_RATE
-from salmonn.config.config import Config, find_problems
+from salmonn.config.config import find_problems
 from salmonn.config.notices import find_notices
+from salmonn.config.schema import Config
 from salmonn.config.shards import is_shard_pattern, shard_paths
 from salmonn.data.batch_order import plan_draws
 from salmonn.data.dataset import Batch, Sample, Samples, collate, open_samples

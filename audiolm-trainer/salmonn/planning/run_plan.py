@@ -9,7 +9,7 @@ from math import ceil
 
 import torch
 
-from salmonn.config.config import Config
+from salmonn.config.schema import Config
 from salmonn.device import choose_dtype, dtype_name
 from salmonn.errors import CheckpointError
 from salmonn.model.meta import build_meta_model

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from salmonn.config.config import Config
+from salmonn.config.schema import Config
 from salmonn.errors import CheckpointError
 from salmonn.model.beats import BEATs
 from salmonn.model.components import load_front_end_extractor, load_tokenizer, qformer_config, read_beats

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from transformers import GenerationConfig
 
-from salmonn.config.config import Config
+from salmonn.config.schema import Config
 from salmonn.decoding.decoder_settings import merged_settings, refuse_unsupported
 from salmonn.decoding.decoder_support import check_architecture
 from salmonn.decoding.transformers_decoding import GenerationSettings

@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 
-from salmonn.config.config import Config, flatten
+from salmonn.config.config import flatten
 from salmonn.config.notices import find_notices
+from salmonn.config.schema import Config
 from salmonn.data.batch_order import BatchOrder, build_batch_order
 from salmonn.data.dataset import Samples, open_samples
 from salmonn.data.unreadable import UnreadableClips

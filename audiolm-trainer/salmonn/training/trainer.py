@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from salmonn.audio.loading import SAMPLING_RATE
-from salmonn.config.config import RunConfig
+from salmonn.config.schema import RunConfig
 from salmonn.data.batch_order import BatchOrder
 from salmonn.data.unreadable import UnreadableClips
 from salmonn.errors import AudioError, CheckpointError, SalmonnError

@@ -9,8 +9,8 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from salmonn.config.config import Config
 from salmonn.config.paths import PATHS
+from salmonn.config.schema import Config
 from salmonn.weights.exported_folder import ADAPTER_FILE
 from salmonn.weights.hub import local_copy
 

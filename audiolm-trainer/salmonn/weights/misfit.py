@@ -7,7 +7,7 @@ In go the shapes that a file holds and those that the configured parts have, by 
 import re
 from collections.abc import Iterator, Mapping
 
-from salmonn.config.config import ModelConfig
+from salmonn.config.schema import ModelConfig
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
