@@ -16,6 +16,7 @@ from evaluator.errors import AudioError
 
 RATE = 16000
 FORMATS = ("wav", "flac", "mp3", "ogg", "opus", "aiff", "au", "caf", "w64", "rf64")
+TAG = b"ID3\4\0\0\0\0\0\x0a" + bytes(10)
 
 
 def tone(seconds: float, rate: int = RATE) -> np.ndarray:
@@ -49,6 +50,12 @@ def bare_mp3() -> bytes:
     first = whole.index(b"\xff")
     length = next(n for n in range(24, 3000) if whole[first + n : first + n + 2] == whole[first : first + 2])
     return whole[first + length :]
+
+
+def with_kept_header(flac: bytes) -> bytes:
+    """A FLAC file with a block that keeps the header of the WAV file that it was made of."""
+    block = b"riff" + wav()[:44]
+    return flac[:42] + b"\2" + len(block).to_bytes(3, "big") + block + flac[42:]
 
 
 def flac_in_ogg(*, stated: bool) -> bytes:
@@ -109,6 +116,10 @@ def test_files_joined_into_one_are_heard_to_the_end(
         ("no counts.mp3", lambda: 2 * bare_mp3(), 2.66),
         ("tag between.mp3", lambda: bare_mp3() + b"TAG" + bytes(125) + bare_mp3(), 2.66),
         ("tag in front.mp3", lambda: encoded("mp3") + b"ID3\4\0\0\0\0\0\x0a" + bytes(10) + bare_mp3(), 2.58),
+        ("two formats.flac", lambda: encoded("flac") + encoded("wav"), 2.5),
+        ("stream in front.flac", lambda: patched(encoded("flac"), (21, b"\xf0\0\0\0\0")) + encoded("ogg"), 2.5),
+        ("kept header.flac", lambda: with_kept_header(encoded("flac")), 1.25),
+        *((f"tagged.{kind}", lambda kind=kind: 2 * (TAG + encoded(kind)), 2.5) for kind in FORMATS),
         ("streams.wav", lambda: wav(0, 0) + wav(0, 0), 2.5),
         ("streams.oga", lambda: 2 * flac_in_ogg(stated=False), 2.5),
     ],

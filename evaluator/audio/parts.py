@@ -68,23 +68,23 @@ def find_parts(data: FileBytes, suffix: str, seconds: float) -> Iterator[Part]:
 
 def _part_at(data: FileBytes, start: int, seconds: float) -> Part | None:
     """The part that begins at a place; None where nothing known does."""
-    head = data.at(skip_tags(data, start), 64)
+    first = skip_tags(data, start)
+    head = data.at(first, 64)
     if head.startswith(b"fLaC"):
         return _flac(data, start, seconds)
+    # Decoders of the other formats know no tags in front, or stop at them.
     if head.startswith(b"OggS"):
-        return _ogg(data, start, seconds)
-    head = data.at(start, 64)
+        return _ogg(data, first, seconds)
     if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and head[8:12] == b"WAVE":
-        return _wave(data, start)
+        return _wave(data, first)
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
-        return _aiff(data, start)
+        return _aiff(data, first)
     if head[:4] == b".snd":
-        return _au(data, start)
+        return _au(data, first)
     if head[:4] == b"caff":
-        return _caf(data, start)
+        return _caf(data, first)
     if head.startswith(_W64_RIFF):
-        return _w64(data, start)
-    first = skip_tags(data, start)
+        return _w64(data, first)
     return _mp3(data, start, seconds) if find_sync(data, first, first + 1) == first else None
 
 
@@ -129,6 +129,11 @@ def _next_part(data: FileBytes, start: int, end: int) -> int | None:
     """Where another file begins in [start, end), whatever its format; MP3 only at the start or behind a tag."""
     if start < end and find_sync(data, start, start + 1) == start:
         return start
+    return _next_marked(data, start, end)
+
+
+def _next_marked(data: FileBytes, start: int, end: int) -> int | None:
+    """Where a file that begins with a mark of its own does so in [start, end)."""
     place = data.find_any(tuple(_BEGINNINGS), start, end)
     while place is not None and not _begins(data, place):
         place = data.find_any(tuple(_BEGINNINGS), place + 1, end)
@@ -137,34 +142,36 @@ def _next_part(data: FileBytes, start: int, end: int) -> int | None:
 
 def _begins(data: FileBytes, place: int) -> bool:
     tags_end = skip_tags(data, place)
-    if tags_end > place:
-        return data.at(tags_end, 4) == b"fLaC" or find_sync(data, tags_end, tags_end + 1) is not None
-    head = data.at(place, 16)
+    if tags_end > place and find_sync(data, tags_end, tags_end + 1) is not None:
+        return True
+    head = data.at(tags_end, 16)
     found = [more for text, more in _BEGINNINGS.items() if head.startswith(text) and not text.startswith(b"ID3")]
     return any(head[8:].startswith(more) for more in found)
 
 
-_FLAC_BEGINS = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22", re.DOTALL)
-
-
 def _flac(data: FileBytes, start: int, seconds: float) -> Part:
-    """A FLAC stream ends where another one's marker and first header stand."""
+    """A FLAC stream does not say where its bytes end: it ends where the mark of another file stands."""
     place = skip_tags(data, start)
     head = data.at(place, 42)
     if len(head) < 42:
         return Part(start, data.size)
     packed = int.from_bytes(head[18:26], "big")
     rate, channels, bits = packed >> 44, (packed >> 41 & 7) + 1, (packed >> 36 & 31) + 1
-    samples = packed & (1 << 36) - 1
+    count = packed & (1 << 36) - 1
     # The largest number stands for "not known", as 0 does, which decoders understand.
-    unknown = samples in (0, (1 << 36) - 1)
-    patches = ((place + 21, bytes([head[21] & 0xF0, 0, 0, 0, 0])),) if samples and unknown else ()
-    if rate and seconds * rate < samples and not unknown:
+    unknown = count in (0, (1 << 36) - 1)
+    patches = ((place + 21, bytes([head[21] & 0xF0, 0, 0, 0, 0])),) if count and unknown else ()
+    if rate and seconds * rate < count and not unknown:
         return Part(start, data.size)
     # Without compression that much is heard within so many bytes.
     heard = int(seconds * rate + rate) * channels * (bits // 8 + 1) + (1 << 20)
-    # Only another FLAC is looked for: unlike other formats, this one does not say where its bytes end.
-    following = data.find(_FLAC_BEGINS, place + 42, min(data.size, place + heard), longest=8)
+    # Its header blocks may keep those of the WAV that it was made of, which are no other file.
+    samples = place + 4
+    while len(block := data.at(samples, 4)) == 4:
+        samples += 4 + int.from_bytes(block[1:], "big")
+        if block[0] & 0x80:
+            break
+    following = _next_marked(data, samples, min(data.size, samples + heard))
     return Part(start, data.size if following is None else following, patches, states_length=not unknown)
 
 
