@@ -114,6 +114,7 @@ def test_references(tmp_path: Path, mode: Mode, changes: dict[str, Any], referen
         ("submission_asr", {"task": "QA"}, "row 1 (test0000): Q: the task 'QA' asks the question in this field"),
         ("submission_asr", {"task": "QA", "Q": " "}, "row 1 (test0000): Q: the task 'QA' asks"),
         ("submission_asr", {"Q": 3}, "row 1 (test0000): Q: expected a text, found 3"),
+        ("submission_asr", {"Q": "a\ud800"}, "row 1 (test0000): Q: broken Unicode"),
         ("valid_asr", {"text": None}, "row 1 (test0000): text: the field is missing"),
         ("valid_asr", {"text": 3}, "row 1 (test0000): text: expected a text or a list of texts, found 3"),
         ("valid_asr", {"text": []}, "row 1 (test0000): text: expected a text or a list of texts, found []"),
@@ -129,6 +130,14 @@ def test_a_wrong_field(tmp_path: Path, mode: Mode, changes: dict[str, Any], prob
     found = problems(tmp_path, [row(**changes)], mode)
     assert len(found) == 1
     assert found[0].startswith(f"ann.json: {problem}")
+
+
+def test_an_id_of_null_is_a_missing_one(tmp_path: Path) -> None:
+    path = tmp_path / "ann.json"
+    path.write_text(json.dumps([row() | {"testset_id": None}]))
+    known = {"asr": False}
+    (sample,) = load_annotation(path, prefix="", mode="valid_asr", known_tasks=known, check_audio=None)
+    assert sample.id == "a.flac"
 
 
 def test_a_near_miss_of_a_field_is_named(tmp_path: Path) -> None:

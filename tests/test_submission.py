@@ -408,3 +408,14 @@ def test_no_answer_costs_the_file(tmp_path: Path) -> None:
     assert [row[0] for row in found[1:]] == [identifier for identifier, _ in rows]
     assert found[5001][1] == "x" * 100_000
     assert found[5004][1] == "."
+
+
+@pytest.mark.parametrize("character", ["\u3164", "\uffa0", "\u2800", "\u034f", "\ufe0f"])
+def test_what_cannot_be_seen_of_an_id_or_a_header_is_shown_by_its_code(tmp_path: Path, character: str) -> None:
+    path = tmp_path / "answers.csv"
+    path.write_text(f"testset_id,text\ntest0000{character},hello\n", encoding="utf-8")
+    (error,) = check_submission(path).errors
+    assert error.message.endswith(f"found 'test0000\\u{ord(character):04x}'")
+    path.write_text(f"testset_id{character},text\ntest0000,hello\n", encoding="utf-8")
+    (error,) = check_submission(path).errors
+    assert f"'testset_id\\u{ord(character):04x},text'" in error.message

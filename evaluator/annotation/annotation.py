@@ -26,6 +26,7 @@ scripts."""
 CheckAudio = Callable[[Path], "str | None"]
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +245,7 @@ class _RowReader:
 
     def identifier(self, row: Row) -> str:
         if is_scored(self.mode):
-            if "testset_id" not in row.value:
+            if row.value.get("testset_id") is None:
                 path = row.value.get("path")
                 return path if isinstance(path, str) else ""
             return self.text_field(row, "testset_id")
@@ -287,6 +288,8 @@ class _RowReader:
         if not isinstance(value, str):
             self.note(row, f"Q: expected a text, found {shown(value)}")
             return ""
+        if _SURROGATE.search(value):
+            self.note(row, f"Q: broken Unicode (half of a surrogate pair) is in {shown(value)}")
         task = row.value.get("task")
         if isinstance(task, str) and self.known_tasks.get(task, False) and not value.strip():
             self.note(row, f"Q: the task {shown(task)} asks the question in this field, which is missing or blank")
@@ -302,7 +305,7 @@ class _RowReader:
         if not texts or not all(isinstance(text, str) for text in texts):
             self.note(row, f"text: expected a text or a list of texts, found {shown(value)}")
             return ()
-        if any("\ud800" <= character <= "\udfff" for text in texts for character in text):
+        if any(map(_SURROGATE.search, texts)):
             self.note(row, f"text: broken Unicode (half of a surrogate pair) is in {shown(value)}")
         own = task_of(self.mode)
         if len(texts) > 1 and not own.many_references:

@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from evaluator.annotation.annotation import SUBMISSION_ID, shown
 from evaluator.annotation.mistaken_file import not_utf8_cure
+from evaluator.submission.invisible import with_codes
 from evaluator.submission.rules import FindingCollector
 from evaluator.submission.text import is_blank, text_warnings
 
@@ -209,7 +210,7 @@ class RowCheck:
             self._findings.add("E301", record.line, f"expected {wanted}, found a row; add the header line")
             self._row(record)
             return
-        found = shown(",".join(names[:20]), 200)
+        found = with_codes(shown(",".join(names[:20]), 200))
         self._findings.add("E301", record.line, f"expected {wanted}, found {found}{_header_cure(names)}")
         self._columns = max(len(names), len(HEADER))
         if set(HEADER) <= set(names):
@@ -262,7 +263,7 @@ class RowCheck:
 
     def _id(self, identifier: str, line: int) -> None:
         if self._require_ids and not SUBMISSION_ID.fullmatch(identifier):
-            detail = f'expected "test" and four digits, as in test0000, found {shown(identifier)}'
+            detail = f'expected "test" and four digits, as in test0000, found {with_codes(shown(identifier))}'
             self._findings.add("E401", line, detail)
             return
         if is_blank(identifier):

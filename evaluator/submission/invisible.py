@@ -1,7 +1,8 @@
 """Characters of which nothing can be seen, beyond those that Python calls unprintable.
 
-In: one character. Out: whether a reader sees nothing of it: Unicode's default ignorable characters (fillers of Hangul,
-variation selectors, joiners), and a few symbols that are drawn as an empty place.
+In: one character, or a text for a message. Out: whether a reader sees nothing of it, or the text with codes. Counted
+are Unicode's default ignorable characters (fillers of Hangul, variation selectors, joiners), and a few symbols that
+are drawn as an empty place.
 """
 
 # Ranges, both ends included. Format characters (Cf) are unprintable and need no line here.
@@ -25,3 +26,12 @@ _DRAWN_AS_NOTHING = frozenset(chr(code) for first, last in _RANGES for code in r
 def is_invisible(character: str) -> bool:
     """Whether nothing is seen of a character: white space, controls, joiners, U+3164, U+2800; not "." nor U+0301."""
     return not character.isprintable() or character.isspace() or character in _DRAWN_AS_NOTHING
+
+
+def with_codes(text: str) -> str:
+    """A text for a message, with the code in the place of each character that nothing is seen of; spaces stay.
+
+    Example:
+        "test0000" and a Hangul filler -> "test0000\\u3164"
+    """
+    return "".join(ascii(one)[1:-1] if one != " " and is_invisible(one) else one for one in text)
