@@ -1,5 +1,6 @@
 """Reading, translating, checking and writing weights files."""
 
+import errno
 import os
 import re
 from pathlib import Path
@@ -19,6 +20,8 @@ from salmonn.weights.checkpoint import (
     released_name,
     save_checkpoint,
 )
+
+NANO = Path(__file__).parents[1] / "nano"
 
 
 def test_key_names_translate_both_ways(expected: Any, tiny: SALMONN) -> None:
@@ -189,3 +192,36 @@ def test_a_checkpoint_of_other_settings_that_fit_its_shapes_is_refused(
     save_checkpoint(tmp_path / "x.pth", data["model"], config={"model": {"lora_alpha": 16}})
     with pytest.raises(CheckpointError, match=r"model\.lora_alpha: 16 in the file, 32 in the configuration"):
         build(ckpt=str(tmp_path / "x.pth"))
+
+
+@pytest.mark.parametrize(
+    ("content", "cure"),
+    [
+        ((NANO / "salmonn.pth").read_bytes()[:5000], "damaged or truncated.*download it again"),
+        ((NANO / "salmonn.pth").read_bytes() + bytes(70_000), "damaged or truncated.*download it again"),
+        (b"PK", "damaged or truncated.*download it again"),
+        (b"\x80\x02torn", "damaged or truncated.*download it again"),
+        ((NANO / "llama" / "model.safetensors").read_bytes(), "give it the ending .safetensors"),
+        (bytes(1000), "begins with .*download it again"),
+        (b"model:\n  a: 1\n", "begins with b'model:.*download it again"),
+    ],
+)
+def test_a_damaged_or_foreign_file_is_named_in_our_words_with_a_cure(tmp_path: Path, content: bytes, cure: str) -> None:
+    path = tmp_path / "model.ckpt"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=cure) as caught:
+        read_weights(path)
+    assert "model.ckpt" in str(caught.value)
+    assert not re.search("PytorchStream|miniz|PyTorch|weights_only|mmap|file an issue", str(caught.value))
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), MemoryError()])
+def test_a_failing_disk_or_memory_is_not_called_a_damaged_file(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(CheckpointError, match=r"salmonn\.pth' cannot be read: .*(output error|enough memory)"):
+        read_weights(NANO / "salmonn.pth")

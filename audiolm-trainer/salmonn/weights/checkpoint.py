@@ -6,10 +6,12 @@ with the same names, or in an exported folder (`export/export.py`). Nothing load
 unexpected or misshapen are an error that names them, except for the entries that IGNORED lists.
 """
 
+import errno
 import json
 import logging
 import pickle
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,8 @@ IGNORED: tuple[tuple[str, str], ...] = (
 )
 
 LLM_PREFIX = "llama_model."
+# First byte of a pickle of protocol 2 or later: how files of before 2020 begin.
+PICKLE = b"\x80"
 # Entry of a .safetensors file's metadata that says how the others are to be read.
 LAYOUT_KEY, LAYOUT = "salmonn_layout", "1"
 # The other entries, as JSON: what a checkpoint says of its training, and a BEATs file's sizes.
@@ -107,20 +111,35 @@ def read_weights(path: Path) -> dict[str, Any]:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:
-        # Only zip files can be mapped; files of before 2020 are read.
-        data = torch.load(path, map_location="cpu", weights_only=True, mmap=head.startswith(b"PK") or None)
-    except pickle.UnpicklingError as error:
-        asked = re.search(r"GLOBAL (\S+)", str(error))
-        holds = f"it asks for {asked[1]}" if asked else "it is none, or damaged"
-        raise CheckpointError(
-            f"weights file {str(path)!r} is not a plain weights file, of tensors, numbers and strings only: {holds}"
-        ) from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what PyTorch says of a file's age or pickle is no help to its user
+            # Only zip files can be mapped; files of before 2020 are read.
+            data = torch.load(path, map_location="cpu", weights_only=True, mmap=head.startswith(b"PK") or None)
     except Exception as error:  # the pickle of a damaged file can fail in any of its steps
-        reason = f"{type(error).__name__}: {error}"
-        raise CheckpointError(f"weights file {str(path)!r} is damaged or truncated ({reason})") from error
+        raise CheckpointError(f"weights file {str(path)!r} {_why_unreadable(head, error)}") from error
     if not isinstance(data, dict):
         raise CheckpointError(f"weights file {str(path)!r} holds a {type(data).__name__}, not a dict")
     return data
+
+
+def _why_unreadable(head: bytes, error: Exception) -> str:
+    """Say in our words what is wrong with a file that `torch.load` cannot read, and what to do.
+
+    PyTorch's own words speak of its insides and send people to its developers.
+    """
+    # A damaged file may send the reader to before its start: EINVAL.
+    disk = isinstance(error, OSError) and error.errno != errno.EINVAL
+    if disk or isinstance(error, MemoryError) or "unable to mmap" in str(error):
+        return f"cannot be read: {str(error) or 'not enough memory'}"
+    asked = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
+    plain = "is not a plain weights file, of tensors, numbers and strings only"
+    if asked:
+        return f"{plain}: it asks for {asked[1]}; save its state_dict alone"
+    if head[8:9] == b"{":
+        return f"{plain}: it looks like safetensors; give it the ending .safetensors"
+    if head.startswith((b"PK", PICKLE)):
+        return "is damaged or truncated, or was not written by torch.save: copy or download it again"
+    return f"{plain}: it begins with {head[:8]!r}; name a file that torch.save wrote, or download it again"
 
 
 def _check_file(path: Path) -> bytes:
@@ -129,8 +148,11 @@ def _check_file(path: Path) -> bytes:
         raise CheckpointError(f"weights file {str(path)!r} does not exist")
     if path.stat().st_size == 0:
         raise CheckpointError(f"weights file {str(path)!r} is empty: download it again")
-    with path.open("rb") as file:
-        head = file.read(64)
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        raise CheckpointError(f"weights file {str(path)!r} cannot be read: {error.strerror}") from error
     if head.startswith(b"version https://git-lfs"):
         raise CheckpointError(f"weights file {str(path)!r} is a git-lfs pointer: run git lfs pull")
     if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
@@ -185,7 +207,10 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
             data: dict[str, Any] = {"model": {name: file.get_tensor(name) for name in file.keys()}}  # noqa: SIM118
             notes: dict[str, str] = file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"weights file {str(path)!r} is damaged or truncated ({error})") from error
+        raise CheckpointError(
+            f"weights file {str(path)!r} is damaged or truncated, or is no safetensors: copy or download it again "
+            f"({error})"
+        ) from error
     layout = notes.get(LAYOUT_KEY, LAYOUT)
     if layout != LAYOUT:
         raise CheckpointError(f"{str(path)!r} has layout {layout!r}, this version reads {LAYOUT!r}: update salmonn")
