@@ -6,6 +6,8 @@ import logging
 import os
 import queue
 import struct
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -307,3 +309,10 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
         with pytest.raises(AudioError):
             check_audio(bad)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_name_that_the_locale_cannot_write_says_what_to_set() -> None:
+    ask = "from evaluator.audio.loading import check_audio; from pathlib import Path; check_audio(Path('\\ud55c.wav'))"
+    plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run([sys.executable, "-c", ask], env=plain, capture_output=True, text=True, check=False)
+    assert "the locale's encoding, ascii, lacks its characters; set PYTHONUTF8=1" in done.stderr

@@ -7,6 +7,7 @@ folder"). A FIFO would block for ever, a device would never end; both look like 
 import errno
 import os
 import stat
+import sys
 from pathlib import Path
 from typing import BinaryIO
 
@@ -44,7 +45,11 @@ def open_regular(path: Path) -> BinaryIO:
     """
     try:
         _require_regular(os.stat(path).st_mode)  # noqa: PTH116 - Path.stat() is the same call, but for NULs
-    except ValueError as error:  # a NUL or half a surrogate pair in the path
+    except ValueError as error:  # a NUL, half a surrogate pair, or what the locale's encoding lacks
+        encoding = sys.getfilesystemencoding()
+        if isinstance(error, UnicodeEncodeError) and encoding != "utf-8":
+            clause = f"cannot be looked for: the locale's encoding, {encoding}, lacks its characters; set PYTHONUTF8=1"
+            raise NotAFileError(clause) from error
         raise NotAFileError("is no path: it holds characters that no file name can hold") from error
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     descriptor = os.open(path, flags)
