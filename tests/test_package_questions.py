@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from evaluator.commands.session import Terminated
 from evaluator.config.config import Config, load_config
 from evaluator.errors import AudioLMError, ConfigError
 from evaluator.preflight import known_tasks
@@ -122,3 +123,29 @@ def test_a_check_of_the_configuration_that_fails_joins_the_report(
     places = [problem.where for problem in caught.value.problems]
     assert places == [f"{path}:4: run.batch_size_eval", f"{path}:1: model"]
     assert "check_config does not work" in caught.value.problems[1].message
+
+
+def leaving(*_: object) -> list[tuple[str, str]]:
+    raise SystemExit(0)
+
+
+def test_a_package_that_exits_is_named_and_does_not_end_the_run_in_silence(config: Config) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(config.path, check_extra=config_check(package(check_config=leaving)))
+    assert "check_config does not work (SystemExit: 0)" in caught.value.problems[0].message
+    with pytest.raises(ConfigError, match=r"check_parts does not work \(SystemExit: 0\)"):
+        check_parts(package(check_parts=leaving), config)
+    with pytest.raises(AudioLMError, match=r"could not be loaded. SystemExit: 0"):
+        load_model(SimpleNamespace(load_model=leaving), config)
+
+
+def test_a_signal_while_the_package_works_still_ends_the_run(config: Config) -> None:
+    def stopped(*_: object) -> list[tuple[str, str]]:
+        raise Terminated
+
+    with pytest.raises(Terminated):
+        load_model(SimpleNamespace(load_model=stopped), config)
+    with pytest.raises(Terminated):
+        check_parts(package(check_parts=stopped), config)
+    with pytest.raises(Terminated):
+        load_config(config.path, check_extra=config_check(package(check_config=stopped)))

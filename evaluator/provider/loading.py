@@ -29,7 +29,10 @@ def load_model(provider: ModelProvider, config: Config) -> AudioLM:
         raise
     except ModuleNotFoundError as error:
         raise ModelLoadError(missing_package(error).message) from None
-    except Exception as error:  # the model package is foreign code: its own error types are not known here
+    # The model package is foreign code: its own error types are not known here, and it may not end a run in silence.
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and type(error) is not SystemExit:
+            raise  # a signal's: it ends the run as asked
         raise ModelLoadError(f"The model could not be loaded. {type(error).__name__}: {error}") from error
     if not isinstance(model, AudioLM):
         raise ModelLoadError(

@@ -77,7 +77,9 @@ def _problems_of_config(check_config: Callable[[Mapping[str, Any]], object], con
         return [("model", error.message)]
     except ModuleNotFoundError as error:
         return [("model", missing_package(error).message)]
-    except Exception as error:  # noqa: BLE001 - foreign code: its failure joins the report
+    except (Exception, SystemExit) as error:  # foreign code: its failure joins the report
+        if isinstance(error, SystemExit) and type(error) is not SystemExit:
+            raise  # a signal's: it ends the run as asked
         return [("model", _broken("check_config", f"{type(error).__name__}: {error}").message)]
 
 
@@ -104,7 +106,9 @@ def _asked(provider: "ModelProvider", name: str, config: Mapping[str, Any], *, o
         raise
     except ModuleNotFoundError as error:
         raise missing_package(error) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and type(error) is not SystemExit:
+            raise  # a signal's: it ends the run as asked
         raise _broken(name, f"{type(error).__name__}: {error}") from error
 
 
