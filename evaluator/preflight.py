@@ -217,8 +217,12 @@ def known_tasks(provider: ModelProvider, config: Config) -> dict[str, bool]:
         raise
     except ModuleNotFoundError as error:
         raise missing_package(error) from error
-    except Exception as error:  # the model package is foreign code: its own error types are not known here
-        raise ConfigError(f"The model package cannot list its tasks: {error}") from error
+    # The model package is foreign code: its own error types are not known here, and it may not end a run in silence.
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and type(error) is not SystemExit:
+            raise  # a signal's: it ends the run as asked
+        said = f"SystemExit: {error}" if isinstance(error, SystemExit) else error
+        raise ConfigError(f"The model package cannot list its tasks: {said}") from error
     if not isinstance(found, Mapping) or not all(isinstance(label, str) for label in found):
         raise ConfigError(f"The model package cannot list its tasks: it returned {found!r:.80}, not labels.")
     return {label: bool(needs_question) for label, needs_question in found.items()}

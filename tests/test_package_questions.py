@@ -137,6 +137,8 @@ def test_a_package_that_exits_is_named_and_does_not_end_the_run_in_silence(confi
         check_parts(package(check_parts=leaving), config)
     with pytest.raises(AudioLMError, match=r"could not be loaded. SystemExit: 0"):
         load_model(SimpleNamespace(load_model=leaving), config)
+    with pytest.raises(ConfigError, match="cannot list its tasks: SystemExit: 0"):
+        known_tasks(package(tasks=leaving), config)
 
 
 def test_a_signal_while_the_package_works_still_ends_the_run(config: Config) -> None:
