@@ -1,5 +1,6 @@
 """Tests of evaluator/run/predict.py: every sample once, in order, with its own audio."""
 
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
@@ -244,6 +245,19 @@ def test_a_generate_that_yields_nothing_is_named(run: Run, tmp_path: Path, retur
     model.generate = lambda requests: returned  # type: ignore[method-assign,assignment,return-value]
     with pytest.raises(ContractError, match="The model's generate must yield answers, and it returned"):
         run(model, make_samples(tmp_path, [16000]))
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_model_that_exits_has_not_answered(run: Run, tmp_path: Path, at: int) -> None:
+    class Leaving(EchoLM):
+        def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
+            for number, answer in enumerate(super().generate(requests)):
+                if number == at:
+                    sys.exit(0)
+                yield answer
+
+    with pytest.raises(ContractError, match=r"generate ended the process \(exit code 0\) before every clip"):
+        run(Leaving(), make_samples(tmp_path, [16000] * 3))
 
 
 def test_numpy_numbers_are_whole_numbers() -> None:

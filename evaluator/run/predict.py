@@ -95,12 +95,19 @@ def checked_answers(model: AudioLM, requests: Iterator[Request]) -> Iterator[obj
     """What the model yields for requests, which are pulled by it.
 
     Raises:
-        ContractError: if it returns nothing that yields.
+        ContractError: if it returns nothing that yields, or ends the process.
     """
-    answers: object = model.generate(requests)
-    if not isinstance(answers, Iterable):
-        raise ContractError(f"The model's generate must yield answers, and it returned {_brief(answers)}.")
-    return iter(answers)
+    try:
+        answers: object = model.generate(requests)
+        if not isinstance(answers, Iterable):
+            raise ContractError(f"The model's generate must yield answers, and it returned {_brief(answers)}.")
+        yield from answers
+    except SystemExit as ending:
+        if type(ending) is not SystemExit:
+            raise  # a signal's: it ends the run as asked
+        raise ContractError(
+            f"The model's generate ended the process (exit code {ending.code!r}) before every clip was answered."
+        ) from ending
 
 
 def checked_answer(answer: object) -> Answer:
