@@ -69,7 +69,7 @@ class JournalError(AudioLMError):
 
 
 class ResultError(AudioLMError):
-    """A JSON file of a run cannot be read or written, or is none."""
+    """A JSON file of a run cannot be read or written, or is not one."""
 
     exit_code = 3
 

@@ -1,7 +1,7 @@
 """How a run ends, on disk and for the user: run.json at the start and at every end, and what is left to do.
 
 In: a run's record and paths, and the block that does the work. Out: a run.json that says "running" until the block is
-over; after an end that is none, sentences about what the run has and how to go on.
+over; after a run that did not finish, sentences about what the run has and how to go on.
 """
 
 import logging

@@ -253,7 +253,7 @@ def test_an_export_that_does_not_fit_names_the_setting(tmp_path: Path) -> None:
 
 
 def test_an_untrained_model_is_not_exported(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"model\.ckpt: is none: name the checkpoint to export"):
+    with pytest.raises(ConfigError, match=r"model\.ckpt: names no checkpoint \(none\): name the one to export"):
         export_model(nano_config("model.ckpt=none"), form="pth", output=tmp_path / "s.pth")
 
 

@@ -60,7 +60,7 @@ def require_same_clips(
     if changed:
         named = ", ".join([*changed[:_MOST_NAMED], *(["..."] if len(changed) > _MOST_NAMED else [])])
         raise JournalError(
-            f"{folder.parent} cannot be gone on with: {len(changed)} clip(s) that have their answers were replaced or "
+            f"{folder.parent} cannot be resumed: {len(changed)} clip(s) that have their answers were replaced or "
             f"changed since then: {named}. Put them back, or start anew without --resume."
         )
 

@@ -189,7 +189,7 @@ def find_run(resume: str, parent: Path, identity: Mapping[str, str]) -> RunPaths
     wrong = differences(facts["identity"], identity)
     if wrong:
         raise JournalError(
-            f"{folder} cannot be gone on with: {', '.join(wrong)} differ(s) from then, and answers of two kinds would "
+            f"{folder} cannot be resumed: {', '.join(wrong)} differ(s) from then, and answers of two kinds would "
             "be mixed. Run with what it was started with (run.json has it), or start anew without --resume."
         )
     return _not_in_use(paths_of(folder))
@@ -284,7 +284,7 @@ def read_facts(paths: RunPaths) -> dict[str, Any]:
 
 
 def _facts(folder: Path) -> dict[str, Any] | None:
-    """What run.json says; None where there is none, or it is none of ours."""
+    """What run.json says; None where there is no such file, or another program wrote it."""
     try:
         facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

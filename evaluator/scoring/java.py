@@ -1,7 +1,6 @@
 """Java for the captioning metrics: where it is, and processes of it that always end.
 
-In: the option `scoring.java_path`, the environment. Out: the `java` command and its version, and a stand-in
-    for
+In: the option `scoring.java_path`, the environment. Out: the `java` command and its version, and a stand-in for
 `subprocess.Popen` that gives Java a fixed locale and ends what is still alive when its block is left.
 """
 

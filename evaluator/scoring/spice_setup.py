@@ -1,7 +1,6 @@
 """Installs SPICE's two CoreNLP files: from the network or from a file or folder, checked, all or nothing.
 
-In: the archive that aac-metrics-download fetches, the two jars it holds, or the small pair. Out: the 16 MB
-    that SPICE
+In: the archive that aac-metrics-download fetches, the two jars it holds, or the small pair. Out: the 16 MB that SPICE
 reads, in the folder where `find_spice_files` looks last; that folder is either complete or as it was before.
 """
 

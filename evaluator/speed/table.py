@@ -93,7 +93,7 @@ def read_column(path: Path) -> Column:
         if isinstance(data, dict) and isinstance(data.get("speed"), dict):
             return _from_run(file, data)
     except (KeyError, TypeError, ValueError) as error:
-        raise ResultError(f"{file} holds figures that are none: {type(error).__name__}: {error}.") from error
+        raise ResultError(f"{file} holds figures that cannot be read: {type(error).__name__}: {error}.") from error
     raise ResultError(f"{file} holds no figures: expected an efficiency.json, or the run.json of a finished run.")
 
 

@@ -1,9 +1,8 @@
 """Checking the rows of a submission CSV in one streaming pass.
 
-In: an open binary file whose first bytes look like text. Out: findings, each with its physical line. What is
-    kept in memory
-is bounded: one line of at most MAX_LINE_BYTES, the ids that are possible, and the findings that the collector
-    keeps.
+In: an open binary file whose first bytes look like text. Out: findings, each with its physical line. What is kept in
+memory is bounded: one line of at most MAX_LINE_BYTES, the ids that are possible, and the findings that the collector
+keeps.
 """
 
 import csv

@@ -1,9 +1,7 @@
 """The rules of a submission CSV, each with its code, and what is told of a file that breaks one.
 
-One table for the writer, the validator and docs/submission.md. E codes are errors: the file is refused. W
-codes are
-warnings: the file is accepted, somebody should look. Codes keep their meaning for ever; new rules get new
-    codes.
+One table for the writer, the validator and docs/submission.md. E codes are errors: the file is refused. W codes are
+warnings: the file is accepted, somebody should look. Codes keep their meaning for ever; new rules get new codes.
 """
 
 from collections import Counter

@@ -1,7 +1,6 @@
 """Texts of a submission: how a model's answer becomes a cell, and what is odd about a cell.
 
-In: one text. Out: the cleaned text, whether anything in it can be seen, or warnings as (code, detail). The
-    writer and
+In: one text. Out: the cleaned text, whether anything in it can be seen, or warnings as (code, detail). The writer and
 the validator both use it, so a cell that is written is a cell that is accepted.
 """
 

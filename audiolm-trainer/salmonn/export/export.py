@@ -117,7 +117,7 @@ def _check_request(config: Config, form: Form, output: Path) -> None:
     problems = []
     if not config.model.checkpoint_path:
         named = config.model.ckpt or "empty"
-        problems.append(("model.ckpt", f"is {named}: name the checkpoint to export here or with --ckpt"))
+        problems.append(("model.ckpt", f"names no checkpoint ({named}): name the one to export here or with --ckpt"))
     if form in ("peft", "merged") and not config.model.lora:
         problems.append(("model.lora", f"is False: there is no adapter for the form {form}; use pth or safetensors"))
     if form in ("pth", "safetensors") and output.suffix != f".{form}":
