@@ -293,7 +293,8 @@ def test_a_run_whose_files_have_changed_under_their_names_is_not_gone_on_with(
     provider = FakeProvider(digests={"model.prompts": "a", "model.layers": "", "model.adapter": "b"})
     folder = interrupted(site, provider)
     provider.digests = {"model.prompts": "changed", "model.layers": "fetched since", "model.voice": "c"}
-    with pytest.raises(JournalError, match=r"cannot be resumed: model\.prompts, model\.voice, model\.adapter differ\(s\) from then"):
+    changed = r"cannot be resumed: model\.prompts, model\.voice, model\.adapter differ\(s\) from then"
+    with pytest.raises(JournalError, match=changed):
         evaluate(provider, site.load(), "submission_asr", resume=str(folder))
     with caplog.at_level("INFO"):
         anew = evaluate(provider, site.load(), "submission_asr", resume="auto")
