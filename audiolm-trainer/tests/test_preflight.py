@@ -207,7 +207,7 @@ class Whole:
 def test_a_file_that_holds_code_is_a_sentence_of_our_own(configure: Configure, tmp_path: Path) -> None:
     torch.save({"model": Whole()}, tmp_path / "whole.pth")
     text = problems(configure(model={"ckpt": str(tmp_path / "whole.pth")}))["model.ckpt"]
-    assert re.search(r"only: it asks for \S*test_preflight\.Whole$", text)
+    assert re.search(r"only: it asks for \S*test_preflight\.Whole; save its state_dict alone$", text)
 
 
 def test_every_part_that_is_wrong_is_named_at_once(configure: Configure, tmp_path: Path) -> None:
