@@ -146,21 +146,28 @@ def build_evaluate_command(
     ) -> None:
         """Run a model over an annotation: a CSV in submission modes, a CSV and scores in valid modes."""
         chosen, notices = chosen_mode(mode, task, skip_scoring=skip_scoring)
-        if chosen is None and not check and not efficiency:
-            raise click.UsageError(f"--mode is required: one of {', '.join(MODES)}.")
-        if check and efficiency:
-            raise click.UsageError("--check and --efficiency are two commands: give one of them.")
-        if limit is not None and (check or efficiency):
-            raise click.UsageError(
-                "--limit belongs to a run; --efficiency has --clips, and --check reads no annotation."
-            )
-        if not efficiency:
-            refuse_stray_options(click.get_current_context())
+        _refuse_contradictions(chosen, check=check, efficiency=efficiency, limit=limit)
         plan = EfficiencyPlan(mode=chosen, noise=noise, most_clips=clips, repeats=repeats) if efficiency else None
         arguments = _Arguments(chosen, cfg_path, options, device, output_dir, resume, limit, check, notices, plan)
         raise SystemExit(_run(provider, arguments, num_gpus))
 
     return evaluate_command
+
+
+def _refuse_contradictions(mode: Mode | None, *, check: bool, efficiency: bool, limit: int | None) -> None:
+    """Refuse flags that do not belong together.
+
+    Raises:
+        click.UsageError: naming them.
+    """
+    if mode is None and not check and not efficiency:
+        raise click.UsageError(f"--mode is required: one of {', '.join(MODES)}.")
+    if check and efficiency:
+        raise click.UsageError("--check and --efficiency are two commands: give one of them.")
+    if limit is not None and (check or efficiency):
+        raise click.UsageError("--limit belongs to a run; --efficiency has --clips, and --check reads no annotation.")
+    if not efficiency:
+        refuse_stray_options(click.get_current_context())
 
 
 def _run(provider: "ModelProvider", arguments: _Arguments, num_gpus: Callable[[], int] | None) -> int:

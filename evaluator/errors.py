@@ -96,3 +96,11 @@ class MetricUnavailableError(AudioLMError):
     def __init__(self, message: str, *, fix: str = "") -> None:
         self.fix = fix
         super().__init__(message)
+
+
+def ends_by_signal(error: BaseException) -> bool:
+    """Whether an error is a signal that ends the run as asked: it raises a class below SystemExit.
+
+    A plain SystemExit is foreign code that called `sys.exit`; it may not end a run in silence.
+    """
+    return isinstance(error, SystemExit) and type(error) is not SystemExit

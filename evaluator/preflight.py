@@ -18,7 +18,7 @@ from evaluator.annotation.clip_fields import is_ambiguous
 from evaluator.annotation.references import group_references
 from evaluator.audio.loading import MIN_SECONDS, SILENCE_SECONDS, AudioFacts, check_audio
 from evaluator.config.config import Config
-from evaluator.errors import AnnotationError, AudioError, AudioLMError, ConfigError, Problem
+from evaluator.errors import AnnotationError, AudioError, AudioLMError, ConfigError, Problem, ends_by_signal
 from evaluator.model import ModelProvider
 from evaluator.provider.probe import MOST_SECONDS, heard_seconds
 from evaluator.provider.questions import check_parts, found_notices, found_seconds, missing_package
@@ -219,8 +219,8 @@ def known_tasks(provider: ModelProvider, config: Config) -> dict[str, bool]:
         raise missing_package(error) from error
     # The model package is foreign code: its own error types are not known here, and it may not end a run in silence.
     except (Exception, SystemExit) as error:
-        if isinstance(error, SystemExit) and type(error) is not SystemExit:
-            raise  # a signal's: it ends the run as asked
+        if ends_by_signal(error):
+            raise
         said = f"SystemExit: {error}" if isinstance(error, SystemExit) else error
         raise ConfigError(f"The model package cannot list its tasks: {said}") from error
     if not isinstance(found, Mapping) or not all(isinstance(label, str) for label in found):

@@ -5,7 +5,7 @@ whatever the package raises becomes an error that the user is told.
 """
 
 from evaluator.config.config import Config
-from evaluator.errors import AudioLMError, ModelLoadError
+from evaluator.errors import AudioLMError, ModelLoadError, ends_by_signal
 from evaluator.model import AudioLM, ModelProvider
 from evaluator.provider.questions import missing_package
 
@@ -31,8 +31,8 @@ def load_model(provider: ModelProvider, config: Config) -> AudioLM:
         raise ModelLoadError(missing_package(error).message) from None
     # The model package is foreign code: its own error types are not known here, and it may not end a run in silence.
     except (Exception, SystemExit) as error:
-        if isinstance(error, SystemExit) and type(error) is not SystemExit:
-            raise  # a signal's: it ends the run as asked
+        if ends_by_signal(error):
+            raise
         raise ModelLoadError(f"The model could not be loaded. {type(error).__name__}: {error}") from error
     if not isinstance(model, AudioLM):
         raise ModelLoadError(

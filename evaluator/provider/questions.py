@@ -8,7 +8,7 @@ import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from evaluator.errors import AudioLMError, ConfigError, Problem
+from evaluator.errors import AudioLMError, ConfigError, Problem, ends_by_signal
 
 if TYPE_CHECKING:
     from evaluator.config.config import Config
@@ -78,8 +78,8 @@ def _problems_of_config(check_config: Callable[[Mapping[str, Any]], object], con
     except ModuleNotFoundError as error:
         return [("model", missing_package(error).message)]
     except (Exception, SystemExit) as error:  # foreign code: its failure joins the report
-        if isinstance(error, SystemExit) and type(error) is not SystemExit:
-            raise  # a signal's: it ends the run as asked
+        if ends_by_signal(error):
+            raise
         return [("model", _broken("check_config", f"{type(error).__name__}: {error}").message)]
 
 
@@ -107,8 +107,8 @@ def _asked(provider: "ModelProvider", name: str, config: Mapping[str, Any], *, o
     except ModuleNotFoundError as error:
         raise missing_package(error) from error
     except (Exception, SystemExit) as error:
-        if isinstance(error, SystemExit) and type(error) is not SystemExit:
-            raise  # a signal's: it ends the run as asked
+        if ends_by_signal(error):
+            raise
         raise _broken(name, f"{type(error).__name__}: {error}") from error
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, SupportsIndex
 
 from evaluator.annotation.annotation import Sample
 from evaluator.audio.loading import read_ahead
-from evaluator.errors import AudioError, ContractError
+from evaluator.errors import AudioError, ContractError, ends_by_signal
 from evaluator.model import Answer, AudioLM, Request
 from evaluator.provider.probe import heard_seconds
 from evaluator.run.journal import Journal, Prediction, reference_of
@@ -103,8 +103,8 @@ def checked_answers(model: AudioLM, requests: Iterator[Request]) -> Iterator[obj
             raise ContractError(f"The model's generate must yield answers, and it returned {_brief(answers)}.")
         yield from answers
     except SystemExit as ending:
-        if type(ending) is not SystemExit:
-            raise  # a signal's: it ends the run as asked
+        if ends_by_signal(ending):
+            raise
         raise ContractError(
             f"The model's generate ended the process (exit code {ending.code!r}) before every clip was answered."
         ) from ending
