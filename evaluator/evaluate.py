@@ -51,7 +51,8 @@ from evaluator.run.row_shares import balance
 from evaluator.run.timing import speed_of
 from evaluator.run.worker import Attempt, WorkerReport, answer_share, peak_memory
 from evaluator.run_end import recorded, write_ended
-from evaluator.scoring.scoring import Scores, score
+from evaluator.scoring.result import Scores
+from evaluator.scoring.scoring import score
 from evaluator.speed.latency_pass import PROTOCOL, latency_of_run
 from evaluator.submission.submission import MAX_TEXT, write_submission
 from evaluator.submission.text import clean_text, is_blank

@@ -6,33 +6,16 @@ computed here and nothing is printed: a score that is not there stays "unavailab
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from evaluator.run.latency import LATENCY_OFF, Latency
 from evaluator.run.record import EvaluationResult, write_json
 from evaluator.run.timing import MEDIAN_CLIPS, TOO_FEW
-from evaluator.scoring.scoring import Scores
+from evaluator.scoring.result import MetricResult, Scores
 from evaluator.tasks import is_scored, task_of
 
-# How the field writes the names.
-_TITLES = {
-    "wer": "WER",
-    "cer": "CER",
-    "spider": "SPIDEr",
-    "cider_d": "CIDEr-D",
-    "spice": "SPICE",
-    "bleu_1": "BLEU-1",
-    "bleu_2": "BLEU-2",
-    "bleu_3": "BLEU-3",
-    "bleu_4": "BLEU-4",
-    "rouge_l": "ROUGE-L",
-    "meteor": "METEOR",
-}
-# Error rates and what they count.
-_COUNTED = {"wer": "word", "cer": "character"}
 # What the line of latency tells, in the order of a clip's way.
 _LATENCIES = (
     ("first step", "batch1_first_step_seconds_p50"),
@@ -98,7 +81,7 @@ def score_lines(scores: Scores) -> list[str]:
     told: dict[str, str] = {}
     protocols: dict[str, list[str]] = {}
     for metric in scores.metrics:
-        title = _TITLES.get(metric.name, metric.name)
+        title = metric.kind.title
         if metric.value is None:
             why = "; ".join(filter(None, (metric.reason, metric.fix)))
             # The same reason is told once: eight metrics without Java are one problem.
@@ -106,11 +89,8 @@ def score_lines(scores: Scores) -> list[str]:
             told.setdefault(why, title)
             continue
         protocols.setdefault(metric.protocol, []).append(title)
-        unit = _COUNTED.get(metric.name)
-        if unit is None:
-            lines += _line(title, f"{metric.value:.4f}  ({metric.scale})")
-        else:
-            lines += _line(title, f"{100 * metric.value:.2f} %  ({_errors(scores.details[f'{unit}s'], unit)})")
+        value = f"{100 * metric.value:.2f} %" if metric.kind.unit else f"{metric.value:.4f}"
+        lines += _line(title, f"{value}  ({_errors(metric) if metric.kind.unit else metric.kind.scale})")
     first: tuple[str, str] | None = None
     for text, names in protocols.items():
         title = ", ".join(names)
@@ -121,10 +101,11 @@ def score_lines(scores: Scores) -> list[str]:
     return lines
 
 
-def _errors(counts: Mapping[str, int], unit: str) -> str:
+def _errors(metric: MetricResult) -> str:
     """Errors by kind: 3 sub., 1 del., 0 ins. in 320 words."""
+    counts = metric.totals
     kinds = ", ".join(f"{counts[kind]} {kind[:3]}." for kind in ("substitutions", "deletions", "insertions"))
-    return f"{kinds} in {counts['reference_length']} {unit}s"
+    return f"{kinds} in {counts['hits'] + counts['substitutions'] + counts['deletions']} {metric.kind.unit}s"
 
 
 def write_scores(path: Path, scores: Scores, *, ids: Sequence[str]) -> None:
@@ -147,7 +128,7 @@ def write_scores(path: Path, scores: Scores, *, ids: Sequence[str]) -> None:
         {
             "task": scores.task,
             "num_samples": scores.num_samples,
-            "metrics": [_finite(asdict(metric)) for metric in scores.metrics],
+            "metrics": [_finite(metric.facts()) for metric in scores.metrics],
             "details": _finite(scores.details),
             "per_sample": {"id": list(ids), **_finite(scores.per_sample)},
         },

@@ -1,7 +1,7 @@
 """The tasks that can be scored, and the four modes of the command made of them.
 
 A task is a name, the annotation labels that belong to it and how many references a row may have. To add one, extend
-TASKS and give `scoring/scoring.py` its metrics.
+TASKS and give `scoring/result.py` its metrics.
 """
 
 from dataclasses import dataclass

@@ -93,11 +93,11 @@ def test_equal_to_the_library_as_everybody_imports_it(metrics: CaptionMetrics, c
     assert list(captions.candidates) == plain["candidates"]
     assert [list(row) for row in captions.references] == plain["references"]
     bleu = metrics.bleu(captions)
-    assert [score.corpus for score in bleu] == plain["bleu"][0]
+    assert [score.value for score in bleu] == plain["bleu"][0]
     assert [list(score.rows) for score in bleu] == plain["bleu"][1]
     for name in ("cider_d", "rouge_l", "meteor"):
         score = getattr(metrics, name)(captions)
-        assert [score.corpus, list(score.rows)] == plain[name], name
+        assert [score.value, list(score.rows)] == plain[name], name
     assert 0 < plain["cider_d"][0] < 10  # a comparison of zeros would say nothing
 
 
@@ -211,7 +211,7 @@ def test_a_perfect_match_scores_ten_from_four_words_on(metrics: CaptionMetrics) 
 
 def test_identical_references_leave_cider_d_nothing_to_weigh(metrics: CaptionMetrics) -> None:
     score = metrics.cider_d(Captions(("a dog barks", "rain"), (("a dog barks",), ("a dog barks",))))
-    assert score.corpus == 0.0
+    assert score.value == 0.0
 
 
 def test_the_order_of_rows_changes_no_corpus_score(metrics: CaptionMetrics, captions: Captions) -> None:
@@ -221,7 +221,7 @@ def test_the_order_of_rows_changes_no_corpus_score(metrics: CaptionMetrics, capt
         (metrics.rouge_l(captions), metrics.rouge_l(turned)),
         *zip(metrics.bleu(captions), metrics.bleu(turned), strict=True),
     ]:
-        assert score.corpus == pytest.approx(other.corpus, rel=1e-14)
+        assert score.value == pytest.approx(other.value, rel=1e-14)
         assert score.rows == pytest.approx(other.rows[::-1], rel=1e-14)
 
 

@@ -10,17 +10,17 @@ from evaluator.report import printable, score_lines, summarize, write_scores
 from evaluator.run.latency import LATENCY_OFF, Latency
 from evaluator.run.record import Counts, EvaluationResult, Failure, PeakMemory
 from evaluator.run.timing import Spread
-from evaluator.scoring.scoring import Metric, Scores
+from evaluator.scoring.result import MetricResult, Scores
 
-ERRORS = {"substitutions": 3, "deletions": 1, "insertions": 0, "reference_length": 320}
+ERRORS = {"substitutions": (3, 0), "deletions": (0, 1), "insertions": (0, 0)}
 ASR = Scores(
     task="asr",
     num_samples=2,
     metrics=(
-        Metric("wer", 0.0125, "errors per reference unit", "English normaliser, 13a"),
-        Metric("cer", 0.5, "errors per reference unit", "English normaliser, 13a; characters"),
+        MetricResult("wer", 0.0125, (0.0, None), {"hits": (300, 16), **ERRORS}, "English normaliser, 13a"),
+        MetricResult("cer", 0.5, (), {"hits": (1000, 196), **ERRORS}, "English normaliser, 13a; characters"),
     ),
-    details={"words": ERRORS, "characters": {**ERRORS, "reference_length": 1200}},
+    details={},
     per_sample={"wer": (0.0, None)},
 )
 SETUP = "run once: audiolm-evaluator setup-metrics"
@@ -28,9 +28,9 @@ AAC = Scores(
     task="aac",
     num_samples=2,
     metrics=(
-        Metric("spider", None, "0 to 5.5", "", reason="SPICE's files are not installed", fix=SETUP),
-        Metric("cider_d", 2.5, "0 to 10", "PTB tokens; 5 references"),
-        Metric("bleu_1", 0.75, "0 to 1", "PTB tokens; 5 references"),
+        MetricResult("spider", None, reason="SPICE's files are not installed", fix=SETUP),
+        MetricResult("cider_d", 2.5, protocol="PTB tokens; 5 references"),
+        MetricResult("bleu_1", 0.75, protocol="PTB tokens; 5 references"),
     ),
     details={},
     per_sample={"cider_d": (2.0, 3.0)},
@@ -119,7 +119,7 @@ def test_one_reason_is_told_once() -> None:
 def test_summary_fits_a_screen() -> None:
     names = ("spider", "cider_d", "spice", "bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "meteor")
     scores = replace(
-        AAC, metrics=tuple(Metric(name, 0.5, "0 to 1", f"{index % 3}") for index, name in enumerate(names))
+        AAC, metrics=tuple(MetricResult(name, 0.5, protocol=f"{index % 3}") for index, name in enumerate(names))
     )
     failures = tuple(Failure(f"test{index:04d}", "broken") for index in range(80))
     assert len(summarize(replace(RESULT, mode="valid_aac", scores=scores, failures=failures))) <= 36

@@ -10,7 +10,8 @@ from evaluator.config.config import ScoringConfig
 from evaluator.errors import ConfigError, MetricUnavailableError
 from evaluator.scoring import caption_scores
 from evaluator.scoring.captioning import CaptionMetrics
-from evaluator.scoring.scoring import Metric, Scores, metric_names, preflight, score
+from evaluator.scoring.result import MetricResult, Scores
+from evaluator.scoring.scoring import metric_names, preflight, score
 from evaluator.tasks import AAC, ASR
 
 CANDIDATES = ["A dog barks twice", "rain falls on a tin roof", "people talk while music plays"]
@@ -31,7 +32,7 @@ def _new_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AAC_METRICS_JAVA_PATH", raising=False)
 
 
-def metrics_of(scores: Scores) -> dict[str, Metric]:
+def metrics_of(scores: Scores) -> dict[str, MetricResult]:
     return {metric.name: metric for metric in scores.metrics}
 
 
@@ -44,7 +45,7 @@ def test_the_originals_word_error_rate(reference: Path) -> None:
     assert wer.value is not None
     assert f"WER: {wer.value:.4%}" == expected["printed"] == "WER: 221.3115%"
     assert wer.protocol.startswith("whisper-en + 13a")
-    assert not wer.higher_is_better
+    assert not wer.kind.higher_is_better
     words = scores.details["words"]
     assert words["substitutions"] + words["deletions"] + words["insertions"] == 135
     assert words["reference_length"] == 61
@@ -116,7 +117,7 @@ def test_without_spices_files_everything_else_is_scored() -> None:
         assert metrics[name].value is not None
         assert len(scores.per_sample[name]) == 3
     assert scores.missing() == ()  # nothing was asked for by name
-    assert metrics["cider_d"].scale == "0 to 10"
+    assert metrics["cider_d"].kind.scale == "0 to 10"
     assert "1-2 references a row" in metrics["cider_d"].protocol
     assert scores.details["references_per_row"] == {"fewest": 1, "most": 2}
 

@@ -62,14 +62,41 @@ def golden_captions(golden: dict[str, Any], prefix: str) -> Captions:
 def test_equal_to_the_golden_values(worker: SpiceWorker, golden: dict[str, Any], kind: str, prefix: str) -> None:
     score = worker.score(golden_captions(golden, prefix), max_words=80)
     assert len(score.rows) == len(golden["items"]) == 36
-    for row, item in zip(score.rows, golden["items"], strict=True):
-        assert row.score == pytest.approx(item[kind]["spice"], abs=TOLERANCE), item["id"]
-        assert [row.matched, row.candidate_only, row.reference_only] == item[kind]["counts"], item["id"]
-        if "candidate_tuples" in item[kind]:
-            assert sorted(row.candidate_tuples) == sorted(map(tuple, item[kind]["candidate_tuples"]))
-            assert sorted(row.reference_tuples) == sorted(map(tuple, item[kind]["reference_tuples"]))
-    assert score.corpus == pytest.approx(golden["corpus"][kind], abs=TOLERANCE)
-    assert score.cut == 0
+    counts = zip(*(score.evidence[name] for name in ("matched", "candidate_only", "reference_only")), strict=True)
+    for row, counted, item in zip(score.rows, counts, golden["items"], strict=True):
+        assert row == pytest.approx(item[kind]["spice"], abs=TOLERANCE), item["id"]
+        assert list(counted) == item[kind]["counts"], item["id"]
+    assert score.value == pytest.approx(golden["corpus"][kind], abs=TOLERANCE)
+    assert score.totals["cut_captions"] == 0
+
+
+# What Java itself says of each row, of which the worker passes on score and counts.
+TUPLES = """
+import json, sys
+from evaluator.scoring import spice_worker
+setup = json.load(sys.stdin)
+spice_worker._row = lambda item: item
+scorer = spice_worker.SpiceScorer(setup["jvm"], setup["class_path"], 1)
+*_, last = scorer.score(setup["candidates"], setup["references"])
+print(json.dumps(last["result"]))
+"""
+
+
+def test_the_golden_tuples(files: SpiceFiles, golden: dict[str, Any]) -> None:
+    items = [item for item in golden["items"] if "candidate_tuples" in item["ptb"]]
+    assert items
+    setup = {
+        "jvm": str(find_java().library()),
+        "class_path": [str(path) for path in files.class_path()],
+        "candidates": [item["ptb_candidate"] for item in items],
+        "references": [item["ptb_references"] for item in items],
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", TUPLES], input=json.dumps(setup), stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT
+    )
+    for row, item in zip(json.loads(done.stdout), items, strict=True):
+        for found, wanted in (("test_tuples", "candidate_tuples"), ("ref_tuples", "reference_tuples")):
+            assert sorted(entry["tuple"] for entry in row[found]) == sorted(item["ptb"][wanted]), item["id"]
 
 
 def test_each_distinct_caption_is_parsed_once(worker: SpiceWorker) -> None:
@@ -77,17 +104,17 @@ def test_each_distinct_caption_is_parsed_once(worker: SpiceWorker) -> None:
     seen: list[tuple[int, int]] = []
     score = worker.score(captions, max_words=80, progress=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (3, 3)
-    assert [row.score for row in score.rows] == [0.0, 1.0, pytest.approx(2 / 3)]
+    assert list(score.rows) == [0.0, 1.0, pytest.approx(2 / 3)]
     # A reference that is given twice counts once.
-    assert score.rows[0].reference_only == 1
+    assert score.evidence["reference_only"][0] == 1
 
 
 def test_long_captions_are_cut_for_spice_and_counted(worker: SpiceWorker) -> None:
     loop = "a dog barks and " * 200
     captions = Captions((loop, "a dog barks"), (("a dog barks",), (f"{loop} a cat",)))
     score = worker.score(captions, max_words=3)
-    assert [row.score for row in score.rows] == [1.0, 1.0]
-    assert score.cut == 2
+    assert list(score.rows) == [1.0, 1.0]
+    assert score.evidence["cut_captions"] == (1, 1)
 
 
 def test_cut_words() -> None:
@@ -177,7 +204,7 @@ def test_folders_of_any_name_in_the_locale_c(
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     there = replace(files, corenlp=Path(corenlp), models=Path(models))
     with SpiceWorker(there, find_java()) as worker:
-        assert worker.score(Captions(("a dog barks",), (("a dog barks",),)), max_words=80).corpus == 1
+        assert worker.score(Captions(("a dog barks",), (("a dog barks",),)), max_words=80).value == 1
 
 
 # A parent that starts a worker, tells its id, and then goes the way the test wants.

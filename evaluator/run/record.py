@@ -22,7 +22,7 @@ from evaluator.tasks import Mode
 
 if TYPE_CHECKING:
     from evaluator.run.latency import Latency
-    from evaluator.scoring.scoring import Scores
+    from evaluator.scoring.result import Scores
 
 # What scoring again does not change.
 _MEASURED = (

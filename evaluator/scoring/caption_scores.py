@@ -1,4 +1,4 @@
-"""All caption metrics of a set: raw captions and references in, an outcome and a protocol for each metric out.
+"""All caption metrics of a set: raw captions and references in, Scores out.
 
 SPICE's worker loads while the others are computed. Whatever one of them needs and does not find, the others
 go on.
@@ -7,43 +7,33 @@ go on.
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from evaluator.config.sections import ScoringConfig
 from evaluator.errors import MetricUnavailableError
 from evaluator.scoring.captioning import (
+    BLEU,
     CaptionMetrics,
     Captions,
-    CaptionScore,
     caption_protocol,
     library_protocol,
     pycocoevalcap_file,
 )
 from evaluator.scoring.java import Java, find_java
-from evaluator.scoring.outcome import FAILURES, Outcome, attempt, failed
+from evaluator.scoring.result import FAILURES, MetricResult, Scores, attempt, failed
 from evaluator.scoring.spice import SpiceWorker, spice_protocol
 from evaluator.scoring.spice_files import find_spice_files
+from evaluator.tasks import AAC
 
 log = logging.getLogger(__name__)
 
-BLEU = ("bleu_1", "bleu_2", "bleu_3", "bleu_4")
 
-
-@dataclass(frozen=True, slots=True)
-class CaptionScores:
-    """Outcome and protocol of each metric by name, and the facts behind them as plain JSON values."""
-
-    outcomes: dict[str, Outcome]
-    protocols: dict[str, str]
-    details: dict[str, Any]
-
-
-def check_captions(wanted: Sequence[str], options: ScoringConfig) -> list[str]:
+def check_captions(wanted: Sequence[str], config: ScoringConfig) -> list[str]:
     """What `score_captions` will lack, in sentences; nothing is started but `java -version`."""
     try:
-        java = find_java(options.java_path)
+        java = find_java(config.java_path)
         pycocoevalcap_file("tokenizer/stanford-corenlp-3.4.1.jar")
     except MetricUnavailableError as error:
         return [f"No caption metric will be available: {error.message}; {error.fix}"]
@@ -51,7 +41,7 @@ def check_captions(wanted: Sequence[str], options: ScoringConfig) -> list[str]:
         return []
     try:
         java.library()
-        find_spice_files(options.cache_path).class_path()
+        find_spice_files(config.cache_path).class_path()
     except MetricUnavailableError as error:
         return [f"SPICE and SPIDEr will be unavailable: {error.message}; {error.fix}"]
     return []
@@ -62,47 +52,48 @@ def score_captions(
     references: Sequence[Sequence[str]],
     *,
     wanted: Sequence[str],
-    options: ScoringConfig,
-) -> CaptionScores:
+    config: ScoringConfig,
+) -> Scores:
     """Score a set of captions.
 
     Args:
         candidates: N raw captions, at least one.
         references: N rows of at least one raw reference.
         wanted: names of metrics: bleu_1 ... bleu_4, rouge_l, cider_d, meteor, spice, spider.
-        options: how.
+        config: how.
 
     Returns:
-        CaptionScores: every wanted metric, and those that it is made of.
+        Scores: every wanted metric; what SPIDEr is made of is there only if it is wanted itself.
     """
     counts = [len(row) for row in references]
     details: dict[str, Any] = {"references_per_row": {"fewest": min(counts), "most": max(counts)}}
     try:
-        java = find_java(options.java_path)
+        java = find_java(config.java_path)
         details["java"] = f"{java.version} ({java.source})"
-        protocols = _protocols(wanted, caption_protocol(java, references), options)
         with contextlib.ExitStack() as opened:
-            spice = _start_spice(opened, java, options) if _needs_spice(wanted) else None
-            metrics = opened.enter_context(CaptionMetrics(java))
-            captions = metrics.tokenize(candidates, references)
+            spice = _start_spice(opened, java, config, details) if _needs_spice(wanted) else None
+            library = opened.enter_context(CaptionMetrics(java))
+            captions = library.tokenize(candidates, references)
             details["notes"] = _notes(captions)
-            outcomes = _library_outcomes(metrics, captions, wanted)
+            found = {result.name: result for result in _library_results(library, captions, wanted)}
             if spice is not None:
-                outcomes["spice"] = attempt("spice", partial(spice, captions, details))
+                [found["spice"]] = attempt(["spice"], partial(_alone, spice, captions))
     except FAILURES as error:
-        outcome = failed("tokenisation of captions", error)
-        return CaptionScores(dict.fromkeys(wanted, outcome), dict.fromkeys(wanted, ""), details)
+        return Scores(AAC.name, len(candidates), failed(wanted, error), details)
     if "spider" in wanted:
-        outcomes["spider"] = _spider(outcomes["cider_d"], outcomes["spice"])
-    return CaptionScores(outcomes, protocols, details)
+        found["spider"] = _spider(found["cider_d"], found["spice"])
+    protocols = _protocols(wanted, caption_protocol(java, references), config)
+    metrics = tuple(replace(found[name], protocol=protocols[name]) for name in wanted)
+    per_sample = {metric.name: metric.rows for metric in metrics if metric.rows}
+    return Scores(AAC.name, len(candidates), metrics, details, per_sample)
 
 
 def _needs_spice(wanted: Sequence[str]) -> bool:
     return "spice" in wanted or "spider" in wanted
 
 
-def _protocols(wanted: Sequence[str], common: str, options: ScoringConfig) -> dict[str, str]:
-    library, spice = library_protocol(), spice_protocol(options.spice_max_words)
+def _protocols(wanted: Sequence[str], common: str, config: ScoringConfig) -> dict[str, str]:
+    library, spice = library_protocol(), spice_protocol(config.spice_max_words)
     special = {
         "spice": f"{spice}; {common}",
         "spider": f"(CIDEr-D + SPICE) / 2; {library}; {spice}; {common}",
@@ -117,57 +108,44 @@ def _notes(captions: Captions) -> list[str]:
     return []
 
 
-def _library_outcomes(metrics: CaptionMetrics, captions: Captions, wanted: Sequence[str]) -> dict[str, Outcome]:
-    """The outcomes of aac-metrics' own metrics."""
-    outcomes: dict[str, Outcome] = {}
+def _library_results(library: CaptionMetrics, captions: Captions, wanted: Sequence[str]) -> list[MetricResult]:
+    """aac-metrics' own metrics; all four orders of BLEU are one computation."""
+    results: list[MetricResult] = []
     if any(name in wanted for name in BLEU):
-        outcomes.update(_bleu_outcomes(metrics, captions))
-    compute: dict[str, Callable[[Captions], CaptionScore]] = {
-        "rouge_l": metrics.rouge_l,
-        "cider_d": metrics.cider_d,
-        "meteor": metrics.meteor,
+        results += attempt(BLEU, partial(library.bleu, captions))
+    compute: dict[str, Callable[[Captions], MetricResult]] = {
+        "rouge_l": library.rouge_l,
+        "cider_d": library.cider_d,
+        "meteor": library.meteor,
     }
     for name, method in compute.items():
         if name in wanted or (name == "cider_d" and "spider" in wanted):
-            outcomes[name] = attempt(name, partial(_computed, method, captions))
-    return outcomes
+            results += attempt([name], partial(_alone, method, captions))
+    return results
 
 
-def _bleu_outcomes(metrics: CaptionMetrics, captions: Captions) -> dict[str, Outcome]:
-    """All four orders, which are one computation."""
-    try:
-        scores = metrics.bleu(captions)
-    except FAILURES as error:
-        return dict.fromkeys(BLEU, failed("bleu", error))
-    return {name: Outcome(score.corpus, score.rows) for name, score in zip(BLEU, scores, strict=True)}
-
-
-def _computed(method: Callable[[Captions], CaptionScore], captions: Captions) -> Outcome:
-    score = method(captions)
-    return Outcome(score.corpus, score.rows)
+def _alone(method: Callable[[Captions], MetricResult], captions: Captions) -> list[MetricResult]:
+    return [method(captions)]
 
 
 def _start_spice(
-    opened: contextlib.ExitStack, java: Java, options: ScoringConfig
-) -> Callable[[Captions, dict[str, Any]], Outcome]:
+    opened: contextlib.ExitStack, java: Java, config: ScoringConfig, details: dict[str, Any]
+) -> Callable[[Captions], MetricResult]:
     """Start SPICE's worker if it can be had; what comes back scores with it, or says why it cannot."""
     try:
-        files = find_spice_files(options.cache_path)
-        worker = opened.enter_context(SpiceWorker(files, java, threads=options.threads))
+        files = find_spice_files(config.cache_path)
+        worker = opened.enter_context(SpiceWorker(files, java, threads=config.threads))
     except FAILURES as error:
-        outcome = failed("spice", error)
-        return lambda _captions, _details: outcome
+        [result] = failed(["spice"], error)
+        return lambda _captions: result
 
-    def run(captions: Captions, details: dict[str, Any]) -> Outcome:
+    def run(captions: Captions) -> MetricResult:
         details["spice_files"] = f"{files.source}; {files.remark}" if files.remark else files.source
-        score = worker.score(captions, max_words=options.spice_max_words, progress=_Progress())
-        details["spice_cut_captions"] = score.cut
-        details["spice_tuples"] = {
-            "matched": sum(row.matched for row in score.rows),
-            "candidate_only": sum(row.candidate_only for row in score.rows),
-            "reference_only": sum(row.reference_only for row in score.rows),
-        }
-        return Outcome(score.corpus, rows=tuple(row.score for row in score.rows))
+        score = worker.score(captions, max_words=config.spice_max_words, progress=_Progress())
+        totals = score.totals
+        details["spice_cut_captions"] = totals.pop("cut_captions")
+        details["spice_tuples"] = totals
+        return score
 
     return run
 
@@ -184,15 +162,13 @@ class _Progress:
             self._next = done / total + 0.25
 
 
-def _spider(cider_d: Outcome, spice: Outcome) -> Outcome:
+def _spider(cider_d: MetricResult, spice: MetricResult) -> MetricResult:
     """(CIDEr-D + SPICE) / 2 of the set and of each row; without one of the two there is none."""
     for part in (cider_d, spice):
         if part.value is None:
-            return Outcome(None, reason=part.reason, fix=part.fix)
-    assert cider_d.value is not None
-    assert spice.value is not None
+            return replace(part, name="spider")
     rows = tuple(_mean(*pair) for pair in zip(cider_d.rows, spice.rows, strict=True))
-    return Outcome((cider_d.value + spice.value) / 2, rows=rows)
+    return MetricResult("spider", _mean(cider_d.value, spice.value), rows)
 
 
 def _mean(first: float | None, second: float | None) -> float | None:

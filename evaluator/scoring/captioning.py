@@ -1,4 +1,4 @@
-"""Captioning metrics of aac-metrics: captions and references in, a score of the set and of each row out.
+"""Captioning metrics of aac-metrics: captions and references in, a MetricResult without its protocol out.
 
 PTB tokenisation, BLEU, ROUGE-L, CIDEr-D and METEOR are the library's own; its Java files come from
 pycocoevalcap. This file is the adapter: it imports only the library's modules that are needed (the package
@@ -26,6 +26,9 @@ import numpy as np
 from evaluator.errors import MetricUnavailableError
 from evaluator.scoring.java import Java, JavaProcesses
 from evaluator.scoring.normalize import caption_line
+from evaluator.scoring.result import MetricResult
+
+BLEU = ("bleu_1", "bleu_2", "bleu_3", "bleu_4")
 
 _LIBRARY = "aac_metrics"
 # Packages whose __init__ imports everything; stand-ins with only a path take their place during the import.
@@ -53,14 +56,6 @@ class Captions:
 
     candidates: tuple[str, ...]
     references: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class CaptionScore:
-    """A metric's score of the set and of each row."""
-
-    corpus: float
-    rows: tuple[float, ...]
 
 
 def pycocoevalcap_file(name: str) -> Path:
@@ -136,13 +131,13 @@ class CaptionMetrics:
         )
         return dict(zip(lines, output[::2], strict=True))
 
-    def bleu(self, captions: Captions) -> tuple[CaptionScore, ...]:
+    def bleu(self, captions: Captions) -> tuple[MetricResult, ...]:
         """BLEU of orders 1, 2, 3 and 4, each 0-1. The set's score is not the mean of the rows'."""
         corpus, rows = self._library.bleu.bleu(*_lists(captions), n=4, return_1_to_n=True)
-        scores = zip(corpus["bleu_1_to_4"].tolist(), rows["bleu_1_to_4"].tolist(), strict=True)
-        return tuple(CaptionScore(corpus=score, rows=tuple(row_scores)) for score, row_scores in scores)
+        scores = zip(BLEU, corpus["bleu_1_to_4"].tolist(), rows["bleu_1_to_4"].tolist(), strict=True)
+        return tuple(MetricResult(name, score, tuple(row_scores)) for name, score, row_scores in scores)
 
-    def rouge_l(self, captions: Captions) -> CaptionScore:
+    def rouge_l(self, captions: Captions) -> MetricResult:
         """ROUGE-L, 0-1: the mean over rows of the best reference's.
 
         A reference without words is left out, since the library divides by its length; a row that has no
@@ -156,9 +151,9 @@ class CaptionMetrics:
             _, by_row = self._library.rouge_l.rouge_l(candidates, [worded[index] for index in scored])
             for index, value in zip(scored, by_row["rouge_l"].tolist(), strict=True):
                 rows[index] = value
-        return CaptionScore(corpus=float(np.mean(rows)), rows=tuple(rows))
+        return MetricResult("rouge_l", float(np.mean(rows)), tuple(rows))
 
-    def cider_d(self, captions: Captions) -> CaptionScore:
+    def cider_d(self, captions: Captions) -> MetricResult:
         """CIDEr-D, 0-10; it weighs words by how rare they are in this set: subsets do not compare.
 
         Raises:
@@ -170,9 +165,9 @@ class CaptionMetrics:
         if not any(text for row in captions.references for text in row):
             raise MetricUnavailableError("no reference has any word", fix="check the annotation's texts")
         corpus, rows = self._library.cider_d.cider_d(*_lists(captions))
-        return CaptionScore(corpus=float(corpus["cider_d"]), rows=tuple(rows["cider_d"].tolist()))
+        return MetricResult("cider_d", float(corpus["cider_d"]), tuple(rows["cider_d"].tolist()))
 
-    def meteor(self, captions: Captions) -> CaptionScore:
+    def meteor(self, captions: Captions) -> MetricResult:
         """METEOR 1.5 (`-l en -norm`), 0-1. Java reads a table for about 30 s first and takes up to 2 GB."""
         # "|||" divides the fields of METEOR's line protocol; PTB tokens never have it, and the library takes it out of
         # candidates only.
@@ -185,7 +180,7 @@ class CaptionMetrics:
             java_path=str(self.java.executable),
             use_shell=False,
         )
-        return CaptionScore(corpus=float(corpus["meteor"]), rows=tuple(rows["meteor"].tolist()))
+        return MetricResult("meteor", float(corpus["meteor"]), tuple(rows["meteor"].tolist()))
 
 
 def caption_protocol(java: Java, references: Sequence[Sequence[str]]) -> str:

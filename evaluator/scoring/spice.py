@@ -1,4 +1,4 @@
-"""SPICE: tokenised captions and references in, the F score of their scene graphs' tuples out.
+"""SPICE: tokenised captions and references in, the F score of their scene graphs' tuples out, a MetricResult.
 
 The scoring runs in a worker process of its own (`scoring/spice_worker.py`) that loads Java's own SPICE classes; this
 file starts it, talks to it and ends it. It never outlives the block that it is used in, nor this process.
@@ -13,14 +13,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from evaluator.errors import MetricUnavailableError
 from evaluator.scoring.captioning import Captions
 from evaluator.scoring.java import Java, end_process, java_environment
+from evaluator.scoring.result import MetricResult
 from evaluator.scoring.spice_files import SpiceFiles
 
 log = logging.getLogger(__name__)
@@ -32,36 +32,6 @@ STALL_SECONDS = 600.0
 _FIX = "run again with a lower scoring.spice_max_words or more memory; the other metrics do not need SPICE"
 _LOG_LINES = 3
 _END_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class SpiceRow:
-    """One row's SPICE.
-
-    Attributes:
-        score: F of all tuples, 0-1; 0 where nothing matches or the candidate is empty.
-        matched: tuples that both sides have.
-        candidate_only: tuples that only the candidate has.
-        reference_only: tuples that only the references have.
-        candidate_tuples: the candidate's tuples, for example ("dog", "bark").
-        reference_tuples: those of its references together.
-    """
-
-    score: float
-    matched: int
-    candidate_only: int
-    reference_only: int
-    candidate_tuples: tuple[tuple[str, ...], ...]
-    reference_tuples: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class SpiceScore:
-    """SPICE of a set: the mean of its rows' scores, the rows, and how many captions were cut for it."""
-
-    corpus: float
-    rows: tuple[SpiceRow, ...]
-    cut: int
 
 
 def cut_words(caption: str, max_words: int) -> str:
@@ -135,7 +105,7 @@ class SpiceWorker:
         *,
         max_words: int,
         progress: Callable[[int, int], None] = lambda done, total: None,
-    ) -> SpiceScore:
+    ) -> MetricResult:
         """Score a set; each distinct caption is parsed once.
 
         Args:
@@ -144,7 +114,9 @@ class SpiceWorker:
             progress: called with (captions parsed, distinct captions).
 
         Returns:
-            SpiceScore: one row a caption.
+            MetricResult: the mean of the rows, each the F score of all tuples, 0 where nothing matches. The evidence
+            counts tuples that both sides have, that only the candidate and only the references have, and captions
+            that were cut.
 
         Raises:
             MetricUnavailableError: the worker failed, ran out of memory or reported nothing for too long.
@@ -152,19 +124,22 @@ class SpiceWorker:
         """
         if not captions.candidates:
             raise ValueError("SPICE of no rows is not defined")
-        candidates = [cut_words(text, max_words) for text in captions.candidates]
-        references = [[cut_words(text, max_words) for text in row] for row in captions.references]
-        cut = sum(cut != text for cut, text in zip(candidates, captions.candidates, strict=True))
-        for cut_row, row in zip(references, captions.references, strict=True):
-            cut += sum(cut_text != text for cut_text, text in zip(cut_row, row, strict=True))
+        texts = list(zip(captions.candidates, captions.references, strict=True))
+        shortened = [
+            (cut_words(candidate, max_words), [cut_words(text, max_words) for text in row]) for candidate, row in texts
+        ]
+        cut = tuple(
+            sum(after != before for after, before in zip([new, *new_row], [old, *old_row], strict=True))
+            for (new, new_row), (old, old_row) in zip(shortened, texts, strict=True)
+        )
+        candidates, references = zip(*shortened, strict=True)
         self._send({"candidates": candidates, "references": references})
         while True:
             message = self._receive()
             if "progress" in message:
                 progress(*message["progress"])
             elif "result" in message:
-                rows = tuple(_row(item) for item in message["result"])
-                return SpiceScore(corpus=sum(row.score for row in rows) / len(rows), rows=rows, cut=cut)
+                return _result(message["result"], cut)
 
     def _send(self, message: dict[str, Any]) -> None:
         assert self._process.stdin is not None
@@ -203,16 +178,11 @@ class SpiceWorker:
         return " / ".join([*said, f"exit status {self._process.returncode}"])
 
 
-def _row(item: dict[str, Any]) -> SpiceRow:
-    matched, candidate_only, reference_only = item["counts"]
-    return SpiceRow(
-        score=float(item["score"]),
-        matched=matched,
-        candidate_only=candidate_only,
-        reference_only=reference_only,
-        candidate_tuples=tuple(tuple(words) for words in item["candidate_tuples"]),
-        reference_tuples=tuple(tuple(words) for words in item["reference_tuples"]),
-    )
+def _result(rows: Sequence[Mapping[str, Any]], cut: tuple[int, ...]) -> MetricResult:
+    scores = tuple(float(row["score"]) for row in rows)
+    counts = zip(*(row["counts"] for row in rows), strict=True)
+    evidence = dict(zip(("matched", "candidate_only", "reference_only"), counts, strict=True))
+    return MetricResult("spice", sum(scores) / len(scores), scores, {**evidence, "cut_captions": cut})
 
 
 def _start(log_file: "IO[bytes]") -> "subprocess.Popen[str]":

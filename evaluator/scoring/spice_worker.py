@@ -141,7 +141,7 @@ class SpiceScorer:
         Yields:
             dict: {"progress": [captions parsed, of how many]} after every batch; at last {"result": [...]}
                 with one object a row: "score", "counts" (tuples of both sides, of the candidate alone, of the
-                references alone), "candidate_tuples", "reference_tuples".
+                references alone).
         """
         distinct = list(dict.fromkeys([*candidates, *(text for row in references for text in row)]))
         tuples = jpype.JClass("java.util.HashMap")()
@@ -166,12 +166,7 @@ class SpiceScorer:
 
 def _row(item: dict[str, Any]) -> dict[str, Any]:
     score = item["scores"]["All"]
-    return {
-        "score": score["f"],
-        "counts": [score["tp"], score["fp"], score["fn"]],
-        "candidate_tuples": [entry["tuple"] for entry in item["test_tuples"]],
-        "reference_tuples": [entry["tuple"] for entry in item["ref_tuples"]],
-    }
+    return {"score": score["f"], "counts": [score["tp"], score["fp"], score["fn"]]}
 
 
 def _batches(captions: Sequence[str], words: int = 320) -> Iterator[list[str]]:
