@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Everything that is measured and tested on a GPU, in one command:  benchmarks/gpu.sh [output folder]
+# Everything that is measured and tested on a GPU, in one command:  benchmarks/gpu.sh [--short] [output folder]
 #
+# --short takes fewer clips and one repeat: minutes instead of an hour, for figures to a few percent.
 # Runs on one NVIDIA GPU that the model fits on (Llama-3.2-3B's size; about 60 GB for the comparison with float32), with
 # random weights: nothing is downloaded. Goes on after a failure, and ends with a list of what failed. Every step's
 # output is in a file of its own in the output folder (default gpu_results/), figures as JSON beside it.
@@ -9,6 +10,13 @@ set -u
 
 cd "$(dirname "$0")/.." || exit 1
 python="${PYTHON:-.venv/bin/python}"
+answers=() whole=() pieces=()
+if [ "${1:-}" = --short ]; then
+    shift
+    answers=(--clips 96 --original-clips 16 --repeats 1)
+    whole=(--latency 6 --agreement 8)
+    pieces=(--clips 16 --repeats 1)
+fi
 out="${1:-gpu_results}"
 
 if ! nvidia-smi -L >/dev/null 2>&1; then
@@ -40,12 +48,13 @@ step() {
 
 step gpu nvidia-smi
 step tests "$python" -m pytest audiolm-trainer/tests/test_gpu.py -rs
-step decoding "$python" benchmarks/bench_decoding.py --device cuda --full --json "$out/decoding.json"
-step whole "$python" benchmarks/bench_decoding.py --whole --device cuda --full --json "$out/whole.json"
+step decoding "$python" benchmarks/bench_decoding.py --device cuda --full "${answers[@]}" --json "$out/decoding.json"
+step whole "$python" benchmarks/bench_decoding.py --whole --device cuda --full "${answers[@]}" "${whole[@]}" \
+    --json "$out/whole.json"
+step front_end "$python" benchmarks/front_end.py --device cuda "${pieces[@]}"
+step training "$python" benchmarks/bench_training.py --device cuda "${pieces[@]}"
 step whole_float16 "$python" benchmarks/bench_decoding.py --whole --device cuda --full --dtype float16 --repeats 1 \
-    --json "$out/whole_float16.json"
-step front_end "$python" benchmarks/front_end.py --device cuda
-step training "$python" benchmarks/bench_training.py --device cuda
+    "${answers[@]}" "${whole[@]}" --json "$out/whole_float16.json"
 
 if [ "${#failed[@]}" -gt 0 ]; then
     echo "Failed: ${failed[*]} (see $out/)"

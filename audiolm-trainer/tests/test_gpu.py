@@ -1,7 +1,9 @@
 """What only a GPU can show: CUDA graphs, streams, memory, and that nothing waits for the device."""
 
 import json
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,6 +43,19 @@ def exact_products() -> Iterator[None]:
     torch.backends.cuda.matmul.allow_tf32 = False
     yield
     torch.backends.cuda.matmul.allow_tf32 = before
+
+
+@contextmanager
+def waiting_forbidden() -> Iterator[None]:
+    """Make work that waits for the device an error, as far as PyTorch notices it."""
+    with warnings.catch_warnings():
+        # PyTorch says once that the mode is a prototype, after it has set it.
+        warnings.filterwarnings("ignore", message="Synchronization debug mode is a prototype")
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.fixture(scope="module")
@@ -104,24 +119,18 @@ def test_a_step_and_taking_prompts_in_wait_for_nothing(
             # The first time plain, the second recorded, which waits once.
             slots.admit(0, prompts[:8], None)
             slots.step(slots.shape(rows=8, prompt=96, steps=steps), at_work=8, generators=None)
-        torch.cuda.set_sync_debug_mode("error")
-        try:
+        with waiting_forbidden():
             slots.admit(0, prompts[:8], None)
             slots.step(slots.shape(rows=8, prompt=96, steps=1), at_work=8, generators=None)
             slots.move(7, 0)
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
 
 
 def test_encoding_waits_for_nothing() -> None:
     lm = nano("cuda")
     clips = [lm_clip(lm, asked) for asked in sample_clips(6)]
     lm._embed(clips)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with waiting_forbidden():
         lm._embed(clips)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 def lm_clip(lm: SalmonnLM, asked: Asked) -> Any:
