@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from transformers import Blip2QFormerModel
+from transformers import Blip2QFormerModel, LlamaConfig, LlamaForCausalLM
 
 from salmonn.config.config import load_config
-from salmonn.model.components import qformer_config
-from salmonn.model.initial_values import initial_values
+from salmonn.model.components import add_lora, give_memory, qformer_config
 from salmonn.model.salmonn import SALMONN
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,31 +28,33 @@ def fresh_memory_is_nan() -> Iterator[None]:
         torch.use_deterministic_algorithms(False)
 
 
-def build() -> nn.Module:
+def test_only_what_has_no_values_gets_new_memory(fresh_memory_is_nan: None) -> None:
+    kept = nn.Linear(16, 8)
+    values = kept.weight.detach().clone()
+    before = torch.get_rng_state()
     sizes = qformer_config("", encoder_width=32)
     sizes.update({"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32})
-    return nn.ModuleList([nn.Linear(16, 8), nn.Conv1d(2, 4, 3), nn.LayerNorm(16), Blip2QFormerModel(sizes)])
-
-
-def test_nothing_is_drawn_and_constants_are_there(fresh_memory_is_nan: None) -> None:
-    torch.manual_seed(0)
-    before = torch.get_rng_state()
-    with initial_values(wanted=False):
-        modules = build()
+    with torch.device("meta"):
+        modules = nn.ModuleList([kept, nn.LayerNorm(16), Blip2QFormerModel(sizes)])
+    give_memory(modules, CPU)
     assert torch.equal(torch.get_rng_state(), before)
-    assert torch.equal(modules.get_parameter("2.weight"), torch.ones(16))
-    assert torch.equal(modules.get_parameter("2.bias"), torch.zeros(16))
-    assert modules.get_parameter("0.weight").isnan().all()
-    assert all(torch.isfinite(buffer).all() for buffer in modules.buffers())
+    assert kept.weight.equal(values)
+    assert all(parameter.device == CPU for parameter in modules.parameters())
+    assert all(parameter.isnan().all() for part in modules[1:] for parameter in part.parameters())
 
 
-def test_wanted_values_are_pytorchs_own() -> None:
-    torch.manual_seed(0)
-    plain = build()
-    torch.manual_seed(0)
-    with initial_values(wanted=True):
-        again = build()
-    assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), again.parameters(), strict=True))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_an_adapter_without_values_is_built_as_one_with_values(dtype: torch.dtype) -> None:
+    sizes = LlamaConfig(hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, vocab_size=9)
+    drawn, empty = (
+        add_lora(
+            LlamaForCausalLM(sizes).to(dtype), rank=2, alpha=4, dropout=0.1, target_modules=["q_proj"], drawn=drawn
+        )
+        for drawn in (True, False)
+    )
+    expected = [(name, p.shape, p.dtype, p.device, p.requires_grad) for name, p in drawn.named_parameters()]
+    assert [(name, p.shape, p.dtype, p.device, p.requires_grad) for name, p in empty.named_parameters()] == expected
+    assert str(drawn) == str(empty)
 
 
 def test_a_checkpoint_covers_all_that_was_not_drawn(fresh_memory_is_nan: None, nano: Any) -> None:

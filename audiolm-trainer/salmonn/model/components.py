@@ -27,7 +27,6 @@ from transformers.utils.logging import disable_progress_bar
 from salmonn.config.schema import ModelConfig
 from salmonn.errors import CheckpointError
 from salmonn.model.beats import BEATs, BEATsConfig
-from salmonn.model.initial_values import initial_values
 from salmonn.weights.checkpoint import assign_beats_weights, check_tensors, read_weights, report
 from salmonn.weights.hub import local_copy
 
@@ -106,11 +105,9 @@ def load_beats(path: Path, *, device: torch.device, dtype: torch.dtype) -> BEATs
         CheckpointError: the file cannot be read, is no BEATs file or does not fit its own `cfg`.
     """
     config, state = read_beats(path)
-    with initial_values(wanted=False):
+    with torch.device("meta"):
         beats = BEATs(config)
     assign_beats_weights(path, state, beats, device=device, dtype=dtype)
-    # What is no weight (buffers) follows.
-    beats.to(device=device, dtype=dtype)
     report("BEATs", str(path), beats.parameters())
     return _freeze(beats)
 
@@ -164,9 +161,17 @@ def _empty_special_tokens(file: Path) -> list[str]:
 
 
 def add_lora(
-    llm: PreTrainedModel, *, rank: int, alpha: int, dropout: float, target_modules: list[str]
+    llm: PreTrainedModel, *, rank: int, alpha: int, dropout: float, target_modules: list[str], drawn: bool = True
 ) -> PreTrainedModel:
     """Wrap a language model with a LoRA adapter (peft), float32 whatever the dtype below.
+
+    Args:
+        llm: a plain language model.
+        rank: of the adapter; so its scale `alpha`, its `dropout` and the names of its `target_modules`.
+        alpha: see `rank`.
+        dropout: see `rank`.
+        target_modules: see `rank`.
+        drawn: whether the adapter gets its random initial values; False where all of them are loaded next.
 
     Raises:
         CheckpointError: no module of the model has one of the names.
@@ -181,30 +186,33 @@ def add_lora(
         with warnings.catch_warnings():
             # peft asks transformers for an attribute under its old name.
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
-            wrapped: Any = get_peft_model(llm, config, autocast_adapter_dtype=True)
+            wrapped: Any = get_peft_model(llm, config, autocast_adapter_dtype=True, low_cpu_mem_usage=not drawn)
     except ValueError as error:
         raise CheckpointError(f"model.lora_target_modules {target_modules} do not fit: {error}") from error
+    if not drawn:
+        give_memory(wrapped, llm.device)
     # peft's wrapper passes on everything that is used of the model it wraps.
     adapted: PreTrainedModel = wrapped
     return adapted
 
 
 def add_configured_lora(llm: PreTrainedModel, parts: ModelConfig, *, drawn: bool) -> PreTrainedModel:
-    """Wrap a language model with the adapter that a configuration describes; see `add_lora`.
+    """Wrap a language model with the adapter that a configuration describes; see `add_lora`."""
+    return add_lora(
+        llm,
+        rank=parts.lora_rank,
+        alpha=parts.lora_alpha,
+        dropout=parts.lora_dropout,
+        target_modules=list(parts.lora_target_modules),
+        drawn=drawn,
+    )
 
-    Args:
-        llm: a plain language model.
-        parts: the section `model`.
-        drawn: whether the adapter gets its random initial values; False where all of them are loaded next.
-    """
-    with initial_values(wanted=drawn):
-        return add_lora(
-            llm,
-            rank=parts.lora_rank,
-            alpha=parts.lora_alpha,
-            dropout=parts.lora_dropout,
-            target_modules=list(parts.lora_target_modules),
-        )
+
+def give_memory(module: nn.Module, device: torch.device) -> None:
+    """Give parameters that were built without values (on the device "meta") memory, which holds anything as yet."""
+    for part in module.modules():
+        if any(parameter.is_meta for parameter in part.parameters(recurse=False)):
+            part.to_empty(device=device, recurse=False)
 
 
 def qformer_config(path: str, *, encoder_width: int) -> Blip2QFormerConfig:

@@ -23,11 +23,11 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from salmonn.config.schema import Config, ModelConfig
 from salmonn.errors import CheckpointError
-from salmonn.frontend.features import FrontEnd
+from salmonn.model.assembly import build_speech_encoder
 from salmonn.model.beats import BEATs, BEATsConfig
-from salmonn.model.components import add_configured_lora, qformer_config, read_beats
+from salmonn.model.components import add_configured_lora, read_beats
 from salmonn.model.salmonn import SALMONN
-from salmonn.model.speech_encoder import SpeechEncoder, Windows
+from salmonn.model.speech_encoder import SpeechEncoder
 from salmonn.model.tiny import byte_tokenizer
 from salmonn.weights.hub import local_copy
 
@@ -118,20 +118,10 @@ def build_meta_model(config: Config, *, offline: bool) -> SALMONN:
 def _speech_encoder(parts: ModelConfig, output_width: int, *, token: str | None, offline: bool) -> SpeechEncoder:
     whisper = WhisperEncoder(whisper_sizes(parts.whisper_path, token=token, offline=offline))
     beats = BEATs(beats_config(parts.beats_path, assume=offline)) if parts.beats_path else None
-    width = whisper.config.d_model + (beats.config.encoder_embed_dim if beats else 0)
-    windows = Windows.from_seconds(length=parts.second_per_window, stride=parts.second_stride)
     with torch.device("cpu"):
         # The extractor computes its filters in numpy; nothing of it is a parameter.
         extractor = WhisperFeatureExtractor()  # type: ignore[no-untyped-call]
-    return SpeechEncoder(
-        front_end=FrontEnd(extractor, patch_frames=beats.config.input_patch_size if beats else 0),
-        whisper=whisper,
-        beats=beats,
-        qformer_config=qformer_config(parts.qformer_path, encoder_width=width),
-        num_queries=parts.num_speech_query_token,
-        windows=windows if parts.window_level_Qformer else None,
-        output_width=output_width,
-    )
+    return build_speech_encoder(parts, whisper=whisper, beats=beats, extractor=extractor, output_width=output_width)
 
 
 def beats_config(path: str, *, assume: bool) -> BEATsConfig:

@@ -22,10 +22,9 @@ from salmonn.config.schema import Config, ModelConfig
 from salmonn.decoding.token_text import TokenText
 from salmonn.device import to_device
 from salmonn.errors import CheckpointError, ConfigError
-from salmonn.frontend.features import FrontEnd
 from salmonn.model import components
-from salmonn.model.initial_values import initial_values
-from salmonn.model.speech_encoder import Encoded, SpeechEncoder, Windows
+from salmonn.model.assembly import load_speech_encoder
+from salmonn.model.speech_encoder import Encoded, SpeechEncoder
 from salmonn.prompts import split_at_audio
 from salmonn.weights.checkpoint import (
     check_tensors,
@@ -114,7 +113,9 @@ class SALMONN(nn.Module):
         # What a checkpoint overwrites need not be drawn. Training draws it, so that its random numbers stay the same.
         drawn = train or not parts.checkpoint_path
         llm = components.load_llm(parts.llama_path, device=device, dtype=dtype, token=config.token)
-        encoder = _load_speech_encoder(parts, llm.config.hidden_size, device, dtype, config.token, drawn=drawn)
+        encoder = load_speech_encoder(
+            parts, output_width=llm.config.hidden_size, device=device, dtype=dtype, token=config.token, drawn=drawn
+        )
         if parts.lora:
             llm = components.add_configured_lora(llm, parts, drawn=drawn)
         model = cls(
@@ -305,26 +306,3 @@ class SALMONN(nn.Module):
         embedding: Any = self.llm.get_input_embeddings()
         embedded: Tensor = embedding(to_device(ids, embedding.weight.device))
         return embedded
-
-
-def _load_speech_encoder(
-    parts: ModelConfig, output_width: int, device: torch.device, dtype: torch.dtype, token: str | None, *, drawn: bool
-) -> SpeechEncoder:
-    """Load both encoders and lay an untrained bridge over them, its initial values drawn or left out."""
-    whisper = components.load_whisper_encoder(parts.whisper_path, device=device, dtype=dtype, token=token)
-    beats = components.load_beats(Path(parts.beats_path), device=device, dtype=dtype) if parts.beats_path else None
-    extractor = components.load_front_end_extractor(parts.whisper_path, token)
-    width = whisper.config.d_model + (beats.config.encoder_embed_dim if beats else 0)
-    windows = Windows.from_seconds(length=parts.second_per_window, stride=parts.second_stride)
-    front_end = FrontEnd(extractor, patch_frames=beats.config.input_patch_size if beats else 0)
-    with initial_values(wanted=drawn):
-        encoder = SpeechEncoder(
-            front_end=front_end,
-            whisper=whisper,
-            beats=beats,
-            qformer_config=components.qformer_config(parts.qformer_path, encoder_width=width),
-            num_queries=parts.num_speech_query_token,
-            windows=windows if parts.window_level_Qformer else None,
-            output_width=output_width,
-        )
-    return encoder.to(device)

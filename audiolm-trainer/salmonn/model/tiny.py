@@ -15,11 +15,10 @@ from transformers import (
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from salmonn.config.schema import Config
-from salmonn.frontend.features import FrontEnd
+from salmonn.model.assembly import build_speech_encoder
 from salmonn.model.beats import BEATs, BEATsConfig
-from salmonn.model.components import add_lora, qformer_config
+from salmonn.model.components import add_lora
 from salmonn.model.salmonn import SALMONN
-from salmonn.model.speech_encoder import SpeechEncoder, Windows
 
 WIDTH = 16
 LLM_WIDTH = 32
@@ -36,18 +35,14 @@ def build_tiny_model(config: Config) -> SALMONN:
     """
     parts = config.model
     tokenizer = byte_tokenizer(parts.end_sym)
-    windows = Windows.from_seconds(length=parts.second_per_window, stride=parts.second_stride)
     beats = _tiny_beats() if parts.beats_path else None
-    sizes = qformer_config(NO_FILES, encoder_width=2 * WIDTH if beats else WIDTH)
-    sizes.update({"hidden_size": WIDTH, "num_attention_heads": 2, "intermediate_size": 2 * WIDTH})
-    encoder = SpeechEncoder(
-        front_end=FrontEnd(WhisperFeatureExtractor(), patch_frames=16 if beats else 0),  # type: ignore[no-untyped-call]
+    encoder = build_speech_encoder(
+        parts.model_copy(update={"qformer_path": NO_FILES}),
         whisper=_tiny_whisper(),
         beats=beats,
-        qformer_config=sizes,
-        num_queries=parts.num_speech_query_token,
-        windows=windows if parts.window_level_Qformer else None,
+        extractor=WhisperFeatureExtractor(),  # type: ignore[no-untyped-call]
         output_width=LLM_WIDTH,
+        qformer_sizes={"hidden_size": WIDTH, "num_attention_heads": 2, "intermediate_size": 2 * WIDTH},
     )
     llm = _tiny_llm(len(tokenizer), tokenizer)
     for frozen in (*encoder.frozen_modules(), llm):

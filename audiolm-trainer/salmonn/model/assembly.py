@@ -1,0 +1,86 @@
+"""The speech encoder of a configuration: which encoders it has, how wide their frames are and how these are cut.
+
+A model that is loaded, one without weights (`meta.py`) and a tiny one (`tiny.py`) differ in where their encoders come
+from. All get their bridge here, so that an encoder or a window is known in one place.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from transformers import WhisperFeatureExtractor
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+from salmonn.config.schema import ModelConfig
+from salmonn.frontend.features import FrontEnd
+from salmonn.model import components
+from salmonn.model.beats import BEATs
+from salmonn.model.speech_encoder import SpeechEncoder, Windows
+
+
+def build_speech_encoder(
+    parts: ModelConfig,
+    *,
+    whisper: WhisperEncoder,
+    beats: BEATs | None,
+    extractor: WhisperFeatureExtractor,
+    output_width: int,
+    qformer_sizes: Mapping[str, int] | None = None,
+) -> SpeechEncoder:
+    """Lay an untrained bridge, as configured, over encoders.
+
+    Args:
+        parts: the section `model`.
+        whisper: Whisper's encoder.
+        beats: BEATs, or None.
+        extractor: Whisper's feature extractor.
+        output_width: H, the width of the language model.
+        qformer_sizes: sizes of the Q-Former that take the place of the configured ones.
+
+    Raises:
+        CheckpointError: the Q-Former's sizes cannot be read.
+    """
+    width, patch_frames = whisper.config.d_model, 0
+    if beats is not None:
+        width += beats.config.encoder_embed_dim
+        patch_frames = beats.config.input_patch_size
+    qformer = components.qformer_config(parts.qformer_path, encoder_width=width)
+    qformer.update(dict(qformer_sizes or {}))
+    windows = Windows.from_seconds(length=parts.second_per_window, stride=parts.second_stride)
+    return SpeechEncoder(
+        front_end=FrontEnd(extractor, patch_frames=patch_frames),
+        whisper=whisper,
+        beats=beats,
+        qformer_config=qformer,
+        num_queries=parts.num_speech_query_token,
+        windows=windows if parts.window_level_Qformer else None,
+        output_width=output_width,
+    )
+
+
+def load_speech_encoder(
+    parts: ModelConfig, *, output_width: int, device: torch.device, dtype: torch.dtype, token: str | None, drawn: bool
+) -> SpeechEncoder:
+    """Load the configured encoders and lay an untrained bridge over them.
+
+    Args:
+        parts: the section `model`.
+        output_width: H, the width of the language model.
+        device: where all of it is put.
+        dtype: of the encoders; the bridge is float32.
+        token: for the hub.
+        drawn: whether the bridge gets its random initial values; False where all of them are loaded next.
+
+    Raises:
+        CheckpointError: a part cannot be loaded.
+    """
+    whisper = components.load_whisper_encoder(parts.whisper_path, device=device, dtype=dtype, token=token)
+    beats = components.load_beats(Path(parts.beats_path), device=device, dtype=dtype) if parts.beats_path else None
+    extractor = components.load_front_end_extractor(parts.whisper_path, token)
+    # Drawn on the CPU whatever the device, so that a seed gives the same bridge everywhere.
+    with torch.device("cpu" if drawn else "meta"):
+        encoder = build_speech_encoder(
+            parts, whisper=whisper, beats=beats, extractor=extractor, output_width=output_width
+        )
+    components.give_memory(encoder, device)
+    return encoder.to(device)
