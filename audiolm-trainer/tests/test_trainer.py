@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from math import isnan
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -26,13 +26,14 @@ from salmonn.model.speech_encoder import Encoded
 from salmonn.prompts import PromptBook
 from salmonn.training.data_split import Split
 from salmonn.training.encoded import EncodedBatch
+from salmonn.training.micro_batches import MicroBatches
 from salmonn.training.processes import Engine
-from salmonn.training.run import build_trainer, open_sets
+from salmonn.training.run import build_trainer, open_sets, trainer_settings
 from salmonn.training.run_folder import RunFolder
 from salmonn.training.stop_request import StopRequest
 from salmonn.training.tracking import Tracking
 from salmonn.training.trainer import Trainer, TrainingResult
-from salmonn.training.validation import is_better
+from salmonn.training.validation import Validation, is_better
 from salmonn.weights.checkpoint import read_weights
 
 BOOK = PromptBook({"asr": ("<SpeechHere> a", "<SpeechHere> b")})
@@ -131,15 +132,13 @@ def trainer_of(engine: Engine) -> TrainerOf:
             bucket_by_length=False,
             task_weights={},
         )
+        batches = MicroBatches(train, order, engine, at_once=run.batch_size_train, seed=run.seed, multi_prompt=True)
         return Trainer(
-            model,
+            cast("SALMONN", model),
             engine=engine,
-            train=train,
-            order=order,
-            valid=valid,
-            scorer=None,
-            run=run,
-            multi_prompt=True,
+            batches=batches,
+            validation=Validation(valid, None, run.batch_size_eval, run.best_metric) if valid else None,
+            settings=trainer_settings(run, order),
             unreadable=train.source.clips if source else UnreadableClips(10),
             tracking=Tracking(saved),
             folder=saved,
@@ -249,10 +248,10 @@ def test_rates_follow_the_global_step(trainer_of: TrainerOf, tmp_path: Path) -> 
 
 
 def test_an_epoch_is_a_number_of_batches_or_one_pass(trainer_of: TrainerOf) -> None:
-    assert trainer_of(FakeModel(), settings(iters_per_epoch=7)).epoch_steps == 7
-    assert trainer_of(FakeModel(), settings(epoch_based=True)).epoch_steps == 3
+    assert trainer_of(FakeModel(), settings(iters_per_epoch=7)).settings.epoch_steps == 7
+    assert trainer_of(FakeModel(), settings(epoch_based=True)).settings.epoch_steps == 3
     uneven = settings(epoch_based=True, batch_size_train=4, drop_last=False)
-    assert trainer_of(FakeModel(), uneven).epoch_steps == 2
+    assert trainer_of(FakeModel(), uneven).settings.epoch_steps == 2
 
 
 def test_validation_is_exact_without_dropout_and_with_first_wordings(trainer_of: TrainerOf, tmp_path: Path) -> None:

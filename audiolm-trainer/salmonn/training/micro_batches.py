@@ -49,7 +49,7 @@ class MicroBatches:
     def __init__(
         self, split: Split, order: BatchOrder, engine: Engine, *, at_once: int, seed: int, multi_prompt: bool
     ) -> None:
-        self._split = split
+        self.split = split
         self._order = order
         self._engine = engine
         self._at_once = at_once
@@ -68,7 +68,7 @@ class MicroBatches:
                     yield [indices[place] for place in places]
 
         batch: tuple[int, Batch] | None = None
-        for read, encoded in self._split.source.stream(indices_ahead()):
+        for read, encoded in self.split.source.stream(indices_ahead()):
             step, indices, places, last = planned.popleft()
             if batch is None or batch[0] != step:
                 batch = step, self._collate(step, indices)
@@ -86,4 +86,4 @@ class MicroBatches:
     def _collate(self, step: int, indices: Sequence[int]) -> Batch:
         # Drawn for the whole batch on every process, so that the wordings do not depend on how it is shared.
         rng = random.Random(f"{self._seed}:{step}")
-        return collate(self._split.samples, indices, self._split.book, rng=rng, multi_prompt=self._multi_prompt)
+        return collate(self.split.samples, indices, self.split.book, rng=rng, multi_prompt=self._multi_prompt)

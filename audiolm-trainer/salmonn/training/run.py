@@ -15,7 +15,7 @@ import torch
 
 from salmonn.config.config import flatten
 from salmonn.config.notices import find_notices
-from salmonn.config.schema import Config
+from salmonn.config.schema import Config, RunConfig
 from salmonn.data.batch_order import BatchOrder, build_batch_order
 from salmonn.data.dataset import Samples, open_samples
 from salmonn.data.unreadable import UnreadableClips
@@ -26,13 +26,14 @@ from salmonn.model.salmonn import SALMONN
 from salmonn.prompts import PromptBook, test_prompts, train_prompts
 from salmonn.training.data_split import Split
 from salmonn.training.encoded import build_source
+from salmonn.training.micro_batches import MicroBatches
 from salmonn.training.processes import Engine
 from salmonn.training.random_state import seed_everything
 from salmonn.training.run_folder import FILES, RESUMABLE, RunFolder, newest_checkpoint, remove_unfinished_checkpoints
 from salmonn.training.stop_request import StopRequest
 from salmonn.training.tracking import Tracking, start_trackers
-from salmonn.training.trainer import Trainer, TrainingResult
-from salmonn.training.validation import AnswerScorer
+from salmonn.training.trainer import Trainer, TrainerSettings, TrainingResult
+from salmonn.training.validation import AnswerScorer, Validation
 from salmonn.weights.checkpoint import load_checkpoint, read_weights
 from salmonn.weights.fingerprint import TRAINING_KEYS, changed, fingerprints
 
@@ -230,20 +231,46 @@ def build_trainer(
     with engine.main_first():
         train = build_split(config, sets.train, sets.book, model, unreadable)
         valid = None if sets.valid is None else build_split(config, sets.valid, sets.book, model, unreadable)
+    validation = None
+    if valid is not None:
+        scorer = build_scorer(config, model, valid, unreadable)
+        validation = Validation(valid, scorer, run.batch_size_eval, run.best_metric)
+    batches = MicroBatches(
+        train, sets.order, engine, at_once=run.batch_size_train, seed=run.seed, multi_prompt=config.model.multi_prompt
+    )
     return Trainer(
         model,
         engine=engine,
-        train=train,
-        order=sets.order,
-        valid=valid,
-        scorer=build_scorer(config, model, valid, unreadable),
-        run=run,
-        multi_prompt=config.model.multi_prompt,
+        batches=batches,
+        validation=validation,
+        settings=trainer_settings(run, sets.order),
         unreadable=unreadable,
         tracking=tracking,
         folder=folder,
         config=config.shareable(),
         files=fingerprints(config, TRAINING_KEYS),
+    )
+
+
+def trainer_settings(run: RunConfig, order: BatchOrder) -> TrainerSettings:
+    """Take from the section `run` what the loop needs of it."""
+    optims = run.optims
+    return TrainerSettings(
+        seed=run.seed,
+        epochs=optims.max_epoch,
+        epoch_steps=order.batches_per_pass if run.epoch_based else run.iters_per_epoch,
+        accumulated=run.accum_grad_iters,
+        max_grad_norm=run.max_grad_norm,
+        init_lr=optims.init_lr,
+        min_lr=optims.min_lr,
+        warmup_steps=optims.warmup_steps,
+        warmup_start_lr=optims.warmup_start_lr,
+        weight_decay=optims.weight_decay,
+        beta2=optims.beta2,
+        log_every=run.log_freq,
+        valid_every=run.valid_every,
+        save_every=run.save_every,
+        keep_last=run.keep_last,
     )
 
 
@@ -286,9 +313,7 @@ def encoder_identity(model: SALMONN) -> str:
     return digest.hexdigest()
 
 
-def build_scorer(
-    config: Config, model: SALMONN, valid: Split | None, unreadable: UnreadableClips
-) -> AnswerScorer | None:
+def build_scorer(config: Config, model: SALMONN, valid: Split, unreadable: UnreadableClips) -> AnswerScorer | None:
     """Build what answers `run.valid_generate` clips of the validation set, None for none.
 
     Raises:
@@ -296,11 +321,11 @@ def build_scorer(
     """
     count, metric = config.run.valid_generate, config.run.best_metric
     scorer = None
-    if valid is not None and count:
+    if count:
         lm = SalmonnLM.from_config(model, config, prompts=validation_prompts(config, valid.book))
         scorer = AnswerScorer(lm, valid, count=count, unreadable=unreadable)
     measured = {"wer": scorer is not None and scorer.has_speech(), "chrf": scorer is not None and scorer.has_other()}
-    if valid is not None and not measured.get(metric, True):
+    if not measured.get(metric, True):
         what = "speech" if metric == "wer" else "captions or other texts"
         text = f"{metric} needs run.valid_generate above 0 and a validation set with {what}"
         raise ConfigError("the best checkpoint cannot be chosen", [("run.best_metric", text)])

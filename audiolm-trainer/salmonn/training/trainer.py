@@ -7,23 +7,18 @@ its steps, on all processes. What is assembled from a configuration is in `train
 
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import isfinite
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from salmonn.audio.loading import SAMPLING_RATE
-from salmonn.config.schema import RunConfig
-from salmonn.data.batch_order import BatchOrder
 from salmonn.data.unreadable import UnreadableClips
 from salmonn.errors import AudioError, CheckpointError, SalmonnError
-from salmonn.model.salmonn import LossOutput
+from salmonn.model.salmonn import SALMONN
 from salmonn.model.speech_encoder import Encoded
-from salmonn.training.data_split import Split
 from salmonn.training.micro_batches import MicroBatch, MicroBatches
 from salmonn.training.optim import build_optimizer, learning_rate, set_learning_rate
 from salmonn.training.processes import Engine, copy_optimizer_state, full_tensor, restore_optimizer_state
@@ -32,31 +27,62 @@ from salmonn.training.random_state import capture_random_state, restore_random_s
 from salmonn.training.run_folder import FILES, RunFolder
 from salmonn.training.stop_request import StopRequest
 from salmonn.training.tracking import Tracking
-from salmonn.training.validation import WER_PROTOCOL, AnswerScorer, is_better, silent_text, teacher_forced
+from salmonn.training.validation import WER_PROTOCOL, Validation, is_better, silent_text
 
 
-class TrainableModel(Protocol):
-    """What the loop needs of a model, a module besides; `salmonn.model.salmonn.SALMONN` has it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainerSettings:
+    """How long a run is, how it learns, and what happens after how many steps.
 
-    def encode(self, waves: Sequence[NDArray[np.float32]]) -> Encoded:
-        """Run the frozen encoders on waveforms, float32 [N] each."""
-        ...
+    Attributes:
+        seed: of everything random.
+        epochs: of the run.
+        epoch_steps: steps of an epoch.
+        accumulated: steps between updates of the weights.
+        max_grad_norm: gradients are clipped to this norm; 0 does not clip.
+        init_lr: rate at the end of the warm-up; see `optim.learning_rate`.
+        min_lr: rate at the end of the run.
+        warmup_steps: steps of the warm-up.
+        warmup_start_lr: rate of the first step.
+        weight_decay: of matrices.
+        beta2: of AdamW.
+        log_every: steps between lines of the log.
+        valid_every: steps between validations; 0 validates at the end of an epoch only.
+        save_every: steps between checkpoints; 0 saves at the end of an epoch only.
+        keep_last: checkpoints that are kept besides the best.
+    """
 
-    def forward(self, encoded: Encoded, prompts: Sequence[str], targets: Sequence[str]) -> LossOutput:
-        """Cross-entropy over the batch's target tokens, and counts."""
-        ...
+    seed: int
+    epochs: int
+    epoch_steps: int
+    accumulated: int
+    max_grad_norm: float
+    init_lr: float
+    min_lr: float
+    warmup_steps: int
+    warmup_start_lr: float
+    weight_decay: float
+    beta2: float
+    log_every: int
+    valid_every: int
+    save_every: int
+    keep_last: int
 
-    def train(self, mode: bool = True) -> "TrainableModel":
-        """Switch the trained parts to training mode or out of it; frozen parts never change."""
-        ...
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run."""
+        return self.epochs * self.epoch_steps
 
-    def trainable_parameters(self) -> dict[str, nn.Parameter]:
-        """Released name -> trained parameter."""
-        ...
-
-    def trained_state_dict(self) -> dict[str, Tensor]:
-        """Released name -> tensor of everything a checkpoint holds."""
-        ...
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        return learning_rate(
+            step,
+            total_steps=self.steps,
+            warmup_steps=self.warmup_steps,
+            warmup_start_lr=self.warmup_start_lr,
+            init_lr=self.init_lr,
+            min_lr=self.min_lr,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +115,9 @@ class Trainer:
     Args:
         model: on its device; frozen parts have requires_grad False. Wrapped for the engine's processes here.
         engine: the processes.
-        train: the training set.
-        order: the batches of its steps.
-        valid: the validation set, None for none.
-        scorer: answers some of the validation set, None for none.
-        run: section `run`.
-        multi_prompt: draw a wording for every sample, not for every batch.
+        batches: what this process computes of every step.
+        validation: how a validation set is measured, None for none.
+        settings: how the run trains.
         unreadable: the clips that could not be read, of both sets.
         tracking: where figures go.
         folder: where checkpoints go; None saves nothing.
@@ -107,46 +130,35 @@ class Trainer:
 
     def __init__(
         self,
-        model: TrainableModel,
+        model: SALMONN,
         *,
         engine: Engine,
-        train: Split,
-        order: BatchOrder,
-        valid: Split | None,
-        scorer: AnswerScorer | None,
-        run: RunConfig,
-        multi_prompt: bool,
+        batches: MicroBatches,
+        validation: Validation | None,
+        settings: TrainerSettings,
         unreadable: UnreadableClips,
         tracking: Tracking,
         folder: RunFolder | None,
         config: Mapping[str, Any],
         files: Mapping[str, str] | None = None,
     ) -> None:
-        assert isinstance(model, nn.Module)
-        self.model: Any = model
+        self.model = model
         self.engine = engine
-        self.train_split = train
-        self.valid_split = valid
-        self.scorer = scorer
-        self.run_config = run
+        self.batches = batches
+        self.validation = validation
+        self.settings = settings
         self.unreadable = unreadable
         self.tracking = tracking
         self.folder = folder if engine.is_main else None
         self.saves = folder is not None
-        self.micro_batches = MicroBatches(
-            train, order, engine, at_once=run.batch_size_train, seed=run.seed, multi_prompt=multi_prompt
-        )
         self.config = config
         self.files = files or {}
-        self.epoch_steps = order.batches_per_pass if run.epoch_based else run.iters_per_epoch
-        self.total_steps = run.optims.max_epoch * self.epoch_steps
-        seed_everything(run.seed, rank=engine.rank)
+        seed_everything(settings.seed, rank=engine.rank)
         self.silence: Encoded = model.encode([np.zeros(SAMPLING_RATE, dtype=np.float32)])
         self.wrapped = engine.wrap(model)
         self.parameters = model.trainable_parameters()
-        optims = run.optims
         self.optimizer = build_optimizer(
-            self.parameters, init_lr=optims.init_lr, weight_decay=optims.weight_decay, beta2=optims.beta2
+            self.parameters, init_lr=settings.init_lr, weight_decay=settings.weight_decay, beta2=settings.beta2
         )
         self.prepared: Any = engine.accelerator.prepare_optimizer(self.optimizer, device_placement=False)
         self.progress = Progress()
@@ -163,33 +175,33 @@ class Trainer:
             AudioError: more clips than allowed cannot be read.
         """
         request = stop or StopRequest()
-        self.tracking.start(self.config, step=self.progress.step, total=self.total_steps)
+        self.tracking.start(self.config, step=self.progress.step, total=self.settings.steps)
         loss, begun = float("nan"), self.progress.step
-        while self.progress.step < self.total_steps and self._stopped_by is None:
-            epoch = self.progress.step // self.epoch_steps
+        while self.progress.step < self.settings.steps and self._stopped_by is None:
+            epoch = self.progress.step // self.settings.epoch_steps
             self._train_epoch(epoch, request)
-            if self.progress.step % self.epoch_steps == 0:
+            if self.progress.step % self.settings.epoch_steps == 0:
                 loss = self._end_epoch(epoch)
         return self._result(loss, made=self.progress.step - begun)
 
     def _train_epoch(self, epoch: int, request: StopRequest) -> None:
         """Train to the end of an epoch, or to where somebody asked for an end."""
         self.model.train(True)
-        first, stop = epoch * self.epoch_steps, (epoch + 1) * self.epoch_steps
+        first, stop = epoch * self.settings.epoch_steps, (epoch + 1) * self.settings.epoch_steps
         updated = self.progress.step
         self._clock = time.monotonic()
-        for micro in self.micro_batches.stream(self.progress.step, stop):
+        for micro in self.batches.stream(self.progress.step, stop):
             done = micro.step + 1
             # What is left at the end of an epoch is a smaller group, not the next epoch's business.
-            update = micro.last and ((done - first) % self.run_config.accum_grad_iters == 0 or done == stop)
+            update = micro.last and ((done - first) % self.settings.accumulated == 0 or done == stop)
             self._backward(micro, synchronise=update)
             if not micro.last:
                 continue
             if update:
-                self._update(self._rate(micro.step), request)
+                self._update(self.settings.rate(micro.step), request)
             self.progress.step = done
-            if done % self.run_config.log_freq == 0 or done == stop:
-                self._log_step(epoch, self._rate(micro.step))
+            if done % self.settings.log_every == 0 or done == stop:
+                self._log_step(epoch, self.settings.rate(micro.step))
             if update and done < stop:
                 if self._stopped_by is not None:
                     self._save(f"step_{done}")
@@ -199,8 +211,8 @@ class Trainer:
 
     def _between_updates(self, before: int, done: int) -> None:
         """Validate and save where the steps since the last update crossed a multiple of their settings."""
-        run = self.run_config
-        due = [every > 0 and done // every > before // every for every in (run.valid_every, run.save_every)]
+        settings = self.settings
+        due = [every > 0 and done // every > before // every for every in (settings.valid_every, settings.save_every)]
         best = due[0] and self._validate()
         if best or due[1]:
             self._save(f"step_{done}", best=best)
@@ -213,8 +225,8 @@ class Trainer:
         means = self.epoch_sums.means(self.engine)
         self.epoch_sums = Sums()
         self.tracking.note("train", {"epoch": epoch, **asdict(means)}, step=self.progress.step)
-        every = self.run_config.valid_every
-        due = not every or self.progress.step % every == 0 or self.progress.step == self.total_steps
+        every = self.settings.valid_every
+        due = not every or self.progress.step % every == 0 or self.progress.step == self.settings.steps
         best = due and self._validate()
         self._save(str(epoch), best=best)
         return means.loss
@@ -232,7 +244,7 @@ class Trainer:
             elif self.engine.world > 1:
                 # The others' passes exchange gradients with this process, too.
                 with self.engine.autocast():
-                    output = self.wrapped(self.silence, *silent_text(self.train_split.book))
+                    output = self.wrapped(self.silence, *silent_text(self.batches.split.book))
                 self.engine.backward(output.loss_sum * 0.0)
 
     def _update(self, rate: float, request: StopRequest) -> None:
@@ -248,13 +260,13 @@ class Trainer:
         if tokens > 0:
             parameters = list(self.parameters.values())
             self.engine.finish_gradients(parameters, total=int(tokens))
-            self.engine.clip(self.prepared, parameters, self.run_config.max_grad_norm)
+            self.engine.clip(self.prepared, parameters, self.settings.max_grad_norm)
             set_learning_rate(self.optimizer, rate)
             self.prepared.step()
         self.prepared.zero_grad()
 
     def _check_unreadable(self, count: int) -> None:
-        limit = self.run_config.max_unreadable
+        limit = self.unreadable.limit
         if self.engine.world > 1 and count > limit:
             names = sorted(set(self.engine.gather(self.unreadable.names)))
             if len(names) > limit:
@@ -263,37 +275,18 @@ class Trainer:
 
     def _validate(self) -> bool:
         """Measure the validation set; return whether this is the best so far."""
-        if self.valid_split is None:
+        if self.validation is None:
             return False
         self.model.train(False)
         started = time.monotonic()
-        figures = teacher_forced(
-            self.wrapped,
-            self.valid_split,
-            self.engine,
-            batch_size=self.run_config.batch_size_eval,
-            silence=self.silence,
-        )
-        if self.scorer is not None:
-            figures |= self.scorer.score(self.model, self.engine)
-        best = is_better(self.run_config.best_metric, figures, self.progress.best)
+        figures = self.validation.measure(self.model, self.wrapped, self.engine, silence=self.silence)
+        best = is_better(self.validation.metric, figures, self.progress.best)
         if best:
             self.progress.best_step, self.progress.best = self.progress.step, figures
         protocol = {"wer_protocol": WER_PROTOCOL} if "wer" in figures else {}
         values = {**figures, **protocol, "best": best, "seconds": time.monotonic() - started}
         self.tracking.note("valid", values, step=self.progress.step)
         return best
-
-    def _rate(self, step: int) -> float:
-        optims = self.run_config.optims
-        return learning_rate(
-            step,
-            total_steps=self.total_steps,
-            warmup_steps=optims.warmup_steps,
-            warmup_start_lr=optims.warmup_start_lr,
-            init_lr=optims.init_lr,
-            min_lr=optims.min_lr,
-        )
 
     def _log_step(self, epoch: int, rate: float) -> None:
         """Say how the steps since the last time went.
@@ -329,7 +322,7 @@ class Trainer:
             path = self.folder.save(name, trained, **entries)
             if best:
                 self.folder.mark_best(path)
-            self.folder.keep(self.run_config.keep_last)
+            self.folder.keep(self.settings.keep_last)
         self.engine.wait()
 
     def state(self) -> dict[str, Any]:
@@ -343,12 +336,12 @@ class Trainer:
             "scaler": None if scaler is None else scaler.state_dict(),
             "config": dict(self.config),
             FILES: dict(self.files),
-            "epoch": max(self.progress.step - 1, 0) // self.epoch_steps,
+            "epoch": max(self.progress.step - 1, 0) // self.settings.epoch_steps,
             "step": self.progress.step,
             "progress": self.progress.to_plain(),
             "random": self.engine.gather([capture_random_state()]),
-            "samples": self.train_split.samples.fingerprint,
-            "tasks": list(self.train_split.samples.tasks()),
+            "samples": self.batches.split.samples.fingerprint,
+            "tasks": list(self.batches.split.samples.tasks()),
         }
 
     def restore(self, data: Mapping[str, Any]) -> None:
@@ -357,7 +350,7 @@ class Trainer:
         Raises:
             CheckpointError: it belongs to another training set or other trained parts.
         """
-        if data["samples"] != self.train_split.samples.fingerprint:
+        if data["samples"] != self.batches.split.samples.fingerprint:
             raise CheckpointError("the training set is not the one that the run to resume was trained on")
         if set(data["optimizer"]) != set(self.parameters):
             raise CheckpointError("the run to resume trained other parts of the model")
@@ -373,7 +366,7 @@ class Trainer:
         if self.engine.rank < len(states):
             restore_random_state(states[self.engine.rank])
         else:
-            seed_everything(self.run_config.seed, step=self.progress.step, rank=self.engine.rank)
+            seed_everything(self.settings.seed, step=self.progress.step, rank=self.engine.rank)
 
     def _result(self, loss: float, *, made: int) -> TrainingResult:
         return TrainingResult(

@@ -6,6 +6,7 @@ of the model (`inference.SalmonnLM`), on clips spread evenly over the set.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from math import isnan
 from typing import NamedTuple
 
@@ -152,6 +153,28 @@ class AnswerScorer:
                 self._unreadable.add(str(sample.path), str(error))
                 continue
             yield Question(index, wave, sample.task, sample.question)
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """How a validation set is measured.
+
+    Attributes:
+        split: the set.
+        scorer: answers some of it, None for none.
+        batch_size: samples in a batch.
+        metric: what the best checkpoint is best at, see `is_better`.
+    """
+
+    split: Split
+    scorer: AnswerScorer | None
+    batch_size: int
+    metric: str
+
+    def measure(self, model: SALMONN, wrapped: nn.Module, engine: Engine, *, silence: Encoded) -> dict[str, float]:
+        """Measure a model in evaluation mode; arguments as of `teacher_forced` and `AnswerScorer.score`."""
+        figures = teacher_forced(wrapped, self.split, engine, batch_size=self.batch_size, silence=silence)
+        return figures | (self.scorer.score(model, engine) if self.scorer is not None else {})
 
 
 def score_texts(samples: Mapping[int, Sample], answers: Mapping[int, str]) -> dict[str, float]:
