@@ -9,7 +9,8 @@ disk, and run.json says where it ended. A run that was interrupted can go on; se
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import datetime
 from pathlib import Path
 
 from evaluator.annotation.annotation import Sample
@@ -32,11 +33,10 @@ from evaluator.run.folder import (
     make_run_paths,
     merge,
     next_attempt,
-    read_facts,
     results_folder,
 )
 from evaluator.run.journal import Journal, Prediction
-from evaluator.run.latency import UNDER_WAY, Latency, latency_facts, read_latency
+from evaluator.run.latency import UNDER_WAY, Latency
 from evaluator.run.launch import SINGLE, Launch
 from evaluator.run.record import (
     Counts,
@@ -53,7 +53,7 @@ from evaluator.run.worker import Attempt, WorkerReport, answer_share, peak_memor
 from evaluator.run_end import recorded, write_ended
 from evaluator.scoring.result import Scores
 from evaluator.scoring.scoring import score
-from evaluator.speed.latency_pass import PROTOCOL, latency_of_run
+from evaluator.speed.latency_pass import latency_of_run
 from evaluator.submission.submission import MAX_TEXT, write_submission
 from evaluator.submission.text import clean_text, is_blank
 from evaluator.tasks import Mode, is_scored
@@ -128,7 +128,8 @@ def evaluate(
         notices = _write_csv(config, mode, ready, texts, paths, record)
         scores, scoring_error = _score(config, mode, ready, texts, paths, record)
         # What run.json says should the process not live to say better.
-        record.facts.setdefault("latency", dict(UNDER_WAY))
+        if record.latency is None:
+            record.latency = UNDER_WAY.facts()
         record_error = write_ended(record, paths)
     latency = _latency(model, work, outcome, redact)
     record_error = write_ended(record, paths) or record_error
@@ -149,7 +150,7 @@ def evaluate(
         notices=(*ready.notices, *notices),
         all_rows=ready.all_rows,
         record_error=record_error,
-        heard_seconds=record.facts["heard_seconds"],
+        heard_seconds=record.heard_seconds or ready.limit,
     )
 
 
@@ -157,7 +158,7 @@ def _begin(
     provider: ModelProvider, config: Config, mode: Mode, record: RunRecord, *, resume: str | None, limit: int | None
 ) -> tuple[_Work, AudioLM | None]:
     """Check everything, find or make the run's folder, and load the model if a row is left to ask."""
-    with record.stage("preflight"):
+    with record.timed("preflight"):
         ready = preflight(provider, config, mode, limit=limit, loads=resume is None)
         identity = _note_inputs(record, provider, config, mode, ready)
         parent = results_folder(Path(config.run.output_dir), mode)
@@ -175,16 +176,18 @@ def _begin(
     model = None
     if left:
         logger.info("Loading the model.")
-        with record.stage("load_model"):
+        with record.timed("load_model"):
             model = load_model(provider, config)
         told = len(ready.notices)
         ready = ready.heard_by(model)
         for notice in ready.notices[told:]:
             logger.warning("%s", notice)
     if paths is None:
-        paths = make_run_paths(Path(config.run.output_dir), mode, record.started, limit=record.facts.get("limit"))
-    elif not left:
-        record.keep(read_facts(paths))
+        paths = make_run_paths(
+            Path(config.run.output_dir), mode, datetime.fromisoformat(record.started), limit=record.limit
+        )
+    elif not left and (earlier := RunRecord.read(paths.record)) is not None:
+        record.keep(earlier)
     if left:
         write_clips(paths.parts, ready.digests)
     return _Work(config, ready, left, identity, record, paths), model
@@ -207,16 +210,16 @@ def take_part(provider: ModelProvider, config: Config, mode: Mode, *, launch: La
         AudioLMError: as `evaluate`; also if process 0 does not turn up or runs something else.
     """
     record = RunRecord()
-    with record.stage("preflight"):
+    with record.timed("preflight"):
         ready = preflight(provider, config, mode, limit=limit)
         identity = _note_inputs(record, provider, config, mode, ready)
-    with record.stage("load_model"):
+    with record.timed("load_model"):
         model = load_model(provider, config)
     attempt, rows = await_share(results_folder(Path(config.run.output_dir), mode), launch, identity)
     share = [ready.samples[row] for row in rows]
     with Journal(attempt.journal(launch.rank)) as journal:
         join(attempt, locked=journal.locked)
-        with record.stage("predict"):
+        with record.timed("predict"):
             done = answer_share(model, config, share, journal, launch=launch)
         journal.sync()
         # While the journal is still locked: a journal without lock and mark is that of a dead process.
@@ -245,21 +248,18 @@ def _note_inputs(
 ) -> dict[str, str]:
     """Note what the run is made of: config, annotation, checkpoint; returns it as hashes."""
     checkpoint = config.model.get("ckpt")
-    record.note(
-        mode=mode,
-        model=name_of(provider),
-        config_file=str(config.path),
-        config=config.public(),
-        annotation=_fingerprint(ready.annotation),
-        checkpoint=_fingerprint(Path(checkpoint)) if isinstance(checkpoint, str) and checkpoint else None,
-        model_files=found_fingerprints(provider, config),
-        notices=list(ready.notices),
-        machine=machine(),
-        limit=None if ready.all_rows is None else len(ready.samples),
-    )
-    identity = identity_of(record.facts, versions())
-    record.note(identity=identity)
-    return identity
+    record.mode = mode
+    record.model = name_of(provider)
+    record.config_file = str(config.path)
+    record.config = config.public()
+    record.annotation = _fingerprint(ready.annotation)
+    record.checkpoint = _fingerprint(Path(checkpoint)) if isinstance(checkpoint, str) and checkpoint else None
+    record.model_files = found_fingerprints(provider, config)
+    record.notices = list(ready.notices)
+    record.machine = machine()
+    record.limit = None if ready.all_rows is None else len(ready.samples)
+    record.identity = identity_of(record, versions())
+    return record.identity
 
 
 def _left(ready: Preflight, paths: RunPaths | None) -> tuple[Sample, ...]:
@@ -286,28 +286,27 @@ def _predict(model: AudioLM | None, work: _Work, attempt: Attempt, progress: Cal
         _make_parts(attempt.journal(0).parent)
         with Journal(attempt.journal(0)) as journal:
             if launch.world_size > 1:
-                with record.stage("meet"):
+                with record.timed("meet"):
                     announce_shares(attempt, [[sample.index for sample in share] for share in shares], work.identity)
-            with record.stage("predict"):
+            with record.timed("predict"):
                 _log_start(work, shares)
                 own = answer_share(model, work.config, shares[0], journal, launch=launch, progress=progress)
                 done = [own, *wait_for_others(attempt)]
     predictions = merge(attempt.paths, samples)
-    record.note(failures=[asdict(failure) for failure in failures_of(predictions)])
-    if not work.left and "speed" in record.facts:
+    record.failures = [asdict(failure) for failure in failures_of(predictions)]
+    if record.scored_again is not None:
         return _kept(predictions, work)
     counts = count(predictions, cut=work.ready.cut)
-    record.note(counts=asdict(counts), heard_seconds=work.ready.limit)
     asked = {sample.index for sample in work.left}
     outcome = Outcome(tuple(predictions), counts, sum(each.audio_seconds for each in done), peak_memory(done))
-    record.note(
-        attempt=attempt.number,
-        rows_of_earlier_attempts=len(samples) - len(work.left),
-        processes=[asdict(each) for each in done],
-        audio_seconds=round(outcome.audio_seconds, 3),
-        peak_memory_bytes=asdict(outcome.peak_memory),
-        speed=asdict(speed_of([p for p in predictions if p.index in asked], record.seconds.get("predict", 0.0))),
-    )
+    record.counts = asdict(counts)
+    record.heard_seconds = work.ready.limit
+    record.attempt = attempt.number
+    record.rows_of_earlier_attempts = len(samples) - len(work.left)
+    record.processes = [asdict(each) for each in done]
+    record.audio_seconds = round(outcome.audio_seconds, 3)
+    record.peak_memory_bytes = asdict(outcome.peak_memory)
+    record.speed = asdict(speed_of([p for p in predictions if p.index in asked], record.seconds.get("predict", 0.0)))
     return outcome
 
 
@@ -320,12 +319,13 @@ def _make_parts(folder: Path) -> None:
 
 def _kept(predictions: Sequence[Prediction], work: _Work) -> Outcome:
     """The outcome of a run that was whole before: what it measured, and what its model heard, is in its record."""
-    facts = work.record.facts
-    memory, heard = facts.get("peak_memory_bytes", {}), facts.get("counts", {})
+    record = work.record
+    memory, heard = record.peak_memory_bytes or {}, record.counts or {}
     counts = count(predictions, cut=heard.get("cut", work.ready.cut))
-    work.record.note(counts=asdict(counts), heard_seconds=facts.get("heard_seconds", work.ready.limit))
+    record.counts = asdict(counts)
+    record.heard_seconds = work.ready.limit if record.heard_seconds is None else record.heard_seconds
     peaks = PeakMemory(**{name.name: memory.get(name.name) for name in fields(PeakMemory)})
-    return Outcome(tuple(predictions), counts, facts.get("audio_seconds", 0.0), peaks)
+    return Outcome(tuple(predictions), counts, record.audio_seconds or 0.0, peaks)
 
 
 def _shares(work: _Work, processes: int) -> list[list[Sample]]:
@@ -343,7 +343,7 @@ def _write_csv(
     config: Config, mode: Mode, ready: Preflight, texts: Sequence[str], paths: RunPaths, record: RunRecord
 ) -> tuple[str, ...]:
     """Write the CSV; returns the writer's warnings."""
-    with record.stage("write_csv"):
+    with record.timed("write_csv"):
         report = write_submission(
             paths.csv,
             [(sample.id, text) for sample, text in zip(ready.samples, texts, strict=True)],
@@ -356,7 +356,7 @@ def _write_csv(
         told = f"In the CSV {len(report.cut)} text(s) are cut to {MAX_TEXT} characters ({named})."
         logger.warning("%s", told)
         warnings = (*warnings, told)
-    record.note(csv={"path": str(paths.csv), "sha256": sha256(paths.csv)}, csv_warnings=list(warnings))
+    record.csv, record.csv_warnings = {"path": str(paths.csv), "sha256": sha256(paths.csv)}, list(warnings)
     logger.info("Wrote %s", paths.csv)
     return warnings
 
@@ -369,34 +369,35 @@ def _score(
         return None, None
     logger.info("Scoring.")
     references = [sample.references for sample in ready.samples]
-    with record.stage("score"):
+    with record.timed("score"):
         try:
             scores = score(ready.task, references, texts, config.scoring)
         except AudioLMError as error:
-            record.note(scoring_error=str(error))
+            record.scoring_error = str(error)
             return None, str(error)
         write_scores(paths.folder / "scores.json", scores, ids=[sample.id for sample in ready.samples])
     return scores, None
 
 
-def _latency(model: AudioLM | None, work: _Work, outcome: Outcome, redact: Redactor) -> Latency | str:
+def _latency(model: AudioLM | None, work: _Work, outcome: Outcome, redact: Redactor) -> Latency:
     """Measure latency, after everything else and for a run.json that is complete without it."""
     record, run = work.record, work.config.run
-    if "scored_again" in record.facts:
+    if record.scored_again is not None:
         # Measured when the model was there. That a signal ended it is told, but no longer leaves the run open.
-        record.facts["latency"].pop("interrupted", None)
-        return read_latency(record.facts["latency"])
+        record.latency = {name: fact for name, fact in (record.latency or {}).items() if name != "interrupted"}
+        return Latency.of(record.latency)
     texts = {prediction.index: prediction.text for prediction in outcome.predictions if prediction.error is None}
-    with record.stage("latency"):
-        found = latency_of_run(
+    with record.timed("latency"):
+        latency = latency_of_run(
             model,
             work.ready.samples,
             texts,
             most=run.latency_clips,
             predict_seconds=record.seconds.get("predict", 0.0),
         )
-    latency = redact(found) if isinstance(found, str) else found
-    record.note(latency=latency_facts(latency, PROTOCOL))
-    if not isinstance(latency, str) and latency.device_batch1 is not None:
-        record.facts["peak_memory_bytes"]["device_batch1"] = latency.device_batch1
+    if latency.reason is not None:
+        latency = replace(latency, reason=redact(latency.reason))
+    record.latency = latency.facts()
+    if latency.device_batch1 is not None and record.peak_memory_bytes is not None:
+        record.peak_memory_bytes["device_batch1"] = latency.device_batch1
     return latency

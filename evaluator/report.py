@@ -59,7 +59,7 @@ def summarize(result: EvaluationResult) -> list[str]:
     return [
         *lines,
         *_line("speed", _speed(result)),
-        *(_line("latency", _latency(result.latency)) if result.latency != LATENCY_OFF else []),
+        *(_line("latency", _latency(result.latency)) if result.latency.reason != LATENCY_OFF else []),
         *_line("peak memory", _memory(result)),
         *_line("CSV", str(result.csv_path)),
         *_line("folder", str(result.folder)),
@@ -184,10 +184,10 @@ def _speed(result: EvaluationResult) -> str:
     return f"RTFx {result.rtfx:.2f} ({took}){others}" if result.rtfx is not None else f"{took}{others}"
 
 
-def _latency(latency: Latency | str) -> str:
+def _latency(latency: Latency) -> str:
     """first step 0.051 s, ... (medians of 8 clips alone); what the model does not offer is left out."""
-    if isinstance(latency, str):
-        return f"not measured: {latency}"
+    if latency.reason is not None:
+        return f"not measured: {latency.reason}"
     clips = len(latency.ids)
     other = f"; {latency.different_texts} text(s) other than the run's" if latency.different_texts else ""
     if clips < MEDIAN_CLIPS:

@@ -37,7 +37,7 @@ def recorded(record: RunRecord, paths: RunPaths, redact: Redactor, samples: Sequ
 
 def write_ended(record: RunRecord, paths: RunPaths) -> str | None:
     """Write run.json of a run whose predictions are complete; what keeps it from that, for its results are there."""
-    failed = record.facts.get("scoring_error")
+    failed = record.scoring_error
     try:
         record.write(paths.record, status="failed" if failed else "finished", reason=failed)
     except ResultError as error:
@@ -52,7 +52,6 @@ def _say_what_is_missing(record: RunRecord, paths: RunPaths, samples: Sequence[S
     except AudioLMError as error:
         logger.error("%s", error)
         return
-    missing = [sample.id for sample in samples if sample.index not in found]
-    record.note(missing=missing)
+    missing = record.missing = [sample.id for sample in samples if sample.index not in found]
     told = missing_rows(missing, len(samples)) if missing else "Every row has its answer"
     logger.error("%s. To go on with what is left, give the same command with --resume %s", told, paths.folder)

@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -465,7 +466,7 @@ def test_what_an_earlier_launch_left_is_not_believed(site: Site) -> None:
 
 def attempts(folder: Path, count: int) -> list[Attempt]:
     """An attempt as each process of it sees it."""
-    paths = make_run_paths(folder, "valid_asr", RunRecord().started)
+    paths = make_run_paths(folder, "valid_asr", datetime.fromisoformat(RunRecord().started))
     paths.parts.mkdir()
     return [Attempt(paths, 1, Launch(rank=rank, world_size=count, key="k")) for rank in range(count)]
 

@@ -25,6 +25,7 @@ from evaluator.annotation.annotation import Sample
 from evaluator.errors import ConfigError, JournalError
 from evaluator.run.clip_record import drop_clips
 from evaluator.run.journal import Prediction, is_being_written, read_journal, reference_of, write_journal
+from evaluator.run.record import RunRecord
 from evaluator.tasks import Mode, is_scored
 
 logger = logging.getLogger(__name__)
@@ -115,28 +116,28 @@ def paths_of(folder: Path) -> RunPaths:
     return RunPaths(csv=folder.with_name(f"{folder.name}.csv"), folder=folder)
 
 
-def identity_of(facts: Mapping[str, Any], versions: Mapping[str, str]) -> dict[str, str]:
+def identity_of(record: RunRecord, versions: Mapping[str, str]) -> dict[str, str]:
     """What the texts of a run depend on, as hashes: a run goes on only where all of them are the same.
 
     Args:
-        facts: as in run.json: mode, config (without secrets), annotation, checkpoint, model_files, limit.
+        record: mode, config, annotation, checkpoint, model_files and limit are known.
         versions: package -> version; those of Python and the system do not count, for machines may differ in them.
 
     Returns:
         dict[str, str]: "mode", "configuration", "annotation", "checkpoint", "packages" -> hash, and for each key that
         names a file of the model what is in it, "" where that is not known yet; "limit", where there is one, as it is.
     """
-    config = {name: section for name, section in facts["config"].items() if name != "scoring"}
+    config = {name: section for name, section in (record.config or {}).items() if name != "scoring"}
     config["run"] = {key: value for key, value in config["run"].items() if key not in _FREE_RUN_KEYS}
     packages = {name: version for name, version in versions.items() if name not in ("python", "platform")}
     return {
-        "mode": facts["mode"],
+        "mode": str(record.mode),
         "configuration": _hash(config),
-        "annotation": facts["annotation"]["sha256"] or "",
-        "checkpoint": (facts["checkpoint"] or {}).get("sha256") or "",
+        "annotation": (record.annotation or {}).get("sha256") or "",
+        "checkpoint": (record.checkpoint or {}).get("sha256") or "",
         "packages": _hash(packages),
-        **facts.get("model_files", {}),
-        **({} if facts.get("limit") is None else {"limit": str(facts["limit"])}),
+        **(record.model_files or {}),
+        **({} if record.limit is None else {"limit": str(record.limit)}),
     }
 
 
@@ -170,10 +171,10 @@ def find_run(resume: str, parent: Path, identity: Mapping[str, str]) -> RunPaths
     """
     if resume == "auto":
         for folder in sorted(parent.glob(f"*_{identity['mode']}*"), reverse=True):
-            facts = _facts(folder)
-            if facts is None or _is_over(facts) or not isinstance(facts.get("identity"), dict):
+            record = RunRecord.read(folder / "run.json")
+            if record is None or _is_over(record) or record.identity is None:
                 continue
-            wrong = differences(facts["identity"], identity)
+            wrong = differences(record.identity, identity)
             if not wrong:
                 return _not_in_use(paths_of(folder))
             logger.info("%s is unfinished and stays as it is: %s differ(s).", folder, ", ".join(wrong))
@@ -183,10 +184,10 @@ def find_run(resume: str, parent: Path, identity: Mapping[str, str]) -> RunPaths
     folder = path.with_suffix("") if path.suffix == ".csv" else path.parent if path.suffix == ".jsonl" else path
     if folder.name in ("", ".."):  # typed inside the folder: its CSV is named after it
         folder = Path(os.path.abspath(folder))  # noqa: PTH100 - resolve() would also follow links
-    facts = _facts(folder)
-    if facts is None or not isinstance(facts.get("identity"), dict):
+    record = RunRecord.read(folder / "run.json")
+    if record is None or record.identity is None:
         raise JournalError(f"{folder} is no folder of a run (there is no run.json that says of what); see --resume.")
-    wrong = differences(facts["identity"], identity)
+    wrong = differences(record.identity, identity)
     if wrong:
         raise JournalError(
             f"{folder} cannot be resumed: {', '.join(wrong)} differ(s) from then, and answers of two kinds would "
@@ -195,11 +196,9 @@ def find_run(resume: str, parent: Path, identity: Mapping[str, str]) -> RunPaths
     return _not_in_use(paths_of(folder))
 
 
-def _is_over(facts: Mapping[str, Any]) -> bool:
+def _is_over(record: RunRecord) -> bool:
     """Whether nothing is left of a run. One that ended while latency was measured has its results, but not its end."""
-    latency = facts.get("latency")
-    cut_short = isinstance(latency, dict) and bool(latency.get("interrupted"))
-    return facts.get("status") == "finished" and not cut_short
+    return record.status == "finished" and not (record.latency or {}).get("interrupted")
 
 
 def next_attempt(paths: RunPaths) -> int:
@@ -276,20 +275,6 @@ def _journals(paths: RunPaths) -> list[Path]:
 
 def _listed(folder: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.is_dir() else []
-
-
-def read_facts(paths: RunPaths) -> dict[str, Any]:
-    """What the run.json of a run says that was found by `find_run`."""
-    return _facts(paths.folder) or {}
-
-
-def _facts(folder: Path) -> dict[str, Any] | None:
-    """What run.json says; None where there is no such file, or another program wrote it."""
-    try:
-        facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return facts if isinstance(facts, dict) else None
 
 
 def _not_in_use(paths: RunPaths) -> RunPaths:

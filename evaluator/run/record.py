@@ -1,7 +1,8 @@
 """What one run did, in one value and one file: EvaluationResult and run.json.
 
-In: the stages of evaluator/evaluate.py as they happen. Out: counts, seconds for each stage, speed, memory,
-versions and file hashes, written to run.json whether the run ended well or not. No secret goes in.
+In: the stages of evaluator/evaluate.py as they happen, or the run.json of an earlier attempt. Out: counts, seconds for
+each stage, speed, memory, versions and file hashes, written to run.json whether the run ended well or not. No secret
+goes in.
 """
 
 import contextlib
@@ -11,10 +12,11 @@ import platform
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from evaluator.errors import ResultError
 from evaluator.files import replacing
@@ -30,6 +32,8 @@ _MEASURED = (
     *("speed", "latency", "machine", "versions", "counts", "heard_seconds"),
 )
 _SCORING_STAGES = frozenset({"write_csv", "score"})
+# Written even where they are None; what else is None is not known yet, and has no key.
+_ALWAYS = frozenset({"reason", "rtfx", "checkpoint", "limit"})
 PACKAGES = (
     "audiolm-evaluator",
     "audiolm-trainer",
@@ -106,7 +110,7 @@ class EvaluationResult:
         seconds: stage name -> seconds.
         audio_seconds: audio that the model was given, in seconds.
         peak_memory: until the last answer.
-        latency: of clips asked alone, or why it was not measured.
+        latency: of clips asked alone.
         scores: the scores; None in submission modes, or where scoring failed.
         scoring_error: why scoring failed, or None.
         notices: what the user should know, in sentences.
@@ -125,7 +129,7 @@ class EvaluationResult:
     seconds: Mapping[str, float]
     audio_seconds: float
     peak_memory: PeakMemory
-    latency: "Latency | str"
+    latency: "Latency"
     scores: "Scores | None"
     scoring_error: str | None
     notices: tuple[str, ...]
@@ -149,52 +153,128 @@ class EvaluationResult:
         return rtfx(self.audio_seconds, self.seconds.get("predict", 0.0))
 
 
-@dataclass(slots=True)
-class RunRecord:
-    """run.json in the making: facts are added as the stages run, `write` can be called at any moment.
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")
 
-    Attributes:
-        facts: what run.json holds beside times; keys are added by `note`.
-        seconds: stage name -> seconds, filled by `stage`.
-        kept_stages: stages whose seconds are those of an earlier attempt, and stay.
+
+@dataclass(slots=True, kw_only=True)
+class RunRecord:
+    """run.json, whose keys are these fields: filled while the stages run, and written at any moment.
+
+    A field is None, and its key is not in the file, until it is known.
     """
 
-    facts: dict[str, Any] = field(default_factory=dict)
+    status: str = "running"
+    """"running", "finished", "failed" or "interrupted"."""
+    reason: str | None = None
+    """What ended the run, where it did not finish."""
+    started: str = field(default_factory=_now)
+    """ISO 8601 with the offset, to the second."""
+    ended: str | None = None
+    """When the file was written; of a run that was scored again, when it was measured."""
     seconds: dict[str, float] = field(default_factory=dict)
-    kept_stages: set[str] = field(default_factory=set)
-    started: datetime = field(default_factory=lambda: datetime.now().astimezone())
+    """Stage -> seconds."""
+    rtfx: float | None = None
+    """Seconds of audio answered in one second of predicting."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Python, the platform and the packages that can change a result."""
+    stage: str | None = None
+    """The stage that began last; after a failure the one that failed."""
+    mode: str | None = None
+    """What was run."""
+    model: str | None = None
+    """The model package's name."""
+    config_file: str | None = None
+    """The YAML file."""
+    config: dict[str, Any] | None = None
+    """The whole configuration without secrets."""
+    annotation: dict[str, str | None] | None = None
+    """The annotation's "path" and "sha256"."""
+    checkpoint: dict[str, str | None] | None = None
+    """The same of `model.ckpt`, where it names one."""
+    model_files: dict[str, str] | None = None
+    """Dotted key that names a file of the model -> what is in it, as far as the package can say."""
+    notices: list[str] | None = None
+    """What the user was told before the model was loaded."""
+    machine: dict[str, Any] | None = None
+    """Processor, cores, load and threads."""
+    limit: int | None = None
+    """So many of the first rows only."""
+    identity: dict[str, str] | None = None
+    """What the texts depend on, as hashes; a run goes on only where they are the same."""
+    failures: list[dict[str, str]] | None = None
+    """The rows without an answer: "id", "reason"."""
+    counts: dict[str, int] | None = None
+    """`Counts`."""
+    heard_seconds: float | None = None
+    """How much of a clip the model hears."""
+    attempt: int | None = None
+    """1 for the launch that started the run, 2 for the first that went on with it."""
+    rows_of_earlier_attempts: int | None = None
+    """Answers that this attempt found."""
+    processes: list[dict[str, Any]] | None = None
+    """The `WorkerReport` of each."""
+    audio_seconds: float | None = None
+    """What the model was given in this attempt."""
+    peak_memory_bytes: dict[str, int | None] | None = None
+    """`PeakMemory`, and "device_batch1" of the latency pass."""
+    speed: dict[str, float | None] | None = None
+    """`AnswerSpeed`."""
+    csv: dict[str, str] | None = None
+    """The CSV's "path" and "sha256"."""
+    csv_warnings: list[str] | None = None
+    """What the CSV's writer remarks."""
+    scoring_error: str | None = None
+    """Why there are no scores."""
+    missing: list[str] | None = None
+    """Ids of the rows that a failed run has not answered."""
+    latency: dict[str, Any] | None = None
+    """`Latency.facts`."""
+    scored_again: str | None = None
+    """When a run that had all its answers was scored again; what it measured before is kept."""
 
-    def note(self, **facts: Any) -> None:
-        """Add facts; a name that is there already gets the new value."""
-        self.facts.update(facts)
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> "RunRecord":
+        """The record that a run.json holds; keys that are unknown or of another kind of value are left out."""
+        return cls(**{name: facts[name] for name in facts if isinstance(facts[name], _JSON_KINDS.get(name, ()))})
+
+    @classmethod
+    def read(cls, path: Path) -> "RunRecord | None":
+        """Read a run.json; None where there is none, or another program wrote it."""
+        try:
+            facts = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return cls.of(facts) if isinstance(facts, dict) else None
 
     @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def timed(self, stage: str) -> Iterator[None]:
         """Measure a stage: its seconds are recorded even if it fails, and a failure names the stage."""
         begin = time.perf_counter()
-        self.facts["stage"] = name
+        self.stage = stage
         try:
             yield
         finally:
-            if name not in self.kept_stages:
-                self.seconds[name] = round(time.perf_counter() - begin, 3)
+            # Scoring again measures nothing anew but the scoring.
+            if self.scored_again is None or stage in _SCORING_STAGES or stage not in self.seconds:
+                self.seconds[stage] = round(time.perf_counter() - begin, 3)
 
-    def keep(self, earlier: Mapping[str, Any]) -> None:
+    def keep(self, earlier: "RunRecord") -> None:
         """Take over what an earlier attempt has measured, because this one asks nothing: it only scores again.
 
         Args:
             earlier: what run.json said before. Without figures of speed (the attempt ended too early) nothing is kept.
         """
-        if not isinstance(earlier.get("speed"), dict):
+        if earlier.speed is None:
             return
-        self.facts.update({name: earlier[name] for name in _MEASURED if name in earlier})
-        if isinstance(earlier.get("config"), dict):
+        self.scored_again = self.started
+        for name in _MEASURED:
+            if getattr(earlier, name) is not None:
+                setattr(self, name, getattr(earlier, name))
+        if earlier.config is not None and self.config is not None:
             # Speed was measured with the settings of then; only what it is scored with may be another.
-            self.facts["config"] = {**earlier["config"], "scoring": self.facts["config"].get("scoring")}
-        if isinstance(earlier.get("seconds"), dict):
-            self.seconds.update(earlier["seconds"])
-            self.kept_stages = set(earlier["seconds"]) - _SCORING_STAGES
-        self.facts["scored_again"] = self.started.isoformat(timespec="seconds")
+            self.config = {**earlier.config, "scoring": self.config.get("scoring")}
+        self.seconds.update(earlier.seconds)
 
     def write(self, path: Path, *, status: str, reason: str | None) -> None:
         """Write run.json.
@@ -207,20 +287,22 @@ class RunRecord:
         Raises:
             ResultError: it cannot be written.
         """
-        audio_seconds = self.facts.get("audio_seconds", 0.0)
-        write_json(
-            path,
-            {
-                "status": status,
-                "reason": reason,
-                "started": self.started.isoformat(timespec="seconds"),
-                "ended": datetime.now().astimezone().isoformat(timespec="seconds"),
-                "seconds": self.seconds,
-                "rtfx": rtfx(audio_seconds, self.seconds.get("predict", 0.0)),
-                "versions": versions(),
-                **self.facts,
-            },
-        )
+        self.status, self.reason = status, reason
+        self.rtfx = rtfx(self.audio_seconds or 0.0, self.seconds.get("predict", 0.0))
+        if self.scored_again is None:
+            self.ended, self.versions = _now(), versions()
+        facts = {each.name: getattr(self, each.name) for each in fields(self)}
+        write_json(path, {name: value for name, value in facts.items() if value is not None or name in _ALWAYS})
+
+
+def _json_kinds(annotation: Any) -> tuple[type, ...]:
+    """What json.loads gives for a field: `dict[str, float] | None` -> (dict,), float -> (float, int)."""
+    choices = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    kinds = [get_origin(kind) or kind for kind in choices if kind is not NoneType]
+    return (*kinds, int) if float in kinds else tuple(kinds)
+
+
+_JSON_KINDS = {each.name: _json_kinds(each.type) for each in fields(RunRecord)}
 
 
 def rtfx(audio_seconds: float, predict_seconds: float) -> float | None:

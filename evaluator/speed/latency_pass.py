@@ -1,6 +1,6 @@
 """The latency pass of an evaluation: when all results are written, a few of its clips are asked once more, alone.
 
-In: the loaded model, the rows that it answered, and their texts. Out: a Latency, or why there is none: nothing that
+In: the loaded model, the rows that it answered, and their texts. Out: a Latency, with figures or a reason: nothing that
 happens here may cost a run whose results are written. The pass is short: a second, or a share of the time that
 predicting took.
 """
@@ -16,7 +16,7 @@ from evaluator.annotation.annotation import Sample
 from evaluator.audio.loading import load_audio
 from evaluator.model import AudioLM, Request
 from evaluator.provider.probe import MOST_SECONDS, ModelProbe, heard_seconds
-from evaluator.run.latency import INTERRUPTED, LATENCY_OFF, Latency
+from evaluator.run.latency import LATENCY_OFF, Latency
 from evaluator.run.predict import checked_sampling_rate
 from evaluator.run.timing import Spread
 from evaluator.speed.clips import spread_places
@@ -39,6 +39,7 @@ LEAST_SECONDS = 1.0
 WARM_UP_CLIPS = 1
 PROTOCOL: Mapping[str, Any] = MappingProxyType(
     {
+        "rounds": 1,
         "warm_up_clips": WARM_UP_CLIPS,
         "share_of_predicting": SHARE_OF_PREDICTING,
         "least_seconds": LEAST_SECONDS,
@@ -65,7 +66,7 @@ def latency_of_run(
     most: int,
     predict_seconds: float,
     clock: Clock = time.perf_counter,
-) -> Latency | str:
+) -> Latency:
     """Measure what a run's model needs for one clip alone.
 
     Args:
@@ -77,26 +78,26 @@ def latency_of_run(
         clock: gives seconds, never going back.
 
     Returns:
-        Latency, or in a sentence why there is none: an interruption and an error of the model are such reasons too.
+        Latency: what was measured, or why nothing was: an interruption and an error of the model are such reasons too.
     """
     answered = [sample for sample in samples if sample.index in texts]
     if most == 0:
-        return LATENCY_OFF
+        return Latency(reason=LATENCY_OFF)
     if model is None:
-        return "no model was loaded: every row had its answer"
+        return Latency(reason="no model was loaded: every row had its answer")
     if not answered:
-        return "no row has an answer"
+        return Latency(reason="no row has an answer")
     chosen = [answered[place] for place in spread_places(len(answered), most)]
     logger.info("Asking up to %d clip(s) alone, to measure latency.", len(chosen))
     budget = max(SHARE_OF_PREDICTING * predict_seconds, LEAST_SECONDS)
     try:
         return measure_latency(model, chosen, texts, budget=budget, clock=clock)
     except (KeyboardInterrupt, SystemExit) as error:
-        reason = f"{INTERRUPTED} ({str(error) or type(error).__name__})"
+        found = Latency(reason=f"interrupted ({str(error) or type(error).__name__})", interrupted=True)
     except Exception as error:  # noqa: BLE001 - foreign code; the results are written, and the reason is recorded
-        reason = f"{type(error).__name__}: {error}"
-    logger.warning("Latency was not measured: %s. The results are complete.", reason.rstrip("."))
-    return reason
+        found = Latency(reason=f"{type(error).__name__}: {error}")
+    logger.warning("Latency was not measured: %s. The results are complete.", str(found.reason).rstrip("."))
+    return found
 
 
 def measure_latency(
@@ -166,9 +167,9 @@ def _latency(
     peak = _device_peak(probe, missing)
     different = sum(clip.alone.text != texts[clip.sample.index] for clip in clips)
     return Latency(
+        protocol={**PROTOCOL, "budget_seconds": round(budget, 3)},
         planned=planned,
         ids=tuple(clip.sample.id for clip in clips),
-        budget_seconds=budget,
         audio_seconds=tuple(audio),
         tokens=tuple(clip.alone.whole.tokens for clip in clips),
         different_texts=different,

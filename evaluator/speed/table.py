@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluator.errors import ResultError
+from evaluator.run.record import RunRecord
 from evaluator.run.timing import present_name
 
 # Name in the file -> what a person reads; docs/efficiency.md defines each.
@@ -90,8 +91,9 @@ def read_column(path: Path) -> Column:
     try:
         if isinstance(data, dict) and isinstance(data.get("figures"), dict):
             return _from_efficiency(file, data)
-        if isinstance(data, dict) and isinstance(data.get("speed"), dict):
-            return _from_run(file, data)
+        run = RunRecord.of(data) if isinstance(data, dict) else RunRecord()
+        if run.speed is not None:
+            return _from_run(file, run)
     except (KeyError, TypeError, ValueError) as error:
         raise ResultError(f"{file} holds figures that cannot be read: {type(error).__name__}: {error}.") from error
     raise ResultError(f"{file} holds no figures: expected an efficiency.json, or the run.json of a finished run.")
@@ -132,7 +134,7 @@ def _from_efficiency(file: Path, data: Mapping[str, Any]) -> Column:
     for section in ("peak_memory_bytes", "model_figures"):
         figures |= _numbers(data.get(section))
     conditions = {
-        **_weights(data),
+        **_weights(data.get("config")),
         **_texts(data.get("settings")),
         **_clips(data.get("clips")),
         **_texts(data.get("machine"), _MACHINE),
@@ -143,22 +145,21 @@ def _from_efficiency(file: Path, data: Mapping[str, Any]) -> Column:
     return Column(_name(file), figures, conditions, _texts(data.get("missing")), tuple(str(note) for note in notes))
 
 
-def _from_run(file: Path, data: Mapping[str, Any]) -> Column:
-    latency = _section(data.get("latency"))
+def _from_run(file: Path, run: RunRecord) -> Column:
+    latency, config = run.latency or {}, run.config or {}
     figures = {_title(name): _ranged(value) for name, value in _section(latency.get("figures")).items()}
-    for section in (data["speed"], data.get("peak_memory_bytes"), latency.get("model_figures")):
+    for section in (run.speed, run.peak_memory_bytes, latency.get("model_figures")):
         figures |= _numbers(section)
-    config = _section(data.get("config"))
     conditions = {
-        "mode": str(data.get("mode")),
-        "status": str(data.get("status")),
-        **_weights(data),
+        "mode": str(run.mode),
+        "status": run.status,
+        **_weights(config),
         **_texts(config.get("generate"), ("num_beams", "max_new_tokens", "do_sample")),
         **_texts(config.get("run"), ("device",)),
         "batch_size": str(_section(config.get("run")).get("batch_size_eval")),
         **_texts(latency.get("settings")),
-        **_texts(data.get("machine"), _MACHINE),
-        **_texts(data.get("versions"), ("torch", "transformers")),
+        **_texts(run.machine, _MACHINE),
+        **_texts(run.versions, ("torch", "transformers")),
         **_texts(latency.get("protocol"), ("rounds",)),
     }
     missing = dict(_texts(latency.get("missing")))
@@ -166,15 +167,14 @@ def _from_run(file: Path, data: Mapping[str, Any]) -> Column:
         missing["latency"] = str(latency["reason"])
     notes = list(latency.get("notes", []))
     if latency.get("clips"):
-        source = {"mode": data.get("mode"), "annotation": data.get("annotation")}
-        conditions |= _clips({**source, **_section(latency["clips"])})
+        conditions |= _clips({"mode": run.mode, "annotation": run.annotation, **_section(latency["clips"])})
         notes.append('Batch 1 was measured on these clips, after one to warm up; "evaluation" is of the whole run.')
     return Column(_name(file), figures, conditions, missing, tuple(str(note) for note in notes))
 
 
-def _weights(data: Mapping[str, Any]) -> dict[str, str]:
+def _weights(config: object) -> dict[str, str]:
     """What tells two models apart whose figures are alike."""
-    return _texts(_section(data.get("config")).get("model"), ("ckpt", "llama_path"))
+    return _texts(_section(config).get("model"), ("ckpt", "llama_path"))
 
 
 _MACHINE = ("processor", "cores", "OMP_NUM_THREADS")
