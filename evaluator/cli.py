@@ -228,9 +228,8 @@ def _evaluate(
 def _check(provider: "ModelProvider", config: "Config", mode: Mode | None) -> int:
     from evaluator.commands.session import ProgressBar
     from evaluator.conformance import check_model
-    from evaluator.preflight import known_tasks
     from evaluator.provider.loading import load_model
-    from evaluator.provider.questions import check_parts
+    from evaluator.provider.questions import check_parts, known_tasks
 
     tasks = known_tasks(provider, config)
     check_parts(provider, config)

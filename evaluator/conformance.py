@@ -18,6 +18,7 @@ from evaluator.model import Answer, AudioLM, Request
 from evaluator.run.predict import checked_answer, checked_answers, checked_sampling_rate
 from evaluator.submission.text import SPECIAL_TOKEN
 from evaluator.tasks import QUESTION
+from evaluator.wording import shown
 
 # Memory and files are not the model's promises and pass through; whatever else it raises is a check's result.
 NO_FAULTS_OF_MODELS = (MemoryError, OSError)
@@ -159,7 +160,7 @@ def _alone(model: AudioLM, request: Request, alone: dict[int, Answer]) -> str:
     alone.update(_answers(model, [request]))
     if not np.array_equal(audio, request.audio):
         raise _BrokenPromiseError("the model changed the audio it was given")
-    return _brief(alone[request.index].text)
+    return shown(alone[request.index].text)
 
 
 def _nothing(model: AudioLM) -> str:
@@ -186,7 +187,7 @@ def _equal(texts: Mapping[int, str], alone: Mapping[int, Answer]) -> str:
         index = different[0]
         raise _BrokenPromiseError(
             f"{len(different)} of {len(alone)} texts differ from the clip's text alone, "
-            f"the first at index {index}: {_brief(texts[index])}, alone {_brief(alone[index].text)}"
+            f"the first at index {index}: {shown(texts[index])}, alone {shown(alone[index].text)}"
         )
     return f"{len(alone)} texts equal"
 
@@ -206,8 +207,3 @@ def _no_special_tokens(answers: Iterable[Answer]) -> str:
     if found:
         raise _BrokenPromiseError(f"texts contain {', '.join(found)}")
     return "none seen"
-
-
-def _brief(text: str) -> str:
-    shown = repr(text)
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."

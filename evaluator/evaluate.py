@@ -17,7 +17,7 @@ from evaluator.annotation.annotation import Sample
 from evaluator.config.config import Config
 from evaluator.errors import AudioLMError, JournalError
 from evaluator.files import sha256
-from evaluator.machine import machine
+from evaluator.machine import machine, versions
 from evaluator.model import AudioLM, ModelProvider
 from evaluator.preflight import Preflight, preflight
 from evaluator.provider.loading import load_model, name_of
@@ -44,7 +44,6 @@ from evaluator.run.record import (
     Failure,
     PeakMemory,
     RunRecord,
-    versions,
 )
 from evaluator.run.rendezvous import announce_shares, await_share, join, report_done, wait_for_others
 from evaluator.run.row_shares import balance
@@ -57,6 +56,7 @@ from evaluator.speed.latency_pass import latency_of_run
 from evaluator.submission.submission import MAX_TEXT, write_submission
 from evaluator.submission.text import clean_text, is_blank
 from evaluator.tasks import Mode, is_scored
+from evaluator.wording import named
 
 logger = logging.getLogger(__name__)
 
@@ -352,8 +352,7 @@ def _write_csv(
         )
     warnings = tuple(str(warning) for warning in report.warnings)
     if report.cut:
-        named = ", ".join([*report.cut[:5], *(["..."] if len(report.cut) > 5 else [])])
-        told = f"In the CSV {len(report.cut)} text(s) are cut to {MAX_TEXT} characters ({named})."
+        told = f"In the CSV {len(report.cut)} text(s) are cut to {MAX_TEXT} characters ({named(report.cut)})."
         logger.warning("%s", told)
         warnings = (*warnings, told)
     record.csv, record.csv_warnings = {"path": str(paths.csv), "sha256": sha256(paths.csv)}, list(warnings)

@@ -1,11 +1,15 @@
-"""Files: writing one all or nothing, also over a power cut, and the digest of one."""
+"""Files: writing one all or nothing, also over a power cut, JSON among them, and the digest of one."""
 
 import contextlib
 import hashlib
+import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+from evaluator.errors import ResultError
 
 
 @contextlib.contextmanager
@@ -55,3 +59,18 @@ def sha256(path: Path) -> str:
         while piece := file.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write an object as a JSON file, all or nothing: a reader sees the old file or the whole new one.
+
+    Raises:
+        ResultError: if it cannot be written (a full disk).
+        ValueError: if a number is not finite: JSON has none of those.
+    """
+    text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+    try:
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise ResultError(f"Cannot write {path}: {error.strerror or error}.") from error

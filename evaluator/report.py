@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from evaluator.files import write_json
 from evaluator.run.latency import LATENCY_OFF, Latency
-from evaluator.run.record import EvaluationResult, write_json
+from evaluator.run.record import EvaluationResult
 from evaluator.run.timing import MEDIAN_CLIPS, TOO_FEW
 from evaluator.scoring.result import MetricResult, Scores
 from evaluator.tasks import is_scored, task_of
+from evaluator.wording import printable
 
 # What the line of latency tells, in the order of a clip's way.
 _LATENCIES = (
@@ -154,11 +156,6 @@ def _wrapped(text: str, first: str, others: str) -> list[str]:
         break_on_hyphens=False,
         replace_whitespace=False,
     ) or [first.rstrip()]
-
-
-def printable(text: str) -> str:
-    """Text that a terminal obeys nothing of: "a\\x1b[2Jb" -> "a\\\\x1b[2Jb"; letters of all scripts stay."""
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
 def _failure_lines(result: EvaluationResult) -> list[str]:

@@ -423,7 +423,7 @@ def test_a_full_disk_at_the_end_is_a_sentence(
     site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, after: int
 ) -> None:
     """run.json is written at the start, at the end, and with the latency."""
-    monkeypatch.setattr("evaluator.run.record.replacing", Full("run.json", after))
+    monkeypatch.setattr("evaluator.files.replacing", Full("run.json", after))
     result = evaluate(FakeProvider(model=said(WORDS)), site.load(), "valid_asr")
     assert result.scores is not None
     assert check_submission(result.csv_path, require_ids=False).valid
@@ -439,13 +439,13 @@ def test_a_full_disk_at_the_end_is_a_sentence(
 
 @pytest.mark.parametrize(("name", "after"), [("run.json", 0), ("scores.json", 0)])
 def test_a_full_disk_before_is_a_sentence(site: Site, monkeypatch: pytest.MonkeyPatch, name: str, after: int) -> None:
-    monkeypatch.setattr("evaluator.run.record.replacing", Full(name, after))
+    monkeypatch.setattr("evaluator.files.replacing", Full(name, after))
     with pytest.raises(ResultError, match=r"Cannot write .*No space left on device\.$"):
         evaluate(FakeProvider(model=said(WORDS)), site.load(), "valid_asr")
 
 
 def test_a_full_disk_hides_no_other_error(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evaluator.run.record.replacing", Full("run.json", 1))
+    monkeypatch.setattr("evaluator.files.replacing", Full("run.json", 1))
     with pytest.raises(RuntimeError, match="fell over"):
         evaluate(FakeProvider(model=EchoLM(batch_size=2, fail_after=3)), site.load(), "valid_asr")
 

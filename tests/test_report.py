@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from evaluator.report import printable, score_lines, summarize, write_scores
+from evaluator.report import score_lines, summarize, write_scores
 from evaluator.run.latency import LATENCY_OFF, Latency
 from evaluator.run.record import Counts, EvaluationResult, Failure, PeakMemory
 from evaluator.run.timing import Spread
 from evaluator.scoring.result import MetricResult, Scores
+from evaluator.wording import printable
 
 ERRORS = {"substitutions": (3, 0), "deletions": (0, 1), "insertions": (0, 0)}
 ASR = Scores(

@@ -5,10 +5,9 @@ task, and optionally Q (a question) and text (one reference, or a list of them).
 order, or one AnnotationError that lists every problem of the file.
 """
 
-import difflib
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from evaluator.annotation.file import Row, read_rows
 from evaluator.audio.clip import Clip, Stamp
 from evaluator.errors import AnnotationError, Problem
 from evaluator.tasks import Mode, Task, is_scored, task_of
+from evaluator.wording import counted, did_you_mean, nearest, shown
 
 SUBMISSION_ID = re.compile(r"test[0-9]{4}")
 """To be used with fullmatch: `$` would let a trailing line break through, `\\d` the digits of other
@@ -106,8 +106,7 @@ def load_annotation(
     if check_audio is not None:
         _check_audio(samples, prefix, rows, path, check_audio, problems)
     if problems:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise AnnotationError(f"The annotation {path} has {count}:", problems)
+        raise AnnotationError(f"The annotation {path} has {counted(problems)}:", problems)
     return samples
 
 
@@ -127,12 +126,6 @@ def submission_ids(path: Path) -> tuple[str, ...]:
     if problems or not rows:
         raise AnnotationError(f"The annotation {path} cannot tell the ids of a submission.", problems)
     return tuple(row.value["testset_id"] for row in rows)
-
-
-def shown(value: object, limit: int = 60) -> str:
-    """A value for a message: on one line, short, and with nothing in it that a terminal would obey."""
-    text = repr(value[:limit] + "..." if isinstance(value, str) and len(value) > limit else value)
-    return text if len(text) <= 4 * limit else text[: 4 * limit] + "..."
 
 
 _ID_RULE = 'expected "test" and four digits, as in test0000'
@@ -275,7 +268,7 @@ class _RowReader:
             return ""
         own: Task = task_of(self.mode)
         if label not in self.known_tasks:
-            self.note(row, f"task: {shown(label)} is unknown; {_nearest(label, self.known_tasks)}")
+            self.note(row, f"task: {shown(label)} is unknown; {did_you_mean(label, self.known_tasks)}")
         elif is_scored(self.mode) and label not in own.labels:
             expected = " or ".join(f'"{name}"' for name in own.labels)
             self.note(row, f"task: {shown(label)} is not scored by {self.mode}, which takes {expected}")
@@ -315,11 +308,5 @@ class _RowReader:
 
 def _similar(name: str, fields: Mapping[str, Any]) -> str:
     others = [field for field in fields if field not in ("testset_id", "path", "task", "Q", "text")]
-    close = difflib.get_close_matches(name, others, n=1, cutoff=0.6)
-    return f"; is {shown(close[0])} meant?" if close else ""
-
-
-def _nearest(label: str, known: Iterable[str]) -> str:
-    names = sorted(known)
-    close = difflib.get_close_matches(label.lower(), names, n=1, cutoff=0.6)
-    return f'did you mean "{close[0]}"?' if close else "known: " + ", ".join(names)
+    meant = nearest(name, others)
+    return f"; is {shown(meant)} meant?" if meant is not None else ""

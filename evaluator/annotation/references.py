@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from evaluator.annotation.annotation import Sample
+from evaluator.wording import named
 
 
 def group_references(samples: Sequence[Sample]) -> tuple[list[Sample], list[str]]:
@@ -47,9 +48,9 @@ def _files_of_several_ids(clips: Sequence[Sample]) -> list[str]:
     split = [same for same in by_file.values() if len(same) > 1 and all(len(clip.references) == 1 for clip in same)]
     if not split:
         return []
-    named = ", ".join(clip.id for clip in split[0][:3])
+    first = named([clip.id for clip in split[0]], 3)
     return [
-        f"{len(split)} file(s) stand under several testset_ids with one reference each (the first: {named}). Scored "
+        f"{len(split)} file(s) stand under several testset_ids with one reference each (the first: {first}). Scored "
         "against one reference at a time, CIDEr-D, SPIDEr and BLEU come out lower than against all of a clip; give "
         'its rows one testset_id, or make "text" a list.'
     ]
@@ -62,5 +63,4 @@ def _ids_of_several_files(clips: Sequence[Sample]) -> list[str]:
     shared = [identifier for identifier, paths in files.items() if len(paths) > 1]
     if not shared:
         return []
-    named = ", ".join([*shared[:3], *(["..."] if len(shared) > 3 else [])])
-    return [f"{len(shared)} testset_id(s) name different files ({named}); each file is a clip of its own."]
+    return [f"{len(shared)} testset_id(s) name different files ({named(shared, 3)}); each file is a clip of its own."]

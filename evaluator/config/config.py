@@ -21,12 +21,12 @@ from evaluator.config.sections import (
     RunConfig,
     ScoringConfig,
     check_section,
-    nearest,
     take_foreign,
 )
 from evaluator.config.yaml import Document, YamlError, read_document
 from evaluator.errors import ConfigError, Problem
 from evaluator.tasks import Task
+from evaluator.wording import counted, did_you_mean
 
 __all__ = ["Config", "DatasetsConfig", "RunConfig", "ScoringConfig", "load_config", "mask_secrets"]
 
@@ -154,7 +154,7 @@ def load_config(
         problems += _annotation(datasets, task, document, path.parent)[1]
     if problems:
         found = [Problem(*(_without(token, text) for text in (p.where, p.message))) for p in problems]
-        raise ConfigError(f"The configuration {path} has {_count(found)}:", found)
+        raise ConfigError(f"The configuration {path} has {counted(found)}:", found)
     notices = _notices(datasets, document, token=token)
     if check_extra is None:
         notices += _unjudged(foreign, document)
@@ -188,10 +188,6 @@ def _annotation(datasets: DatasetsConfig, task: Task, document: Document, folder
     return value, problems
 
 
-def _count(problems: Sequence[Problem]) -> str:
-    return "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-
-
 def _read(path: Path, options: Sequence[str]) -> Document:
     try:
         return read_document(path, options)
@@ -205,7 +201,7 @@ def _sections(document: Document, problems: list[Problem]) -> dict[str, dict[str
     for name, value in document.tree.items():
         where = document.label(name)
         if name not in SECTIONS:
-            problems.append(Problem(where, f"unknown section; {nearest(name, SECTIONS)}"))
+            problems.append(Problem(where, f"unknown section; {did_you_mean(name, SECTIONS)}"))
         elif isinstance(value, dict):
             result[name] = dict(value)
         elif value is not None:

@@ -5,10 +5,9 @@ its place, the value and the nearest key. Other keys of datasets and run belong 
 serves training and evaluation.
 """
 
-import difflib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -16,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from evaluator.config.yaml import Document
 from evaluator.errors import Problem
 from evaluator.submission.invisible import is_invisible
+from evaluator.wording import did_you_mean
 
 SECTIONS = ("model", "generate", "datasets", "run", "scoring")
 
@@ -120,15 +120,6 @@ class ScoringConfig(_Section):
 _KINDS: Mapping[str, type[_Section]] = {"datasets": DatasetsConfig, "run": RunConfig, "scoring": ScoringConfig}
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for a wrong name: 'did you mean "device"?', or the list of names where none is near."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.6)
-    if close:
-        return f'did you mean "{close[0]}"?'
-    return "known: " + ", ".join(names)
-
-
 def take_foreign(kind: type[_Section], values: dict[str, Any]) -> dict[str, Any]:
     """Take the keys that a section does not know out of its values, and return them.
 
@@ -176,7 +167,7 @@ def _message(kind: type[_Section], section: str, key: str, detail: Mapping[str, 
         homes = [name for name, kinds in _KINDS.items() if name != section and key in kinds.model_fields]
         if homes:
             return f'unknown key here; it belongs to the section "{homes[0]}"'
-        return f"unknown key; {nearest(key, kind.model_fields)}"
+        return f"unknown key; {did_you_mean(key, kind.model_fields)}"
     found = json.dumps(detail["input"], default=str)
     found = found if len(found) <= 60 else found[:57] + "..."
     context = detail.get("ctx", {})

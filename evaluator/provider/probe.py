@@ -25,6 +25,7 @@ from typing import Any, SupportsIndex
 
 from evaluator.errors import ContractError
 from evaluator.model import AudioLM, Request
+from evaluator.wording import shown
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ def checked_seconds(value: object) -> float:
         ContractError: it is no number above 0.
     """
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0:
-        raise ContractError(f"A model's max_seconds must be a number of seconds above 0, and it is {value!r:.60}.")
+        raise ContractError(f"A model's max_seconds must be a number of seconds above 0, and it is {shown(value)}.")
     return min(float(value), MOST_SECONDS)
 
 
@@ -135,7 +136,7 @@ class ModelProbe:
             return {}
         found = self._call(name, *args)
         if not isinstance(found, Mapping) or not all(isinstance(key, str) for key in found):
-            raise ContractError(f"The probe's {name} must return names and values, and it returned {found!r:.60}.")
+            raise ContractError(f"The probe's {name} must return names and values, and it returned {shown(found)}.")
         return dict(found)
 
     def _call(self, name: str, *args: object) -> object:

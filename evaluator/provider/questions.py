@@ -1,4 +1,4 @@
-"""What a model package may be asked before its model is loaded, besides its tasks; all of it optional.
+"""What a model package may be asked before its model is loaded; all of it optional.
 
 In: the package and the config. Out: plain values of the promised form. The package is foreign code: whatever it raises
 or returns instead becomes a sentence that names its function.
@@ -9,12 +9,29 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from evaluator.errors import AudioLMError, ConfigError, Problem, ends_by_signal
+from evaluator.tasks import TASKS
+from evaluator.wording import shown
 
 if TYPE_CHECKING:
     from evaluator.config.config import Config
     from evaluator.model import ModelProvider
 
 Pairs = list[tuple[str, str]]
+
+
+def known_tasks(provider: "ModelProvider", config: "Config") -> dict[str, bool]:
+    """The task labels that may stand in an annotation -> whether their prompt needs a question.
+
+    They are the model package's where it offers `tasks(config)`, and otherwise those that can be scored.
+
+    Raises:
+        ConfigError: the function does not work, because its prompt file is wrong for example.
+    """
+    scored = {label: False for task in TASKS for label in task.labels}
+    found = _asked(provider, "tasks", config.mapping(), otherwise=scored)
+    if not isinstance(found, Mapping) or not all(isinstance(label, str) for label in found):
+        raise _broken("tasks", f"it returned {shown(found)}, not labels")
+    return {label: bool(needs_question) for label, needs_question in found.items()}
 
 
 def check_parts(provider: "ModelProvider", config: "Config", *, needed: bool = True) -> None:
@@ -46,7 +63,7 @@ def found_fingerprints(provider: "ModelProvider", config: "Config") -> dict[str,
     """
     found = _asked(provider, "fingerprints", config.mapping(), otherwise={})
     if not isinstance(found, Mapping) or not all(isinstance(text, str) for item in found.items() for text in item):
-        raise _broken("fingerprints", f"it returned {found!r:.80}, not texts by key")
+        raise _broken("fingerprints", f"it returned {shown(found)}, not texts by key")
     return dict(found)
 
 
@@ -116,9 +133,11 @@ def _checked_pairs(name: str, found: object) -> Pairs:
     pairs: list[Any] = list(found) if isinstance(found, Iterable) else [found]
     for pair in pairs:
         if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
-            raise _broken(name, f"it gave {pair!r:.80}, not (dotted key, sentence)")
+            raise _broken(name, f"it gave {shown(pair)}, not (dotted key, sentence)")
     return [(key, text) for key, text in pairs]
 
 
 def _broken(name: str, why: str) -> ConfigError:
+    if name == "tasks":  # what it reads is a prompt file, which the user may mend
+        return ConfigError(f"The model package cannot list its tasks: {why}")
     return ConfigError(f"The model package's {name} does not work ({why}): mend the package.")

@@ -12,9 +12,9 @@ from pathlib import Path
 from evaluator.annotation.annotation import Sample
 from evaluator.errors import JournalError
 from evaluator.files import replacing
+from evaluator.wording import named
 
 NAME = "clips.json"
-_MOST_NAMED = 10
 
 
 def write_clips(folder: Path, digests: Sequence[str | None]) -> None:
@@ -58,10 +58,9 @@ def require_same_clips(
         if sample.index in answered and digest is not None and then[sample.index] not in (None, digest)
     ]
     if changed:
-        named = ", ".join([*changed[:_MOST_NAMED], *(["..."] if len(changed) > _MOST_NAMED else [])])
         raise JournalError(
             f"{folder.parent} cannot be resumed: {len(changed)} clip(s) that have their answers were replaced or "
-            f"changed since then: {named}. Put them back, or start anew without --resume."
+            f"changed since then: {named(changed, 10)}. Put them back, or start anew without --resume."
         )
 
 

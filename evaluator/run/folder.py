@@ -27,6 +27,7 @@ from evaluator.run.clip_record import drop_clips
 from evaluator.run.journal import Prediction, is_being_written, read_journal, reference_of, write_journal
 from evaluator.run.record import RunRecord
 from evaluator.tasks import Mode, is_scored
+from evaluator.wording import named
 
 logger = logging.getLogger(__name__)
 
@@ -262,8 +263,7 @@ def _remove_parts(paths: RunPaths) -> None:
 
 def missing_rows(ids: Sequence[str], total: int) -> str:
     """["test0001", "test0004"], 5 -> "2 of 5 rows have no answer (test0001, test0004)"; at most ten are named."""
-    named = ", ".join([*ids[:10], *(["..."] if len(ids) > 10 else [])])
-    return f"{len(ids)} of {total} rows have no answer ({named})"
+    return f"{len(ids)} of {total} rows have no answer ({named(ids, 10)})"
 
 
 def _journals(paths: RunPaths) -> list[Path]:

@@ -17,6 +17,7 @@ from evaluator.errors import AudioError, ContractError, ends_by_signal
 from evaluator.model import Answer, AudioLM, Request
 from evaluator.provider.probe import heard_seconds
 from evaluator.run.journal import Journal, Prediction, reference_of
+from evaluator.wording import named, shown
 
 OnAudioError = Literal["fail", "record"]
 
@@ -100,7 +101,7 @@ def checked_answers(model: AudioLM, requests: Iterator[Request]) -> Iterator[obj
     try:
         answers: object = model.generate(requests)
         if not isinstance(answers, Iterable):
-            raise ContractError(f"The model's generate must yield answers, and it returned {_brief(answers)}.")
+            raise ContractError(f"The model's generate must yield answers, and it returned {shown(answers)}.")
         yield from answers
     except SystemExit as ending:
         if ends_by_signal(ending):
@@ -120,22 +121,22 @@ def checked_answer(answer: object) -> Answer:
     missing = [field for field in Answer._fields if not hasattr(answer, field)]
     if missing:
         raise ContractError(
-            f"The model yielded {_brief(answer)}, which is no answer: it lacks {', '.join(missing)}. "
+            f"The model yielded {shown(answer)}, which is no answer: it lacks {', '.join(missing)}. "
             f"An answer has the fields {', '.join(Answer._fields)}."
         )
     found: Any = answer
     index, num_tokens = _whole(found.index), _whole(found.num_tokens)
     wrong = []
     if index is None:
-        wrong.append(f"index is {_brief(found.index)}, not a whole number")
+        wrong.append(f"index is {shown(found.index)}, not a whole number")
     if not isinstance(found.text, str):
-        wrong.append(f"text is {_brief(found.text)}, not a string")
+        wrong.append(f"text is {shown(found.text)}, not a string")
     if num_tokens is None or num_tokens < 0:
-        wrong.append(f"num_tokens is {_brief(found.num_tokens)}, not a whole number from 0")
+        wrong.append(f"num_tokens is {shown(found.num_tokens)}, not a whole number from 0")
     if found.finish_reason not in ("stop", "length"):
-        wrong.append(f'finish_reason is {_brief(found.finish_reason)}, neither "stop" nor "length"')
+        wrong.append(f'finish_reason is {shown(found.finish_reason)}, neither "stop" nor "length"')
     if index is None or num_tokens is None or wrong:
-        raise ContractError(f"The model's answer for index {_brief(found.index)} is wrong: {'; '.join(wrong)}.")
+        raise ContractError(f"The model's answer for index {shown(found.index)} is wrong: {'; '.join(wrong)}.")
     return Answer(index, found.text, num_tokens, found.finish_reason)
 
 
@@ -231,9 +232,9 @@ class _Run:
         if self.failure is not None:
             raise self.failure
         if self.pending:
-            named = ", ".join(f"{index} ({self.samples[index].id})" for index in sorted(self.pending)[:10])
+            pulled = [f"{index} ({self.samples[index].id})" for index in sorted(self.pending)]
             raise ContractError(
-                f"The model ended without answering {len(self.pending)} request(s) it had pulled: index {named}."
+                f"The model ended without answering {len(pulled)} request(s) it had pulled: index {named(pulled, 10)}."
             )
         left = len(self.samples) - len(self.done)
         if left:
@@ -252,8 +253,3 @@ def _whole(value: object) -> int | None:
     if isinstance(value, bool) or not isinstance(value, SupportsIndex):
         return None
     return operator.index(value)
-
-
-def _brief(value: object) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."

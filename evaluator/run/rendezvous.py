@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from evaluator.errors import ProcessError
+from evaluator.files import write_json
 from evaluator.run.folder import differences, paths_of
 from evaluator.run.journal import is_being_written
 from evaluator.run.launch import Launch
-from evaluator.run.record import write_json
 from evaluator.run.worker import Attempt, WorkerReport
 
 logger = logging.getLogger(__name__)

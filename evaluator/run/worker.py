@@ -10,13 +10,14 @@ from pathlib import Path
 
 from evaluator.annotation.annotation import Sample
 from evaluator.config.config import Config
+from evaluator.machine import process_peak_memory
 from evaluator.model import AudioLM
 from evaluator.provider.probe import ModelProbe
 from evaluator.run.folder import RunPaths
 from evaluator.run.journal import Journal, Prediction
 from evaluator.run.launch import Launch
 from evaluator.run.predict import predict
-from evaluator.run.record import PeakMemory, process_peak_memory
+from evaluator.run.record import PeakMemory
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from evaluator.config.sections import ScoringConfig, nearest
+from evaluator.config.sections import ScoringConfig
 from evaluator.errors import ConfigError, Problem
 from evaluator.scoring.result import KINDS, MetricResult, Scores
 from evaluator.submission.invisible import is_invisible
 from evaluator.tasks import AAC, ASR, Task
+from evaluator.wording import did_you_mean
 
 # The metrics' libraries are imported where they are used: a command's --help imports this file.
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def _wanted(task: Task, config: ScoringConfig) -> tuple[str, ...]:
     """The metrics to compute. A list that has none of this task's means its usual ones."""
     named = config.metrics or []
     problems = [
-        Problem("scoring.metrics", f'"{name}" is no metric; {nearest(name, KINDS)}')
+        Problem("scoring.metrics", f'"{name}" is no metric; {did_you_mean(name, KINDS)}')
         for name in named
         if name not in KINDS
     ]

@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from evaluator.machine import process_peak_memory
 from evaluator.model import AudioLM, Request
 from evaluator.provider.probe import ModelProbe, Setting
 from evaluator.run.predict import checked_sampling_rate
-from evaluator.run.record import process_peak_memory
 from evaluator.run.timing import Spread, ratio
 from evaluator.speed.figures import (
     NOT_OFFERED,

@@ -13,15 +13,15 @@ from typing import Any
 
 from evaluator.config.config import Config
 from evaluator.errors import ConfigError, Problem
-from evaluator.machine import machine
+from evaluator.files import write_json
+from evaluator.machine import machine, versions
 from evaluator.model import ModelProvider
-from evaluator.preflight import check_output_folder, known_tasks
+from evaluator.preflight import check_output_folder
 from evaluator.provider.loading import load_model, name_of
 from evaluator.provider.probe import heard_seconds
-from evaluator.provider.questions import check_parts, found_notices
+from evaluator.provider.questions import check_parts, found_notices, known_tasks
 from evaluator.run.folder import make_folder
 from evaluator.run.predict import checked_sampling_rate
-from evaluator.run.record import versions, write_json
 from evaluator.speed.clips import ClipChoice, from_annotation, from_noise
 from evaluator.speed.figures import HOW_IT_IS_CLOCKED
 from evaluator.speed.measure import WARM_UP_ROUNDS, Measurement, Progress, measure

@@ -10,11 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from evaluator.annotation.annotation import SUBMISSION_ID, shown
+from evaluator.annotation.annotation import SUBMISSION_ID
 from evaluator.annotation.mistaken_file import not_utf8_cure
 from evaluator.submission.invisible import with_codes
 from evaluator.submission.rules import FindingCollector
 from evaluator.submission.text import is_blank, text_warnings
+from evaluator.wording import shown
 
 HEADER = ("testset_id", "text")
 MAX_LINE_BYTES = 1024 * 1024

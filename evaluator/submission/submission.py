@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from evaluator.annotation.annotation import shown, submission_ids
+from evaluator.annotation.annotation import submission_ids
 from evaluator.audio.regular_file import NotAFileError, open_regular, reason
 from evaluator.errors import AnnotationError, Problem, SubmissionError
 from evaluator.files import replacing
 from evaluator.submission.check import HEADER, RowCheck
 from evaluator.submission.rules import Finding, FindingCollector, SubmissionReport
 from evaluator.submission.text import clean_text, is_blank
+from evaluator.wording import shown
 
 __all__ = ["HEADER", "SubmissionReport", "WriteReport", "check_submission", "clean_text", "write_submission"]
 

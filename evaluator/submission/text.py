@@ -7,8 +7,8 @@ the validator both use it, so a cell that is written is a cell that is accepted.
 import re
 from collections.abc import Iterator
 
-from evaluator.annotation.annotation import shown
 from evaluator.submission.invisible import is_invisible
+from evaluator.wording import shown
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
