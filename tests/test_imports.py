@@ -22,7 +22,7 @@ EVALUATOR_ORDER = (
     "evaluate", "conformance", "commands", "cli",
 )  # fmt: skip
 SALMONN_ORDER = (
-    "errors", "device", "json_object", "collector", "cpu_threads", "config", "command_line", "audio",
+    "errors", "wording", "device", "json_object", "collector", "cpu_threads", "config", "command_line", "audio",
     "weights", "prompts", "frontend", "decoding", "model", "export", "data", "preflight", "inference", "training",
     "demo", "planning", "__main__",
 )  # fmt: skip

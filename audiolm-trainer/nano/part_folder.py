@@ -3,10 +3,11 @@
 What writes the files goes in; the folder comes out.
 """
 
-import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+
+from salmonn.weights.atomic_write import whole_file
 
 
 def write_folder(target: Path, write: Callable[[Path], None]) -> None:
@@ -15,6 +16,5 @@ def write_folder(target: Path, write: Callable[[Path], None]) -> None:
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as unfinished:
         write(Path(unfinished))
         for file in sorted(path for path in Path(unfinished).iterdir() if path.is_file()):
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
-            file.replace(target / file.name)
+            with whole_file(target / file.name, size=file.stat().st_size) as complete:
+                file.replace(complete)

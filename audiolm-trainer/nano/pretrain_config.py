@@ -5,7 +5,6 @@ that lists every problem with its file, line and dotted key. A relative path mea
 there, else the configuration's folder.
 """
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,6 +15,7 @@ from salmonn.config.config import open_document, without_nulls
 from salmonn.config.paths import resolve_path
 from salmonn.config.yaml import Document
 from salmonn.errors import ConfigError
+from salmonn.wording import counted, did_you_mean
 
 SECTION = "pretrain"
 Positive = Annotated[int, Field(ge=1)]
@@ -219,8 +219,7 @@ def _schema_problems(error: ValidationError, kind: type[Pretraining]) -> Iterabl
         if problem["type"] == "missing":
             yield key, "is missing"
         elif problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(location[-1], kind.model_fields, n=1)
-            yield key, "is not a setting" + (f"; did you mean {near[0]}?" if near else "")
+            yield key, "is not a setting" + did_you_mean(location[-1], kind.model_fields)
         else:
             message = problem["msg"]
             yield key, f"{message[:1].lower()}{message[1:]} (found {problem['input']!r})"
@@ -228,5 +227,4 @@ def _schema_problems(error: ValidationError, kind: type[Pretraining]) -> Iterabl
 
 def _error(document: Document, problems: Sequence[tuple[str, str]]) -> ConfigError:
     located = [*document.problems, *((document.label(key), text) for key, text in problems)]
-    count = "1 problem" if len(located) == 1 else f"{len(located)} problems"
-    return ConfigError(f"the configuration has {count}", located)
+    return ConfigError(f"the configuration has {counted(len(located), 'problem')}", located)

@@ -5,7 +5,6 @@ prompts such as "USER: <Speech><SpeechHere></Speech> Recognize ...\\nASSISTANT:"
 A task's prompt may hold {} once: the place of the annotation's question.
 """
 
-import difflib
 import json
 import random
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from salmonn.config.schema import Config
 from salmonn.errors import PromptError
 from salmonn.json_object import json_object
+from salmonn.wording import did_you_mean
 
 AUDIO_SLOT = "<SpeechHere>"
 AUDIO_PREFIX = f"<Speech>{AUDIO_SLOT}</Speech> "
@@ -94,10 +94,8 @@ class PromptBook:
     def _entry(self, task: str) -> Sequence[str]:
         entry = self.wordings.get(task)
         if entry is None:
-            near = difflib.get_close_matches(task, self.wordings, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
             known = f"known: {', '.join(sorted(self.wordings))}" if self.wordings else "model.test_prompt_path is empty"
-            raise PromptError(f"no prompt for task {task!r}{hint} ({known})")
+            raise PromptError(f"no prompt for task {task!r}{did_you_mean(task, self.wordings)} ({known})")
         return entry
 
     def _fill(self, task: str, wording: str, question: str) -> str:

@@ -5,7 +5,6 @@ one `ConfigError` that lists every problem with its file, line and dotted key an
 probably meant. A relative path means the working directory first, then the configuration's folder.
 """
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
@@ -18,6 +17,7 @@ from salmonn.config.paths import Purpose, path_problems, resolve_paths
 from salmonn.config.schema import Config, GenerateConfig
 from salmonn.config.yaml import Document, YamlError, read_document
 from salmonn.errors import ConfigError
+from salmonn.wording import counted, did_you_mean
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -98,8 +98,7 @@ def _build_config(document: Document, folder: Path | None, purpose: Purpose) -> 
     located += [(document.label(key), text) for key, text in find_problems(document.tree, folder, purpose=purpose)]
     if not located:
         return Config.model_validate(_known(resolve_paths(_own_part(document.tree), folder)))
-    count = "1 problem" if len(located) == 1 else f"{len(located)} problems"
-    raise ConfigError(f"the configuration has {count}", located)
+    raise ConfigError(f"the configuration has {counted(len(located), 'problem')}", located)
 
 
 def _plain(mapping: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,9 +142,9 @@ def _section_problems(tree: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     for key, value in tree.items():
         if key in SECTIONS and not isinstance(value, dict):
             yield key, "is a section: its keys belong indented under it"
-        near = difflib.get_close_matches(key, SECTIONS, n=1)
-        if key not in SECTIONS and near:
-            yield key, f"is no section; did you mean {near[0]}?"
+        meant = did_you_mean(key, SECTIONS)
+        if key not in SECTIONS and meant:
+            yield key, f"is no section{meant}"
 
 
 def _schema_problems(tree: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -185,8 +184,7 @@ def _describe(path: tuple[str, ...], details: "Sequence[ErrorDetails]") -> tuple
     if kind == "missing":
         return key, "is missing"
     if kind == "extra_forbidden":
-        near = difflib.get_close_matches(path[-1], _keys_of(path[:-1]), n=1)
-        return key, "is not a setting" + (f"; did you mean {near[0]}?" if near else "")
+        return key, "is not a setting" + did_you_mean(path[-1], _keys_of(path[:-1]))
     message = ", or ".join(f"{detail['msg'][:1].lower()}{detail['msg'][1:]}" for detail in details)
     shown = "" if path[-1] == "token" else f" (found {value!r})"
     return key, f"{message}{shown}"

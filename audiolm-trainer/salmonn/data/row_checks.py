@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from salmonn.data.clip_fields import EXPAND_FIELD, below_prefix, expansion, is_ambiguous, path_problem, unsupported
 from salmonn.errors import DatasetError
+from salmonn.wording import counted
 
 DEFAULT_TASK = "asr"
 SHOWN_PROBLEMS = 50
@@ -50,10 +51,9 @@ class Report:
         """
         if not self._count:
             return
-        count = "1 problem" if self._count == 1 else f"{self._count} problems"
         more = self._count - len(self._shown)
         shown = [*self._shown, *([f"... and {more} more"] if more else [])]
-        raise DatasetError("\n  ".join([f"{self._source} has {count}", *shown]))
+        raise DatasetError("\n  ".join([f"{self._source} has {counted(self._count, 'problem')}", *shown]))
 
 
 def row_problems(row: object, tasks: Mapping[str, bool]) -> list[str]:

@@ -6,8 +6,10 @@ takes the place of one.
 
 import logging
 import threading
+from collections.abc import Sequence
 
 from salmonn.errors import AudioError
+from salmonn.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -55,9 +57,11 @@ class UnreadableClips:
             count = len(self._reasons)
         logger.warning("left out %s (%d of at most %d): %s", name, count, self.limit, reason)
         if count > self.limit:
-            more = [f"and {count - SHOWN_CLIPS} more"] if count > SHOWN_CLIPS else []
-            shown = ", ".join([*self.names[:SHOWN_CLIPS], *more])
-            what = "1 clip" if count == 1 else f"{count} clips"
-            raise AudioError(
-                f"{what} cannot be read, run.max_unreadable allows {self.limit}: {shown}. The last one: {reason}"
-            )
+            raise AudioError(f"{too_many(self.names, self.limit)}. The last one: {reason}")
+
+
+def too_many(names: Sequence[str], limit: int) -> str:
+    """Say that more clips cannot be read than are left out, and name the first ones."""
+    more = len(names) - SHOWN_CLIPS
+    shown = ", ".join([*names[:SHOWN_CLIPS], *([f"and {more} more"] if more > 0 else [])])
+    return f"{counted(len(names), 'clip')} cannot be read, run.max_unreadable allows {limit}: {shown}"

@@ -76,7 +76,7 @@ class Trained:
 
     def size(self) -> int:
         """Bytes of all tensors."""
-        return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors.values())
+        return sum(tensor.nbytes for tensor in self.tensors.values())
 
 
 def export_model(config: Config, *, form: Form, output: Path, dtype: str | None = None, force: bool = False) -> Path:
@@ -237,7 +237,7 @@ def _write_merged(config: Config, trained: Trained, output: Path, facts: CardFac
     """The language model with the adapter added to its weights, its tokenizer, and the bridge."""
     llm = _merged_llm(config, trained, dtype)
     tokenizer = components.load_tokenizer(config.model.llama_path, config.token)
-    size = trained.size() + sum(p.numel() * p.element_size() for p in llm.parameters())
+    size = trained.size() + sum(p.nbytes for p in llm.parameters())
     with whole_folder(output, size=size) as folder:
         llm.save_pretrained(folder)
         tokenizer.save_pretrained(folder)

@@ -5,7 +5,6 @@ Files that are missing are the configuration's own business; here the parts are 
 and the tokenizer, prompts and tasks, a checkpoint's shapes and the sizes of the configured parts, precision and device.
 """
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from salmonn.model.meta import llm_sizes
 from salmonn.preflight.parts import Problem, file_problems, find_tokenizer, fit_problems, part_problems, sentence
 from salmonn.prompts import test_prompts, train_prompts
 from salmonn.weights.hub import local_copy
+from salmonn.wording import counted, did_you_mean
 
 GENERATED_METRICS = ("wer", "chrf")
 
@@ -36,8 +36,7 @@ def check_before_training(config: Config) -> None:
     """
     problems = find_training_problems(config, offline=False)
     if problems:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise ConfigError(f"this run cannot be trained: {count}", problems)
+        raise ConfigError(f"this run cannot be trained: {counted(len(problems), 'problem')}", problems)
 
 
 def find_training_problems(config: Config, *, offline: bool) -> list[tuple[str, str]]:
@@ -61,8 +60,7 @@ def check_before_answering(config: Config, device: str) -> None:
     """
     problems = find_answering_problems(config, device)
     if problems:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise ConfigError(f"this model cannot be loaded: {count}", problems)
+        raise ConfigError(f"this model cannot be loaded: {counted(len(problems), 'problem')}", problems)
 
 
 def find_answering_problems(config: Config, device: str) -> list[tuple[str, str]]:
@@ -151,8 +149,7 @@ def _weight_problems(weights: Mapping[str, float], tasks: Iterable[str]) -> Iter
     known = list(tasks)
     for task in weights:
         if task not in known:
-            near = difflib.get_close_matches(task, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else f" (known: {', '.join(known)})"
+            hint = did_you_mean(task, known) or f" (known: {', '.join(known)})"
             yield Problem(f"datasets.task_weights.{task}", f"is no task of model.prompt_path{hint}")
 
 

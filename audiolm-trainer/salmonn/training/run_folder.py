@@ -9,6 +9,7 @@ import itertools
 import json
 import logging
 import os
+import shutil
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from salmonn.errors import CheckpointError
-from salmonn.weights.atomic_write import remove_unfinished
+from salmonn.weights.atomic_write import remove_unfinished, whole_file
 from salmonn.weights.checkpoint import read_weights, save_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -79,9 +80,8 @@ class RunFolder:
             except json.JSONDecodeError:
                 # The line that was being written when the run was killed.
                 logger.info("dropped an unfinished line of %s", path)
-        unfinished = path.with_name(".metrics.jsonl.tmp")
-        unfinished.write_text("".join(kept), encoding="utf-8")
-        unfinished.replace(path)
+        with whole_file(path, size=path.stat().st_size) as unfinished:
+            unfinished.write_text("".join(kept), encoding="utf-8")
 
     def save(self, name: str, trained: Mapping[str, Tensor], **extra: Any) -> Path:
         """Write `checkpoint_<name>.pth` and return its path."""
@@ -92,14 +92,13 @@ class RunFolder:
 
     def mark_best(self, path: Path) -> None:
         """Let checkpoint_best.pth be what a checkpoint just saved is, without writing it twice where links exist."""
-        unfinished = self.path / f".{BEST}.tmp"
-        unfinished.unlink(missing_ok=True)
-        try:
-            os.link(path, unfinished)
-        except OSError:
-            # A file system without hard links: the copy is made under another name and gets its own when it is whole.
-            unfinished.write_bytes(path.read_bytes())
-        unfinished.replace(self.path / BEST)
+        with whole_file(self.path / BEST, size=path.stat().st_size) as unfinished:
+            unfinished.unlink()
+            try:
+                os.link(path, unfinished)
+            except OSError:
+                # A file system without hard links.
+                shutil.copyfile(path, unfinished)
 
     def keep(self, last: int) -> None:
         """Delete all but the newest `last` checkpoints; the best is another file and stays."""

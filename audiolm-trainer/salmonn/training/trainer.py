@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from salmonn.audio.loading import SAMPLING_RATE
-from salmonn.data.unreadable import UnreadableClips
+from salmonn.data.unreadable import UnreadableClips, too_many
 from salmonn.errors import AudioError, CheckpointError, SalmonnError
 from salmonn.model.salmonn import SALMONN
 from salmonn.model.speech_encoder import Encoded
@@ -270,8 +270,7 @@ class Trainer:
         if self.engine.world > 1 and count > limit:
             names = sorted(set(self.engine.gather(self.unreadable.names)))
             if len(names) > limit:
-                shown = ", ".join(names[:10])
-                raise AudioError(f"{len(names)} clips cannot be read, run.max_unreadable allows {limit}: {shown}")
+                raise AudioError(too_many(names, limit))
 
     def _validate(self) -> bool:
         """Measure the validation set; return whether this is the best so far."""

@@ -337,7 +337,7 @@ def save_checkpoint(path: Path, trained: Mapping[str, Tensor], **extra: Any) -> 
 def _bytes_of(value: object) -> int:
     """Bytes of all tensors in nested containers."""
     if isinstance(value, Tensor):
-        return value.numel() * value.element_size()
+        return value.nbytes
     if isinstance(value, Mapping):
         return sum(_bytes_of(item) for item in value.values())
     if isinstance(value, (list, tuple)):
@@ -349,7 +349,7 @@ def report(what: str, source: str, tensors: Iterable[Tensor]) -> None:
     """Log what was loaded from where, its dtype and size."""
     counted = list(tensors)
     numbers = sum(tensor.numel() for tensor in counted)
-    size = sum(tensor.numel() * tensor.element_size() for tensor in counted)
+    size = sum(tensor.nbytes for tensor in counted)
     dtypes = "/".join(sorted({dtype_name(tensor.dtype) for tensor in counted}))
     logger.info("loaded %s from %s: %s numbers, %s, %.1f MB", what, source, f"{numbers:,}", dtypes, size / 1e6)
 

@@ -52,7 +52,7 @@ class _Content(NamedTuple):
     notes: dict[str, str]
 
     def size(self) -> int:
-        return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors.values())
+        return sum(tensor.nbytes for tensor in self.tensors.values())
 
 
 def convert(source: Path, *, output: Path | None = None, force: bool = False) -> list[Converted]:
@@ -157,7 +157,7 @@ def _owned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     owned = {}
     for name, tensor in tensors.items():
         storage = tensor.untyped_storage()
-        whole = tensor.is_contiguous() and storage.nbytes() == tensor.numel() * tensor.element_size()
+        whole = tensor.is_contiguous() and storage.nbytes() == tensor.nbytes
         plain = whole and storage.data_ptr() not in seen and not tensor.is_conj() and not tensor.is_neg()
         seen.add(storage.data_ptr())
         detached = tensor.detach()
