@@ -107,9 +107,9 @@ def test_both_name_a_wrong_row_by_the_same_number(tmp_path: Path, wrong: str, me
     def check(file: Path) -> str | None:
         return None if file.exists() else f"{str(file)!r} does not exist."
 
+    annotation = read_annotation(path, prefix=str(tmp_path), mode="valid_asr", known_tasks={"asr": False})
+    annotation.check_audio(check)
     with pytest.raises(AnnotationError) as ours:
-        annotation = read_annotation(path, prefix=str(tmp_path), mode="valid_asr", known_tasks={"asr": False})
-        annotation.check_audio(check)
         annotation.without_problems()
     found = [str(problem) for problem in ours.value.problems]
     assert len(found) == 1

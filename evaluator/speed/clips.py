@@ -78,9 +78,8 @@ def from_annotation(config: Config, mode: Mode, known_tasks: Mapping[str, bool],
         ConfigError: there is no annotation.
     """
     path = config.annotation_path(task_of(mode))
-    samples = read_annotation(
-        path, prefix=config.datasets.prefix, mode=mode, known_tasks=known_tasks
-    ).without_problems()
+    annotation = read_annotation(path, prefix=config.datasets.prefix, mode=mode, known_tasks=known_tasks)
+    samples = annotation.without_problems()
     chosen = tuple(samples[place] for place in spread_places(len(samples), most))
     for sample in chosen:
         check_audio(sample.path)
