@@ -36,8 +36,6 @@ class Preflight:
         all_rows: how many it has, where `samples` are only the first of them; else None.
         lengths: how long each row's clip is, in seconds; 0.0 where it cannot be read.
         limit: seconds of a clip that the model hears.
-        unreadable: how many clips cannot be read (only with `run.on_audio_error: record`; otherwise it is an
-            error).
         digests: tell each row's clip from others (`AudioFacts.digest`); None where it cannot be read.
         notices: what the user should know, in sentences.
     """
@@ -48,7 +46,6 @@ class Preflight:
     all_rows: int | None
     lengths: tuple[float, ...]
     limit: float
-    unreadable: int
     digests: tuple[str | None, ...]
     notices: tuple[str, ...]
 
@@ -167,7 +164,6 @@ def preflight(
         all_rows=all_rows,
         lengths=tuple(lengths),
         limit=heard,
-        unreadable=sum(headers.unreadable(sample) for sample in samples),
         digests=tuple(headers.digest(sample) for sample in samples),
         notices=tuple(notices),
     )
