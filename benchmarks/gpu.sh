@@ -51,6 +51,7 @@ step tests "$python" -m pytest audiolm-trainer/tests/test_gpu.py -rs
 step decoding "$python" benchmarks/bench_decoding.py --device cuda --full "${answers[@]}" --json "$out/decoding.json"
 step whole "$python" benchmarks/bench_decoding.py --whole --device cuda --full "${answers[@]}" "${whole[@]}" \
     --json "$out/whole.json"
+step components "$python" benchmarks/components.py --device cuda --full --json "$out/components.json"
 step front_end "$python" benchmarks/front_end.py --device cuda "${pieces[@]}"
 step training "$python" benchmarks/bench_training.py --device cuda "${pieces[@]}"
 step whole_float16 "$python" benchmarks/bench_decoding.py --whole --device cuda --full --dtype float16 --repeats 1 \

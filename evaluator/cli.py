@@ -15,7 +15,12 @@ import click
 
 from evaluator.commands.command_line import SETTINGS, version_option
 from evaluator.commands.deprecated import chosen_mode, deprecated_options
-from evaluator.commands.efficiency import efficiency_command, efficiency_options, refuse_stray_options
+from evaluator.commands.efficiency import (
+    efficiency_command,
+    efficiency_options,
+    refuse_other_protocol,
+    refuse_stray_options,
+)
 from evaluator.commands.session import session
 from evaluator.commands.settings import settings_command
 from evaluator.commands.setup import setup_metrics_command
@@ -25,7 +30,7 @@ from evaluator.cpu_threads import prepare_cpu_threads
 from evaluator.errors import ConfigError
 from evaluator.extras import check_installed
 from evaluator.run.launch import Launch, device_of, launch_of
-from evaluator.speed.plan import EfficiencyPlan
+from evaluator.speed.plan import EfficiencyPlan, Protocol
 from evaluator.tasks import MODES, TASKS, Mode, is_scored, task_of
 
 if TYPE_CHECKING:
@@ -138,6 +143,8 @@ def build_evaluate_command(
         limit: int | None,
         check: bool,
         efficiency: bool,
+        protocol: Protocol,
+        processes: int,
         clips: int,
         repeats: int,
         noise: tuple[float, ...],
@@ -146,15 +153,17 @@ def build_evaluate_command(
     ) -> None:
         """Run a model over an annotation: a CSV in submission modes, a CSV and scores in valid modes."""
         chosen, notices = chosen_mode(mode, task, skip_scoring=skip_scoring)
-        _refuse_contradictions(chosen, check=check, efficiency=efficiency, limit=limit)
-        plan = EfficiencyPlan(mode=chosen, noise=noise, most_clips=clips, repeats=repeats) if efficiency else None
+        _refuse_contradictions(chosen, check=check, efficiency=efficiency, protocol=protocol, limit=limit)
+        plan = EfficiencyPlan(chosen, noise, clips, repeats, protocol, processes) if efficiency else None
         arguments = _Arguments(chosen, cfg_path, options, device, output_dir, resume, limit, check, notices, plan)
         raise SystemExit(_run(provider, arguments, num_gpus))
 
     return evaluate_command
 
 
-def _refuse_contradictions(mode: Mode | None, *, check: bool, efficiency: bool, limit: int | None) -> None:
+def _refuse_contradictions(
+    mode: Mode | None, *, check: bool, efficiency: bool, protocol: Protocol, limit: int | None
+) -> None:
     """Refuse flags that do not belong together.
 
     Raises:
@@ -168,6 +177,7 @@ def _refuse_contradictions(mode: Mode | None, *, check: bool, efficiency: bool, 
         raise click.UsageError("--limit belongs to a run; --efficiency has --clips, and --check reads no annotation.")
     if not efficiency:
         refuse_stray_options(click.get_current_context())
+    refuse_other_protocol(click.get_current_context(), protocol)
 
 
 def _run(provider: "ModelProvider", arguments: _Arguments, num_gpus: Callable[[], int] | None) -> int:
@@ -247,7 +257,7 @@ def _efficiency(provider: "ModelProvider", config: "Config", plan: EfficiencyPla
     from evaluator.speed.run import run_efficiency
     from evaluator.speed.table import read_column, table
 
-    with ProgressBar() as progress:
+    with ProgressBar("clip" if plan.protocol == "clips" else "iteration") as progress:
         path = run_efficiency(provider, config, plan, progress=progress)
     click.echo("\n".join([*table([read_column(path)]), "", str(path)]))
     return 0

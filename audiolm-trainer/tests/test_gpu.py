@@ -173,3 +173,18 @@ def test_the_nano_model_answers_as_on_the_cpu() -> None:
     found = {answer.index: answer.text for answer in nano("cuda").generate(clips)}
     equal = sum(found[index] == text for index, text in on_cpu.items())
     assert equal >= 39, f"{equal} of 40 texts are equal"
+
+
+def test_stages_wait_for_nothing_and_their_memory_is_counted() -> None:
+    lm = nano("cuda")
+    [asked] = sample_clips(1)
+    stages = lm.probe().stages(asked)
+    for stage in stages:
+        stage.run()
+    with waiting_forbidden():
+        for stage in stages:
+            stage.run()
+    taken = {stage.name: lm.probe().activations(stage.run) for stage in stages}
+    assert all(taken.values()), taken
+    allocated = torch.cuda.memory_allocated()
+    assert sum(stage.weights_bytes for stage in stages) < allocated

@@ -11,11 +11,14 @@ import click
 
 from evaluator.commands.command_line import SETTINGS, version_option
 from evaluator.errors import AudioLMError
+from evaluator.speed.plan import PROTOCOLS
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 DEFAULT_CLIPS = 32
 DEFAULT_REPEATS = 3
+DEFAULT_PROCESSES = 5
+_OF_CLIPS = ("clips", "repeats", "noise")
 
 
 @click.command("efficiency", context_settings=SETTINGS)
@@ -38,9 +41,23 @@ def efficiency_command(results: tuple[Path, ...]) -> None:
 
 
 def efficiency_options(function: Function) -> Function:
-    """Add the options of measuring to a command: efficiency, clips, repeats, noise."""
+    """Add the options of measuring to a command: efficiency, protocol, processes, clips, repeats, noise."""
     options = (
         click.option("--efficiency", is_flag=True, help="Measure latency, throughput and memory, and end."),
+        click.option(
+            "--protocol",
+            type=click.Choice(PROTOCOLS),
+            default="clips",
+            show_default=True,
+            help="With --efficiency: clips alone and together, or the challenge's 10 s of noise by component.",
+        ),
+        click.option(
+            "--processes",
+            type=click.IntRange(min=1),
+            default=DEFAULT_PROCESSES,
+            show_default=True,
+            help="With --protocol challenge: fresh processes that measure, one after the other.",
+        ),
         click.option(
             "--clips",
             type=click.IntRange(min=1),
@@ -73,9 +90,26 @@ def refuse_stray_options(context: click.Context) -> None:
     Raises:
         click.UsageError: if one of them was typed.
     """
-    for name in ("clips", "repeats", "noise"):
-        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+    for name in ("protocol", "processes", *_OF_CLIPS):
+        if _was_typed(context, name):
             raise click.UsageError(f"--{name} belongs to --efficiency.")
+
+
+def refuse_other_protocol(context: click.Context, protocol: str) -> None:
+    """Refuse the options of another protocol than the one that is measured by.
+
+    Raises:
+        click.UsageError: if one of them was typed.
+    """
+    stray = ("processes",) if protocol == "clips" else _OF_CLIPS
+    other = "challenge" if protocol == "clips" else "clips"
+    for name in stray:
+        if _was_typed(context, name):
+            raise click.UsageError(f"--{name} belongs to --protocol {other}.")
+
+
+def _was_typed(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
 
 
 def _lengths(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...]:

@@ -11,6 +11,10 @@ longer is counted as cut. The package may say the same before anything is loaded
                                            certain to begin the answer (greedy, sampling) or may change (beam search)
     figures(request) -> {name: number}     parameters_total, macs_encoders and whatever else the model can count
     settings() -> {name: value}            device, dtype, beams, longest answer: what the figures hold for
+    stages(request) -> sequence of Stage   what answering one clip greedily takes, in order: the first prepares
+                                           features, the one before the last ends with the logits of the first token,
+                                           the last is one decoding step; each only queues its work
+    activations(run) -> int                bytes that tensors take at most while a stage runs, above what was there
 
 Nothing is guessed for a method that is not there: its figures are reported as not offered.
 """
@@ -18,10 +22,10 @@ Nothing is guessed for a method that is not there: its figures are reported as n
 import logging
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, SupportsIndex
+from typing import Any, Protocol, SupportsIndex
 
 from evaluator.errors import ContractError
 from evaluator.model import AudioLM, Request
@@ -54,6 +58,21 @@ def checked_seconds(value: object) -> float:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0:
         raise ContractError(f"A model's max_seconds must be a number of seconds above 0, and it is {shown(value)}.")
     return min(float(value), MOST_SECONDS)
+
+
+class Stage(Protocol):
+    """One stage of answering a clip: the component's name, what does its work, bytes of the weights it alone reads."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def run(self) -> Callable[[], None]: ...
+    @property
+    def weights_bytes(self) -> int: ...
+
+
+FEWEST_STAGES = 3
+"""Features, the language model over the prompt, and a step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +149,29 @@ class ModelProbe:
             if not isinstance(value, (str, int, float, bool, type(None))) or not finite:
                 raise ContractError(f"The probe's setting {name!r} must be a text or a number, and it is {value!r}.")
         return found
+
+    def stages(self, request: Request) -> list[Stage]:
+        """What answering a request takes, stage by stage.
+
+        Raises:
+            ContractError: the model does not offer it, or gives something else.
+        """
+        if not self.offers("stages"):
+            raise ContractError("The model's probe offers no stages(request): evaluator/provider/probe.py says what.")
+        found = self._call("stages", request)
+        if not isinstance(found, Sequence) or len(found) < FEWEST_STAGES:
+            raise ContractError(f"The probe's stages must be at least {FEWEST_STAGES}, and they are {found!r:.60}.")
+        for stage in found:
+            if not isinstance(getattr(stage, "name", None), str) or not callable(getattr(stage, "run", None)):
+                raise ContractError(f"A stage of the probe needs a name and a run(), and it is {stage!r:.60}.")
+        return list(found)
+
+    def activations(self, run: Callable[[], None]) -> int | None:
+        """Bytes of tensors at most while a stage runs; None where the model does not count them."""
+        if not self.offers("activations"):
+            return None
+        found = _measured("probe().activations", partial(self._call, "activations", run))
+        return found if isinstance(found, int) and not isinstance(found, bool) and found >= 0 else None
 
     def _mapping(self, name: str, *args: object) -> dict[str, Any]:
         if not self.offers(name):

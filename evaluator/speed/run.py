@@ -22,6 +22,7 @@ from evaluator.provider.probe import heard_seconds
 from evaluator.provider.questions import check_parts, found_notices, known_tasks
 from evaluator.run.folder import make_folder
 from evaluator.run.predict import checked_sampling_rate
+from evaluator.speed.challenge_run import run_challenge
 from evaluator.speed.clips import ClipChoice, from_annotation, from_noise
 from evaluator.speed.figures import HOW_IT_IS_CLOCKED
 from evaluator.speed.measure import WARM_UP_ROUNDS, Measurement, Progress, measure
@@ -58,7 +59,8 @@ def run_efficiency(
     """
     started = datetime.now().astimezone()
     before = machine()
-    clips = _choose(provider, config, plan)
+    tasks = known_tasks(provider, config)
+    clips = _choose(config, plan, tasks) if plan.protocol == "clips" else None
     check_parts(provider, config)
     notices = found_notices(provider, config)
     for notice in notices:
@@ -68,11 +70,11 @@ def run_efficiency(
     if unwritable is not None:
         problem = Problem(f"{config.locate('run.output_dir')}: run.output_dir", unwritable)
         raise ConfigError("The results cannot be written.", [problem])
-    logger.info("Loading the model.")
-    model = load_model(provider, config)
-    requests = clips.requests(checked_sampling_rate(model), heard_seconds(model))
-    logger.info("Measuring %d clip(s), %d round(s) after %d to warm up.", len(requests), plan.repeats, WARM_UP_ROUNDS)
-    measured = measure(model, requests, repeats=plan.repeats, clock=clock, progress=progress)
+    if clips is None:
+        logger.info("Measuring by the challenge's protocol in %d fresh process(es).", plan.processes)
+        found = run_challenge(provider, config, known_tasks=tasks, processes=plan.processes, progress=progress)
+    else:
+        found = _measure_clips(provider, config, plan, clips, clock=clock, progress=progress)
     path = make_folder(output_dir / "efficiency_results", f"{started:%Y-%m-%d_%H-%M-%S}_efficiency") / FILE_NAME
     write_json(
         path,
@@ -83,7 +85,7 @@ def run_efficiency(
             "config_file": str(config.path),
             "config": config.public(),
             "notices": notices,
-            **_measured(measured, clips, plan),
+            **found,
             "machine": {**before, "load_average_after": machine().get("load_average")},
             "versions": versions(),
         },
@@ -91,11 +93,28 @@ def run_efficiency(
     return path
 
 
-def _choose(provider: ModelProvider, config: Config, plan: EfficiencyPlan) -> ClipChoice:
-    tasks = known_tasks(provider, config)
+def _choose(config: Config, plan: EfficiencyPlan, tasks: dict[str, bool]) -> ClipChoice:
     if plan.noise:
         return from_noise(plan.noise, tasks, mode=plan.mode)
     return from_annotation(config, plan.mode or "valid_asr", tasks, most=plan.most_clips)
+
+
+def _measure_clips(
+    provider: ModelProvider,
+    config: Config,
+    plan: EfficiencyPlan,
+    clips: ClipChoice,
+    *,
+    clock: Clock,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Load the model in this process and measure it on clips."""
+    logger.info("Loading the model.")
+    model = load_model(provider, config)
+    requests = clips.requests(checked_sampling_rate(model), heard_seconds(model))
+    logger.info("Measuring %d clip(s), %d round(s) after %d to warm up.", len(requests), plan.repeats, WARM_UP_ROUNDS)
+    measured = measure(model, requests, repeats=plan.repeats, clock=clock, progress=progress)
+    return _measured(measured, clips, plan)
 
 
 def _measured(measured: Measurement, clips: ClipChoice, plan: EfficiencyPlan) -> dict[str, Any]:

@@ -16,6 +16,13 @@ from evaluator.run.timing import present_name
 
 # Name in the file -> what a person reads; docs/efficiency.md defines each.
 TITLES = {
+    "challenge_memory_bytes": "challenge: memory (bytes)",
+    "challenge_latency_seconds": "challenge: latency, TTFT + TPOT (s)",
+    "challenge_ttft_seconds": "challenge: TTFT (s)",
+    "challenge_tpot_seconds": "challenge: TPOT (s)",
+    "waited_latency_seconds": "waited for: latency, TTFT + TPOT (s)",
+    "waited_ttft_seconds": "waited for: TTFT, features inside (s)",
+    "waited_tpot_seconds": "waited for: TPOT (s)",
     "batch1_first_step_seconds_p50": "batch 1: first step p50 (s)",
     "batch1_first_step_seconds_p95": "batch 1: first step p95 (s)",
     "batch1_first_token_seconds_p50": "batch 1: time to first token p50 (s)",
@@ -65,6 +72,7 @@ class Column:
         conditions: name -> what the figures hold for.
         missing: figure -> why it is not there.
         notes: sentences.
+        components: rows of text: a component's name, seconds, bytes of weights, bytes of activations.
     """
 
     name: str
@@ -72,6 +80,7 @@ class Column:
     conditions: Mapping[str, str]
     missing: Mapping[str, str]
     notes: tuple[str, ...]
+    components: tuple[tuple[str, ...], ...] = ()
 
 
 def read_column(path: Path) -> Column:
@@ -124,6 +133,8 @@ def table(columns: Sequence[Column]) -> list[str]:
         lines += ["", "conditions that differ:" if several else "conditions:", *_aligned(shown)]
     for column in columns:
         label = f"{column.name}: " if several else ""
+        if column.components:
+            lines += ["", f"{label}components:", *_aligned([_COMPONENT_HEADING, *column.components])]
         lines += [f"{label}no {figure}: {reason}" for figure, reason in column.missing.items()]
         lines += [f"{label}{note}" for note in column.notes]
     return lines
@@ -140,9 +151,10 @@ def _from_efficiency(file: Path, data: Mapping[str, Any]) -> Column:
         **_texts(data.get("machine"), _MACHINE),
     }
     conditions |= _texts(data.get("versions"), ("torch", "transformers"))
-    conditions |= _texts(data.get("protocol"), ("rounds",))
-    notes = data.get("notes", [])
-    return Column(_name(file), figures, conditions, _texts(data.get("missing")), tuple(str(note) for note in notes))
+    conditions |= _texts(data.get("protocol"), ("name", "rounds", "processes"))
+    notes = tuple(str(note) for note in data.get("notes", []))
+    components = tuple(_component(name, cost) for name, cost in _section(data.get("components")).items())
+    return Column(_name(file), figures, conditions, _texts(data.get("missing")), notes, components)
 
 
 def _from_run(file: Path, run: RunRecord) -> Column:
@@ -208,6 +220,14 @@ def _texts(value: object, names: Sequence[str] | None = None) -> dict[str, str]:
 
 def _numbers(value: object) -> dict[str, str]:
     return {_title(name): _number(found) for name, found in _section(value).items() if found is not None}
+
+
+_COMPONENT_HEADING = ("", "seconds", "weights (bytes)", "activations (bytes)")
+
+
+def _component(name: str, cost: Mapping[str, Any]) -> tuple[str, ...]:
+    bytes_of = (cost["weights_bytes"], cost["activations_bytes"])
+    return (name, _ranged(cost["seconds"]), *("-" if value is None else _number(value) for value in bytes_of))
 
 
 def _ranged(spread: Mapping[str, Any]) -> str:

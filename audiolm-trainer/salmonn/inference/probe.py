@@ -4,6 +4,7 @@ In goes a `SalmonnLM`; out come a way to wait for its device, an answer's first 
 and its size. Nothing here changes an answer.
 """
 
+from collections.abc import Callable
 from copy import copy
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from salmonn.decoding.transformers_decoding import generate_ids
 from salmonn.device import dtype_name
+from salmonn.inference.stages import ClipStages, Stage, peak_activations
 from salmonn.model.figures import model_figures
 
 if TYPE_CHECKING:
@@ -62,6 +64,14 @@ class Probe:
     def figures(self, request: "Request") -> dict[str, float]:
         """Parameters, and MACs for one request by part; see `model_figures`."""
         return model_figures(self.lm.model, request.audio, self._filled(request))
+
+    def stages(self, request: "Request") -> list[Stage]:
+        """What answering one request greedily takes, in order, each to be run and measured apart; see `stages.py`."""
+        return ClipStages(self.lm.model, request.audio, self._filled(request)).stages()
+
+    def activations(self, run: Callable[[], None]) -> int:
+        """Bytes that tensors take at most while a stage runs, above what was there before."""
+        return peak_activations(run, self.device)
 
     def settings(self) -> dict[str, str | int | bool]:
         """What the figures hold for: device, dtypes, decoding, attention kernel, threads."""

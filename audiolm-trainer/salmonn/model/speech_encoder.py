@@ -101,13 +101,26 @@ class SpeechEncoder(nn.Module):
     @torch.no_grad()
     def encode(self, waves: Sequence[NDArray[np.float32]]) -> Encoded:
         """Run both frozen encoders on B waveforms, float32 [N] each at 16 kHz."""
-        parameter = self.whisper.conv1.weight
-        features = self.front_end(waves, parameter.device)
-        whisper = self.whisper(features.mel.to(parameter.dtype)).last_hidden_state
+        features = self.front_end(waves, self.whisper.conv1.weight.device)
+        return self.with_sounds(self.hear_speech(features), features)
+
+    def hear_speech(self, features: Features) -> Tensor:
+        """Whisper alone: -> [B, T, Dw]."""
+        hidden: Tensor = self.whisper(features.mel.to(self.whisper.conv1.weight.dtype)).last_hidden_state
+        return hidden
+
+    def with_sounds(self, whisper: Tensor, features: Features) -> Encoded:
+        """Add what BEATs hears, where there is one, to what Whisper has."""
         if self.beats is None:
-            return Encoded(whisper, whisper.new_zeros(len(waves), 0, 0), torch.zeros(len(waves), dtype=torch.int64))
+            return self.without_sounds(whisper)
         counts = self.beats.count_tokens(features.fbank_frames, bins=features.fbank.shape[2])
         return Encoded(whisper, self._hear_sounds(self.beats, features), counts)
+
+    @staticmethod
+    def without_sounds(whisper: Tensor) -> Encoded:
+        """What Whisper hears alone."""
+        clips = whisper.shape[0]
+        return Encoded(whisper, whisper.new_zeros(clips, 0, 0), torch.zeros(clips, dtype=torch.int64))
 
     @staticmethod
     def _hear_sounds(beats: BEATs, features: Features) -> Tensor:
@@ -138,14 +151,20 @@ class SpeechEncoder(nn.Module):
 
     def bridge(self, encoded: Encoded) -> Tensor:
         """Fuse, window, query and project: -> [B, W x Q, H] in the bridge's dtype."""
+        return self.project(self.attend(encoded), clips=encoded.whisper.shape[0])
+
+    def attend(self, encoded: Encoded) -> Tensor:
+        """Fuse, window and query: -> [B x W, Q, D], D the Q-Former's width."""
         frames = self.fuse(encoded)
-        batch = frames.shape[0]
         windows = frames if self.windows is None else self._cut(frames, self.windows)
         queries = self.query_tokens.expand(windows.shape[0], -1, -1)
-        attended = self.qformer(query_embeds=queries, encoder_hidden_states=windows).last_hidden_state
+        attended: Tensor = self.qformer(query_embeds=queries, encoder_hidden_states=windows).last_hidden_state
+        return attended
+
+    def project(self, attended: Tensor, *, clips: int) -> Tensor:
+        """Project to the language model's width: [B x W, Q, D] of B clips -> [B, W x Q, H]."""
         projected: Tensor = self.projection(attended)
-        # [B x W, Q, H] -> [B, W x Q, H]
-        return projected.reshape(batch, -1, self.projection.out_features)
+        return projected.reshape(clips, -1, self.projection.out_features)
 
     def fuse(self, encoded: Encoded) -> Tensor:
         """Normalise both streams and lay them side by side: -> [B, T, Dw + Db].
