@@ -193,7 +193,7 @@ def _begin(
     return _Work(config, ready, left, identity, record, paths), model
 
 
-def take_part(provider: ModelProvider, config: Config, mode: Mode, *, launch: Launch, limit: int | None = None) -> int:
+def take_part(provider: ModelProvider, config: Config, mode: Mode, *, launch: Launch, limit: int | None = None) -> None:
     """Answer the rows that process 0 deals to this process, into a journal of its own.
 
     Args:
@@ -202,9 +202,6 @@ def take_part(provider: ModelProvider, config: Config, mode: Mode, *, launch: La
         mode: what is run.
         launch: the place of this process, which is not process 0.
         limit: as process 0 has it.
-
-    Returns:
-        int: how many rows were answered.
 
     Raises:
         AudioLMError: as `evaluate`; also if process 0 does not turn up or runs something else.
@@ -224,7 +221,6 @@ def take_part(provider: ModelProvider, config: Config, mode: Mode, *, launch: La
         journal.sync()
         # While the journal is still locked: a journal without lock and mark is that of a dead process.
         report_done(attempt, done)
-    return len(share)
 
 
 def count(predictions: Sequence[Prediction], *, cut: int) -> Counts:

@@ -5,15 +5,13 @@ what their audio headers say, and notices; or one error that lists every problem
 and the output folder.
 """
 
-import contextlib
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
-from evaluator.annotation.annotation import Sample, load_annotation
+from evaluator.annotation.annotation import Sample, read_annotation
 from evaluator.annotation.clip_fields import is_ambiguous
 from evaluator.annotation.references import group_references
 from evaluator.audio.loading import MIN_SECONDS, SILENCE_SECONDS, AudioFacts, check_audio
@@ -38,8 +36,6 @@ class Preflight:
         all_rows: how many it has, where `samples` are only the first of them; else None.
         lengths: how long each row's clip is, in seconds; 0.0 where it cannot be read.
         limit: seconds of a clip that the model hears.
-        unreadable: how many clips cannot be read (only with `run.on_audio_error: record`; otherwise it is an
-            error).
         digests: tell each row's clip from others (`AudioFacts.digest`); None where it cannot be read.
         notices: what the user should know, in sentences.
     """
@@ -50,7 +46,6 @@ class Preflight:
     all_rows: int | None
     lengths: tuple[float, ...]
     limit: float
-    unreadable: int
     digests: tuple[str | None, ...]
     notices: tuple[str, ...]
 
@@ -142,19 +137,9 @@ def preflight(
         annotation, tasks = config.annotation_path(task), known_tasks(provider, config)
     except ConfigError as error:
         raise _joined([error, *_problems_beside_the_data(provider, config, loads=loads)]) from error
-    load = partial(
-        load_annotation,
-        annotation,
-        prefix=config.datasets.prefix,
-        mode=mode,
-        known_tasks=tasks,
-    )
-    looked_at = _paths(load, partial(_clips, mode=mode, limit=limit))
-    _read_headers(headers, looked_at, workers=config.run.num_workers)
     all_rows, told = None, list[str]()
     try:
-        samples = load(check_audio=lambda path: headers(path) if path in looked_at else None)
-        samples, all_rows, told = _clips(samples, mode=mode, limit=limit)
+        samples, all_rows, told = _load(annotation, tasks, config, mode, limit, headers)
     except AnnotationError as error:
         errors.append(error)
     errors += _problems_beside_the_data(provider, config, loads=loads)
@@ -179,7 +164,6 @@ def preflight(
         all_rows=all_rows,
         lengths=tuple(lengths),
         limit=heard,
-        unreadable=sum(headers.unreadable(sample) for sample in samples),
         digests=tuple(headers.digest(sample) for sample in samples),
         notices=tuple(notices),
     )
@@ -222,19 +206,21 @@ def _clips(samples: Sequence[Sample], *, mode: Mode, limit: int | None) -> tuple
     return clips[:limit], len(clips), [*told, part]
 
 
-def _paths(
-    load: Callable[..., list[Sample]], clips: Callable[[list[Sample]], tuple[list[Sample], int | None, list[str]]]
-) -> dict[Path, None]:
-    """The audio files that are run, in order; those of an annotation's good rows where it has bad ones."""
-    paths: dict[Path, None] = {}
+def _load(
+    path: Path, tasks: Mapping[str, bool], config: Config, mode: Mode, limit: int | None, headers: _Headers
+) -> tuple[list[Sample], int | None, list[str]]:
+    """Read the annotation and the headers of the clips that are run; of a file with bad rows those of its good ones.
 
-    def collect(path: Path) -> None:
-        paths.setdefault(path)
-
-    # What is wrong with the rows is reported by the pass that also knows the audio.
-    with contextlib.suppress(AnnotationError):
-        return dict.fromkeys(file for sample in clips(load(check_audio=collect))[0] for file in sample.files)
-    return paths
+    Raises:
+        AnnotationError: with the problems of rows and audio.
+    """
+    annotation = read_annotation(path, prefix=config.datasets.prefix, mode=mode, known_tasks=tasks)
+    found = _clips(annotation.samples, mode=mode, limit=None if annotation.problems else limit)
+    looked_at = dict.fromkeys(file for sample in found[0] for file in sample.files)
+    _read_headers(headers, looked_at, workers=config.run.num_workers)
+    annotation.check_audio(lambda file: headers(file) if file in looked_at else None)
+    annotation.without_problems()
+    return found
 
 
 def _read_headers(headers: _Headers, paths: Iterable[Path], *, workers: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from evaluator.annotation.annotation import Sample, load_annotation, submission_ids
+from evaluator.annotation.annotation import Sample, read_annotation, submission_ids
 from evaluator.errors import AnnotationError
 from evaluator.tasks import Mode
 
@@ -28,8 +28,12 @@ def load(
         path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
     else:
         path.write_text(json.dumps(content))
-    arguments: dict[str, Any] = {"prefix": "/audio", "known_tasks": KNOWN, "check_audio": None, **more}
-    return load_annotation(path, mode=mode, **arguments)
+    check = more.pop("check_audio", None)
+    arguments: dict[str, Any] = {"prefix": "/audio", "known_tasks": KNOWN, **more}
+    annotation = read_annotation(path, mode=mode, **arguments)
+    if check is not None:
+        annotation.check_audio(check)
+    return annotation.without_problems()
 
 
 def problems(folder: Path, content: Any, mode: Mode = "submission_asr", **more: Any) -> list[str]:
@@ -70,9 +74,9 @@ def test_reference_annotations_load(reference: Path) -> None:
         ("test_mixed.json", "submission_asr", 8),
     ]
     for name, mode, at_least in modes:
-        samples = load_annotation(
-            folder / "ann" / name, prefix=str(folder / "wavs"), mode=mode, known_tasks=KNOWN, check_audio=None
-        )
+        samples = read_annotation(
+            folder / "ann" / name, prefix=str(folder / "wavs"), mode=mode, known_tasks=KNOWN
+        ).without_problems()
         assert len(samples) >= at_least
         assert all(sample.path.is_file() for sample in samples)
 
@@ -136,7 +140,7 @@ def test_an_id_of_null_is_a_missing_one(tmp_path: Path) -> None:
     path = tmp_path / "ann.json"
     path.write_text(json.dumps([row() | {"testset_id": None}]))
     known = {"asr": False}
-    (sample,) = load_annotation(path, prefix="", mode="valid_asr", known_tasks=known, check_audio=None)
+    (sample,) = read_annotation(path, prefix="", mode="valid_asr", known_tasks=known).without_problems()
     assert sample.id == "a.flac"
 
 
@@ -226,7 +230,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "pipe", tmp_path / "missing", Path("/dev/zero"), Path("a\0b")):
         with pytest.raises(AnnotationError, match=r"^The annotation"):
-            load_annotation(path, prefix="", mode="valid_asr", known_tasks=KNOWN, check_audio=None)
+            read_annotation(path, prefix="", mode="valid_asr", known_tasks=KNOWN).without_problems()
 
 
 def test_terminal_codes_in_values_are_escaped(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import evaluator.audio.loading
 import salmonn
 import salmonn.config.config
 import salmonn.config.schema
-from evaluator.annotation.annotation import load_annotation
+from evaluator.annotation.annotation import read_annotation
 from evaluator.config.config import load_config
 from evaluator.config.sections import RunConfig
 from evaluator.errors import AnnotationError, ConfigError
@@ -68,9 +68,9 @@ def test_both_read_the_same_rows(tmp_path: Path, text: str, ending: str, mark: s
     path.write_text(mark + text, encoding="utf-8", newline="")
     for name in ("a.flac", "b.flac"):
         (tmp_path / name).touch()
-    samples = load_annotation(
-        path, prefix=str(tmp_path), mode="valid_asr", known_tasks={"asr": False}, check_audio=None
-    )
+    samples = read_annotation(
+        path, prefix=str(tmp_path), mode="valid_asr", known_tasks={"asr": False}
+    ).without_problems()
     parts = Annotation(path, prefix=str(tmp_path), tasks={"asr": False}).parts()
     rows = [row for part in parts for row in part]
     assert [str(sample.path) for sample in samples] == [str(tmp_path / row.path) for row in rows]
@@ -107,8 +107,10 @@ def test_both_name_a_wrong_row_by_the_same_number(tmp_path: Path, wrong: str, me
     def check(file: Path) -> str | None:
         return None if file.exists() else f"{str(file)!r} does not exist."
 
+    annotation = read_annotation(path, prefix=str(tmp_path), mode="valid_asr", known_tasks={"asr": False})
+    annotation.check_audio(check)
     with pytest.raises(AnnotationError) as ours:
-        load_annotation(path, prefix=str(tmp_path), mode="valid_asr", known_tasks={"asr": False}, check_audio=check)
+        annotation.without_problems()
     found = [str(problem) for problem in ours.value.problems]
     assert len(found) == 1
     assert found[0].startswith(f"{path}{':3' if lines else ': row 3'} (bad): {message}")
@@ -127,7 +129,7 @@ def test_paths_below_the_prefix_may_begin_with_a_slash(tmp_path: Path, caplog: p
     rows = [{**ROW, "path": "/a.flac", "expand_wav": ["/a.flac", "a.flac"]}, {**ROW, "path": str(own)}]
     path = tmp_path / "ann.json"
     path.write_text(json.dumps(rows))
-    samples = load_annotation(path, prefix=str(prefix), mode="valid_asr", known_tasks={"asr": False}, check_audio=None)
+    samples = read_annotation(path, prefix=str(prefix), mode="valid_asr", known_tasks={"asr": False}).without_problems()
     assert [sample.files for sample in samples] == [(prefix / "a.flac",) * 3, (own,)]
     opened = open_samples(str(path), prefix=str(prefix), tasks={"asr": False}, cache_dir=tmp_path / "cache")
     assert [(sample.path, *sample.further) for sample in opened] == [sample.files for sample in samples]
@@ -142,8 +144,8 @@ def test_both_join_the_files_of_expand_wav(tmp_path: Path, rates: tuple[int, int
         soundfile.write(tmp_path / f"{number}.wav", wave, rate)
     path = tmp_path / "ann.json"
     path.write_text(json.dumps([{**ROW, "path": "0.wav", "expand_wav": ["1.wav", "/1.wav"]}]))
-    arguments = {"prefix": str(tmp_path), "known_tasks": {"asr": False}, "check_audio": None}
-    (sample,) = load_annotation(path, mode="valid_asr", **arguments)
+    arguments = {"prefix": str(tmp_path), "known_tasks": {"asr": False}}
+    (sample,) = read_annotation(path, mode="valid_asr", **arguments).without_problems()
     heard = evaluator.audio.loading.load_audio(sample.clip, 16000)
     samples = open_samples(str(path), prefix=str(tmp_path), tasks={"asr": False}, cache_dir=tmp_path / "cache")
     np.testing.assert_array_equal(heard, samples.load_audio(0, 16000))

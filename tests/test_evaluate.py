@@ -18,6 +18,7 @@ from fake_model import EchoLM, FakeProvider, Reply
 from fake_site import WORDS, Site, make_site
 
 from evaluator import evaluate as module
+from evaluator.annotation.file import Row, read_rows
 from evaluator.audio.loading import AudioFacts, check_audio
 from evaluator.config.config import load_config
 from evaluator.errors import (
@@ -201,6 +202,18 @@ def test_each_header_is_read_once_and_in_threads(site: Site, monkeypatch: pytest
     monkeypatch.setattr("evaluator.preflight.check_audio", watched)
     evaluate(FakeProvider(), site.load(), "submission_asr")
     assert sorted(read) == [("clip0.wav", False), ("clip1.wav", False)]
+
+
+def test_the_annotation_is_read_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Path] = []
+
+    def watched(path: Path) -> list[Row]:
+        asked.append(path)
+        return read_rows(path)
+
+    monkeypatch.setattr("evaluator.annotation.annotation.read_rows", watched)
+    evaluate(FakeProvider(), site.load(), "submission_asr", limit=2)
+    assert asked == [site.folder / "asr.json"]
 
 
 def test_unknown_tasks_of_the_model(site: Site) -> None:

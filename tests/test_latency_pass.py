@@ -12,7 +12,7 @@ from fake_model import EchoLM, FakeProvider, Reply
 from fake_site import Site, make_site
 from timed_model import TimedLM
 
-from evaluator.annotation.annotation import Sample, load_annotation
+from evaluator.annotation.annotation import Sample, read_annotation
 from evaluator.errors import ContractError
 from evaluator.evaluate import evaluate
 from evaluator.model import Request
@@ -35,7 +35,7 @@ def samples(site: Site) -> list[Sample]:
         rows.append({"testset_id": f"row{index:02d}", "path": f"long{index}.wav", "task": "asr", "text": "a cat"})
     site.write_annotation(rows)
     path = site.folder / "asr.json"
-    return load_annotation(path, prefix=str(site.wavs), mode="valid_asr", known_tasks={"asr": False}, check_audio=None)
+    return read_annotation(path, prefix=str(site.wavs), mode="valid_asr", known_tasks={"asr": False}).without_problems()
 
 
 def said(samples: Iterable[Sample], text: str = "said") -> dict[int, str]:

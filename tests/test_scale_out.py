@@ -494,7 +494,8 @@ def test_processes_that_run_different_things(site: Site) -> None:
     assert "[process 1] Error: Process 1 runs something else than process 0: configuration differ(s)." in told
 
 
-def test_a_process_that_died_is_known_by_its_lock(tmp_path: Path) -> None:
+def test_a_process_that_died_is_known_by_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evaluator.run.rendezvous.GRACE_SECONDS", 0.2)
     first, second = attempts(tmp_path, 2)
     done = WorkerReport(
         rank=1, rows=1, audio_seconds=2.0, seconds=1.0, process_memory=None, device_memory=None, device_full_memory=None
@@ -502,16 +503,20 @@ def test_a_process_that_died_is_known_by_its_lock(tmp_path: Path) -> None:
     with Journal(second.journal(1)) as journal:
         assert journal.locked
         join(second, locked=journal.locked)
+        monkeypatch.setattr("evaluator.run.rendezvous.STALL_SECONDS", 0.2)
         with pytest.raises(ProcessError, match=r"Process\(es\) 1 answered nothing for 0 s"):
-            wait_for_others(first, stall=0.2)
+            wait_for_others(first)
     with pytest.raises(ProcessError, match=r"Process 1 of 2 ended before it had finished"):
-        wait_for_others(first, grace=0.2)
+        wait_for_others(first)
     report_done(second, done)
     assert wait_for_others(first) == [done]
 
 
-def test_silence_is_counted_for_each_process_from_its_own_last_answer(tmp_path: Path) -> None:
+def test_silence_is_counted_for_each_process_from_its_own_last_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A process that never says anything is noticed soon after the others are done, however long those worked."""
+    monkeypatch.setattr("evaluator.run.rendezvous.STALL_SECONDS", 1.0)
     first, second, third = attempts(tmp_path, 3)
     done = WorkerReport(
         rank=1, rows=1, audio_seconds=2.0, seconds=1.0, process_memory=None, device_memory=None, device_full_memory=None
@@ -530,7 +535,7 @@ def test_silence_is_counted_for_each_process_from_its_own_last_answer(tmp_path: 
         begin = time.monotonic()
         worker.start()
         with pytest.raises(ProcessError, match=r"Process\(es\) 2 answered nothing"):
-            wait_for_others(first, stall=1.0)
+            wait_for_others(first)
         assert 1.2 <= time.monotonic() - begin < 1.9
         worker.join()
 

@@ -129,7 +129,7 @@ def test_batches_keep_order_and_report_often() -> None:
     batches = list(_batches(captions, words=100))
     assert [caption for batch in batches for caption in batch] == captions
     assert [len(batch) for batch in batches] == [3, 4, 1]
-    assert list(_batches([])) == []
+    assert list(_batches([], words=100)) == []
 
 
 def test_no_rows(worker: SpiceWorker) -> None:
@@ -162,7 +162,7 @@ def assert_ends(process_id: int) -> None:
 def test_the_worker_ends_with_its_block(files: SpiceFiles, error: type[BaseException] | None) -> None:
     threads = threading.active_count()
     with contextlib.suppress(KeyboardInterrupt, ValueError), SpiceWorker(files, find_java()) as worker:
-        process_id = worker.process_id
+        process_id = worker._process.pid
         assert alive(process_id)
         if error is not None:
             raise error
@@ -170,18 +170,19 @@ def test_the_worker_ends_with_its_block(files: SpiceFiles, error: type[BaseExcep
     assert threading.active_count() == threads
 
 
-def test_a_worker_that_says_nothing_is_ended(files: SpiceFiles) -> None:
+def test_a_worker_that_says_nothing_is_ended(files: SpiceFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evaluator.scoring.spice.STALL_SECONDS", 0.05)
     captions = Captions(("a dog",), (("a dog",),))
-    with SpiceWorker(files, find_java(), stall_seconds=0.05) as worker:
+    with SpiceWorker(files, find_java()) as worker:
         with pytest.raises(MetricUnavailableError, match=r"reported nothing for 0\.05 s"):
             worker.score(captions, max_words=80)
-        process_id = worker.process_id
+        process_id = worker._process.pid
     assert not alive(process_id)
 
 
 def test_a_worker_that_is_killed_is_a_reason(files: SpiceFiles) -> None:
     with SpiceWorker(files, find_java()) as worker:
-        os.kill(worker.process_id, signal.SIGTERM)
+        os.kill(worker._process.pid, signal.SIGTERM)
         with pytest.raises(MetricUnavailableError, match=r"ended early: .*exit status -15") as caught:
             worker.score(Captions(("a dog",), (("a dog",),)), max_words=80)
     assert "the other metrics do not need SPICE" in caught.value.fix
@@ -218,7 +219,7 @@ from evaluator.scoring.spice_files import SpiceFiles
 
 folder, behaviour = Path(sys.argv[1]), sys.argv[2]
 files = SpiceFiles(folder / sys.argv[3], folder / sys.argv[4], "test")
-tell = lambda *_: print(worker.process_id, flush=True)
+tell = lambda *_: print(worker._process.pid, flush=True)
 with SpiceWorker(files, find_java()) as worker:
     if behaviour == "forks" and os.fork() == 0:
         time.sleep(60)  # holds the worker's input open, as a data loader's process would

@@ -273,7 +273,7 @@ def test_the_file_is_what_it_says(tmp_path: Path) -> None:
     assert path.read_bytes() == (
         b'testset_id,text\ntest0000,hello world\ntest0001,.\ntest0002,"a, ""b"""\ntest0003,.\n'
     )
-    assert (report.rows, report.empty, report.warnings) == (4, 2, ())
+    assert (report.cut, report.warnings) == ((), ())
     assert [entry.name for entry in tmp_path.iterdir()] == ["out.csv"]
     assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~_umask()
 
@@ -310,11 +310,11 @@ def test_whatever_a_model_says_can_be_written(tmp_path: Path) -> None:
     texts = ["".join(random.choices(alphabet, k=random.randrange(8))) for _ in range(5000)]
     rows = [(f"test{number:04d}", text) for number, text in enumerate(texts)]
     path = tmp_path / "out.csv"
-    report = write_submission(path, rows, empty_text="(nothing)", require_ids=True)
+    write_submission(path, rows, empty_text="(nothing)", require_ids=True)
     found = read(path)[1:]
     cleaned = [clean_text(text) for text in texts]
     assert [row[1] for row in found] == ["(nothing)" if is_blank(text) else text for text in cleaned]
-    assert report.empty == sum(map(is_blank, cleaned)) > 0
+    assert any(map(is_blank, cleaned))
     assert check_submission(path).valid
 
 
@@ -343,7 +343,8 @@ def test_an_invisible_placeholder_is_refused(tmp_path: Path) -> None:
 def test_validation_files_have_free_ids(tmp_path: Path) -> None:
     path = tmp_path / "out.csv"
     rows = [("clips/a, b.wav", "x"), ("clips/a, b.wav", "y")]
-    assert write_submission(path, rows, empty_text=".", require_ids=False).rows == 2
+    write_submission(path, rows, empty_text=".", require_ids=False)
+    assert len(read(path)) == 1 + 2
     assert path.read_text() == 'testset_id,text\n"clips/a, b.wav",x\n"clips/a, b.wav",y\n'
 
 
@@ -401,7 +402,6 @@ def test_no_answer_costs_the_file(tmp_path: Path) -> None:
     ]
     rows = [(f"test{number:04d}", text) for number, text in enumerate([*texts, *loops])]
     report = write_submission(tmp_path / "a.csv", rows, empty_text=".", require_ids=True)
-    assert report.rows == len(rows)
     assert report.cut == tuple(f"test{number}" for number in range(5000, 5004))
     with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as file:
         found = list(csv.reader(file))

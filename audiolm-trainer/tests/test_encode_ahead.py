@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from salmonn.inference.encode_ahead import encode_ahead, lane_of
+from salmonn.inference.encode_ahead import encode_ahead, side_stream_of
 
 
-class LoggedLane:
+class LoggedStream:
     """Notes when work is queued and when its results are waited for."""
 
     def __init__(self, log: list[str]) -> None:
@@ -37,7 +37,7 @@ def run(number: int, *, ahead: bool) -> list[str]:
         log.append(f"encode {batch}")
         return [torch.tensor(batch)]
 
-    for batch, (result,) in encode_ahead(batches(), encode, LoggedLane(log) if ahead else None):
+    for batch, (result,) in encode_ahead(batches(), encode, LoggedStream(log) if ahead else None):
         assert int(result) == batch
         log.append(f"out {batch}")
     return log
@@ -50,7 +50,7 @@ def test_the_next_batch_is_queued_before_one_is_handed_out() -> None:
     assert run(0, ahead=True) == []
 
 
-def test_without_a_lane_nothing_is_done_early() -> None:
+def test_without_a_side_stream_nothing_is_done_early() -> None:
     assert run(2, ahead=False) == ["pull 0", "encode 0", "out 0", "pull 1", "encode 1", "out 1"]
 
 
@@ -60,8 +60,8 @@ def test_an_error_of_the_batches_is_raised() -> None:
         raise OSError("gone")
 
     with pytest.raises(OSError, match="gone"):
-        list(encode_ahead(batches(), lambda batch: [torch.tensor(batch)], LoggedLane([])))
+        list(encode_ahead(batches(), lambda batch: [torch.tensor(batch)], LoggedStream([])))
 
 
-def test_a_cpu_has_no_lane() -> None:
-    assert lane_of(torch.device("cpu")) is None
+def test_a_cpu_has_no_side_stream() -> None:
+    assert side_stream_of(torch.device("cpu")) is None

@@ -1,8 +1,8 @@
 """Annotations: what is to be transcribed or captioned.
 
 In: a JSON file {"annotation": [row, ...]}, a bare list of rows, or JSON Lines; a row has testset_id, path,
-task, and optionally Q (a question) and text (one reference, or a list of them). Out: Samples in the file's
-order, or one AnnotationError that lists every problem of the file.
+task, and optionally Q (a question) and text (one reference, or a list of them). Out: an Annotation: Samples in the
+file's order, or one AnnotationError that lists every problem of the file.
 """
 
 import os
@@ -64,15 +64,55 @@ class Sample:
         return Clip(self.files, self.stamps) if self.further or self.stamps else self.path
 
 
-def load_annotation(
-    path: Path,
-    *,
-    prefix: str,
-    mode: Mode,
-    known_tasks: Mapping[str, bool],
-    check_audio: CheckAudio | None,
-) -> list[Sample]:
-    """Read and check an annotation file.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Annotation:
+    """An annotation file that was read once.
+
+    Attributes:
+        path: the file.
+        prefix: folder that relative audio paths start from.
+        rows: all rows, as they are written.
+        samples: those of them that nothing is wrong with, in the file's order.
+        problems: what is wrong with the others.
+    """
+
+    path: Path
+    prefix: str
+    rows: Sequence[Row]
+    samples: list[Sample]
+    problems: list[Problem]
+
+    def check_audio(self, check: CheckAudio) -> None:
+        """Ask about each different file of the samples once; what is wrong with it joins the problems of its rows."""
+        samples = self.samples
+        relative = any(not _is_absolute(self.rows[sample.index]) for sample in samples)
+        if relative and self.prefix and not os.path.isdir(self.prefix):  # noqa: PTH112 - Path.is_dir() raises where it may not look
+            message = f"datasets.prefix: there is no folder {shown(self.prefix)} for the audio paths to start from"
+            self.problems.append(Problem(str(self.path), message))
+            samples = [sample for sample in samples if _is_absolute(self.rows[sample.index])]
+        known: dict[Path, str | None] = {}
+        for sample in samples:
+            for file in sample.files:
+                if file not in known:
+                    known[file] = check(file)
+                if known[file] is not None:
+                    row, field = self.rows[sample.index], "path" if file == sample.path else EXPAND_FIELD
+                    message = f"{field}: {known[file]}{_tried_below(self.prefix, file, row)}"
+                    self.problems.append(Problem(_where(self.path, row), message))
+
+    def without_problems(self) -> list[Sample]:
+        """All samples.
+
+        Raises:
+            AnnotationError: there are problems; it has every one.
+        """
+        if self.problems:
+            raise AnnotationError(f"The annotation {self.path} has {counted(self.problems)}:", self.problems)
+        return self.samples
+
+
+def read_annotation(path: Path, *, prefix: str, mode: Mode, known_tasks: Mapping[str, bool]) -> Annotation:
+    """Read an annotation file and check its rows.
 
     Args:
         path: the file.
@@ -81,18 +121,16 @@ def load_annotation(
         mode: submission modes want ids of the form test0000, each once, and no text; valid modes want text
             and only rows of their task.
         known_tasks: task label -> whether it needs a question.
-        check_audio: says in a sentence what is wrong with an audio file, or None; asked once for each
-            different file.
 
     Returns:
-        list[Sample]: in the file's order.
+        Annotation: the samples, and every problem: where it is, the field, the value, and what to do.
 
     Raises:
-        AnnotationError: with every problem: where it is, the field, the value, and what to do.
+        AnnotationError: the file cannot be read as rows.
 
     Example:
         {"annotation": [{"testset_id": "test0000", "path": "a.flac", "task": "asr", "text": "hello"}]}
-        with the prefix "/data" becomes, in mode valid_asr,
+        with the prefix "/data" becomes, in mode valid_asr, the samples
         [Sample(0, "test0000", Path("/data/a.flac"), "asr", "", ("hello",))].
     """
     rows = read_rows(path)
@@ -103,11 +141,7 @@ def load_annotation(
     samples = [sample for row in rows if (sample := reader.sample(row)) is not None]
     if not is_scored(mode):
         _report_duplicates(path, rows, problems)
-    if check_audio is not None:
-        _check_audio(samples, prefix, rows, path, check_audio, problems)
-    if problems:
-        raise AnnotationError(f"The annotation {path} has {counted(problems)}:", problems)
-    return samples
+    return Annotation(path=path, prefix=prefix, rows=rows, samples=samples, problems=problems)
 
 
 def submission_ids(path: Path) -> tuple[str, ...]:
@@ -150,31 +184,6 @@ def _report_duplicates(path: Path, rows: Sequence[Row], problems: list[Problem])
             problems.append(Problem(_where(path, row), message))
         else:
             first[identifier] = row.number
-
-
-def _check_audio(
-    samples: Sequence[Sample],
-    prefix: str,
-    rows: Sequence[Row],
-    path: Path,
-    check_audio: CheckAudio,
-    problems: list[Problem],
-) -> None:
-    relative = any(not _is_absolute(rows[sample.index]) for sample in samples)
-    if relative and prefix and not os.path.isdir(prefix):  # noqa: PTH112 - Path.is_dir() raises where it may not look
-        message = f"datasets.prefix: there is no folder {shown(prefix)} for the audio paths to start from"
-        problems.append(Problem(str(path), message))
-        samples = [sample for sample in samples if _is_absolute(rows[sample.index])]
-    known: dict[Path, str | None] = {}
-    for sample in samples:
-        for file in sample.files:
-            if file not in known:
-                known[file] = check_audio(file)
-            found = known[file]
-            if found is not None:
-                field = "path" if file == sample.path else EXPAND_FIELD
-                other = _tried_below(prefix, file, rows[sample.index])
-                problems.append(Problem(_where(path, rows[sample.index]), f"{field}: {found}{other}"))
 
 
 def _tried_below(prefix: str, file: Path, row: Row) -> str:

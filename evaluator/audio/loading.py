@@ -55,9 +55,6 @@ class AudioFacts:
 
     Attributes:
         seconds: length; infinite where the header does not say and it is above the limit.
-        sampling_rate: in Hz.
-        channels: how many; the first one is used.
-        longer_than_limit: whether the end will be cut off.
         warning: what is odd about the file, as a clause to put after its name; None if nothing is.
         stamp: what the file looks like from outside.
         digest: tells its content from another's: half the SHA-256 of its size and bytes, or of 16 stretches of them, 64
@@ -65,9 +62,6 @@ class AudioFacts:
     """
 
     seconds: float
-    sampling_rate: int
-    channels: int
-    longer_than_limit: bool
     warning: str | None
     stamp: Stamp
     digest: str
@@ -91,9 +85,6 @@ def check_audio(path: Path) -> AudioFacts:
         raise _failed(path, reason(error)) from error
     return AudioFacts(
         seconds=facts.seconds,
-        sampling_rate=facts.sampling_rate,
-        channels=facts.channels,
-        longer_than_limit=facts.seconds > MAX_SECONDS,
         warning=facts.warning,
         stamp=stamp,
         digest=digest,

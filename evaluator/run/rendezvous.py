@@ -32,7 +32,7 @@ ARRIVAL_SECONDS = 1800.0
 STALL_SECONDS = 1800.0
 _POLL_SECONDS = 0.1
 # Between the end of a process and its last file being seen on another machine.
-_GRACE_SECONDS = 2.0
+GRACE_SECONDS = 2.0
 
 
 def announce_shares(
@@ -104,16 +104,14 @@ def report_done(attempt: Attempt, done: WorkerReport) -> None:
     write_json(attempt.mark(done.rank, "done"), asdict(done))
 
 
-def wait_for_others(
-    attempt: Attempt, *, stall: float = STALL_SECONDS, grace: float = _GRACE_SECONDS
-) -> list[WorkerReport]:
+def wait_for_others(attempt: Attempt) -> list[WorkerReport]:
     """Wait until every other process is done (process 0).
 
     A process that died is known by its journal, which is no longer locked. Where the file system knows no locks, only a
-    journal that has not grown for `stall` seconds tells.
+    journal that has not grown for STALL_SECONDS tells.
 
     Raises:
-        ProcessError: a process ended early, or none has answered anything for `stall` seconds.
+        ProcessError: a process ended early, or none has answered anything for STALL_SECONDS.
     """
     waiting = {rank: _Watched(attempt, rank) for rank in range(1, attempt.launch.world_size)}
     found: list[WorkerReport] = []
@@ -126,15 +124,17 @@ def wait_for_others(
             if attempt.mark(rank, "done").name in here:
                 found.append(WorkerReport(**json.loads(attempt.mark(rank, "done").read_text(encoding="utf-8"))))
                 del waiting[rank]
-            elif watched.is_dead(grace):
+            elif watched.is_dead(GRACE_SECONDS):
                 raise ProcessError(f"Process {rank} of {attempt.launch.world_size} ended before it had finished.")
         if not waiting:
             break
         # Each is looked at, so that each one's silence is known: no short cut behind the first that works.
         quiet = [watched.quiet_seconds() for watched in waiting.values()]
-        if min(quiet) > stall:
+        if min(quiet) > STALL_SECONDS:
             names = ", ".join(map(str, waiting))
-            raise ProcessError(f"Process(es) {names} answered nothing for {stall:.0f} s; they hang, or are dead.")
+            raise ProcessError(
+                f"Process(es) {names} answered nothing for {STALL_SECONDS:.0f} s; they hang, or are dead."
+            )
     return sorted(found, key=lambda done: done.rank)
 
 

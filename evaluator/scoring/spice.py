@@ -58,22 +58,18 @@ class SpiceWorker:
         files: SPICE's jars.
         java: the Java whose JVM runs them.
         threads: threads of the parser.
-        stall_seconds: a worker that reports nothing for so long is ended.
 
     Example:
         with SpiceWorker(find_spice_files(), find_java()) as worker:
             score = worker.score(captions, max_words=80)
     """
 
-    def __init__(
-        self, files: SpiceFiles, java: Java, *, threads: int = 2, stall_seconds: float = STALL_SECONDS
-    ) -> None:
+    def __init__(self, files: SpiceFiles, java: Java, *, threads: int = 2) -> None:
         self._setup = {
             "jvm": str(java.library()),
             "class_path": [str(path) for path in files.class_path()],
             "threads": threads,
         }
-        self._stall_seconds = stall_seconds
         self._messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._open = contextlib.ExitStack()
 
@@ -93,11 +89,6 @@ class SpiceWorker:
 
     def __exit__(self, *error: object) -> None:
         self._open.close()
-
-    @property
-    def process_id(self) -> int:
-        """The worker's process id."""
-        return self._process.pid
 
     def score(
         self,
@@ -158,9 +149,9 @@ class SpiceWorker:
 
     def _receive(self) -> dict[str, Any]:
         try:
-            message = self._messages.get(timeout=self._stall_seconds)
+            message = self._messages.get(timeout=STALL_SECONDS)
         except queue.Empty:
-            reason = f"SPICE's Java process reported nothing for {self._stall_seconds:g} s"
+            reason = f"SPICE's Java process reported nothing for {STALL_SECONDS:g} s"
             raise MetricUnavailableError(reason, fix=_FIX) from None
         if message is None:
             raise MetricUnavailableError(f"SPICE's Java process ended early: {self._last_words()}", fix=_FIX)

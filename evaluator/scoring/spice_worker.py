@@ -32,6 +32,8 @@ _JVM_OPTIONS = (
     "-Dfile.encoding=UTF-8",
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
 )
+# So few that progress is seen although long captions take long.
+BATCH_WORDS = 320
 _PARENT_CHECK_SECONDS = 1.0
 
 
@@ -146,7 +148,7 @@ class SpiceScorer:
         distinct = list(dict.fromkeys([*candidates, *(text for row in references for text in row)]))
         tuples = jpype.JClass("java.util.HashMap")()
         done = 0
-        for batch in _batches(distinct):
+        for batch in _batches(distinct, BATCH_WORDS):
             tuples.putAll(self._tuples_of.invoke(self._parser, _array_list(batch)))
             done += len(batch)
             yield {"progress": [done, len(distinct)]}
@@ -169,8 +171,8 @@ def _row(item: dict[str, Any]) -> dict[str, Any]:
     return {"score": score["f"], "counts": [score["tp"], score["fp"], score["fn"]]}
 
 
-def _batches(captions: Sequence[str], words: int = 320) -> Iterator[list[str]]:
-    """Batches of about `words` words, so that progress is seen although long captions take long."""
+def _batches(captions: Sequence[str], words: int) -> Iterator[list[str]]:
+    """Batches of about `words` words."""
     batch: list[str] = []
     size = 0
     for caption in captions:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluator.annotation.annotation import Sample, load_annotation
+from evaluator.annotation.annotation import Sample, read_annotation
 from evaluator.audio.loading import MAX_SECONDS, MIN_SECONDS, check_audio, load_audio
 from evaluator.config.config import Config
 from evaluator.errors import ConfigError
@@ -78,7 +78,8 @@ def from_annotation(config: Config, mode: Mode, known_tasks: Mapping[str, bool],
         ConfigError: there is no annotation.
     """
     path = config.annotation_path(task_of(mode))
-    samples = load_annotation(path, prefix=config.datasets.prefix, mode=mode, known_tasks=known_tasks, check_audio=None)
+    annotation = read_annotation(path, prefix=config.datasets.prefix, mode=mode, known_tasks=known_tasks)
+    samples = annotation.without_problems()
     chosen = tuple(samples[place] for place in spread_places(len(samples), most))
     for sample in chosen:
         check_audio(sample.path)

@@ -63,14 +63,10 @@ class WriteReport:
     """What was written.
 
     Attributes:
-        rows: how many.
-        empty: how many of them had an empty answer.
         cut: ids of the rows whose text was longer than MAX_TEXT; the file has its beginning.
         warnings: the check's.
     """
 
-    rows: int
-    empty: int
     cut: tuple[str, ...]
     warnings: tuple[Finding, ...]
 
@@ -85,7 +81,7 @@ def write_submission(path: Path, rows: Sequence[tuple[str, str]], *, empty_text:
         require_ids: whether ids must be test0000-like and unique (submissions) or are free (validation sets).
 
     Returns:
-        WriteReport: counts, and warnings of the check.
+        WriteReport: texts that were cut, and warnings of the check.
 
     Raises:
         SubmissionError: the file would not validate, or cannot be written; `path` is then as it was before.
@@ -96,7 +92,6 @@ def write_submission(path: Path, rows: Sequence[tuple[str, str]], *, empty_text:
     """
     cut = tuple(identifier for identifier, text in rows if len(text) > MAX_TEXT)
     cleaned = [clean_text(text[:MAX_TEXT]) for _, text in rows]
-    empty = sum(is_blank(text) for text in cleaned)
     texts = [empty_text if is_blank(text) else text for text in cleaned]
     try:
         with replacing(path) as temporary:
@@ -110,7 +105,7 @@ def write_submission(path: Path, rows: Sequence[tuple[str, str]], *, empty_text:
                 raise SubmissionError(f"The rows do not make a valid CSV; {path} was not written.", problems)
     except OSError as error:
         raise SubmissionError(f"{path} cannot be written: {error.strerror or error}.") from error
-    return WriteReport(rows=len(rows), empty=empty, cut=cut, warnings=report.warnings)
+    return WriteReport(cut=cut, warnings=report.warnings)
 
 
 def check_submission(path: Path, *, annotation: Path | None = None, require_ids: bool = True) -> SubmissionReport:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypedDict
 from salmonn.demo.media import as_wav, media_is_read
 from salmonn.demo.task_titles import in_reading_order, title_of
 from salmonn.errors import AudioError, PromptError
-from salmonn.inference.conversation import FREE, Conversation, LanguageModel, find_request, read_clip
+from salmonn.inference.conversation import FREE, Conversation, find_request, read_clip
 
 if TYPE_CHECKING:
     from salmonn.decoding.transformers_decoding import GenerationSettings
@@ -41,7 +41,7 @@ class DemoSession:
         AudioError: the file cannot be used.
     """
 
-    def __init__(self, model: LanguageModel, path: Path, *, longest: float) -> None:
+    def __init__(self, model: "SalmonnLM", path: Path, *, longest: float) -> None:
         try:
             clip = read_clip(as_wav(path, longest=longest), model, name=path.name, longest=longest)
         except AudioError as error:
@@ -100,7 +100,7 @@ def readable() -> str:
     return f"The page takes WAV, FLAC, OGG, Opus{', MP3, m4a and webm' if media_is_read() else ' and MP3'}."
 
 
-def shown_request(model: LanguageModel, task: str, text: str) -> str:
+def shown_request(model: "SalmonnLM", task: str, text: str) -> str:
     """Say what was asked the way the page shows it: the task's title and its question, or the free text."""
     if task == FREE:
         return text.strip()

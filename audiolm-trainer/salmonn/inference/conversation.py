@@ -9,7 +9,7 @@ import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,22 +20,9 @@ from salmonn.prompts import AUDIO_PREFIX, AUDIO_SLOT, PromptBook, fill_template,
 
 if TYPE_CHECKING:
     from salmonn.decoding.transformers_decoding import GenerationSettings
-    from salmonn.inference.inference import Answer
+    from salmonn.inference.inference import SalmonnLM
 
 FREE = ""
-
-
-class LanguageModel(Protocol):
-    """What a conversation needs of a model: `SalmonnLM`, or a test's own."""
-
-    sampling_rate: int
-    prompts: PromptBook
-
-    @property
-    def max_seconds(self) -> float: ...
-    def stream(
-        self, audio: NDArray[np.float32], prompt: str, settings: "GenerationSettings | None" = None
-    ) -> "Generator[str, None, Answer]": ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +74,7 @@ class Conversation:
         clip: what it is asked about; see `read_clip`.
     """
 
-    def __init__(self, model: LanguageModel, clip: Clip) -> None:
+    def __init__(self, model: "SalmonnLM", clip: Clip) -> None:
         self.model = model
         self.clip = clip
         self.turns: list[Turn] = []
@@ -181,7 +168,7 @@ def find_request(book: PromptBook, *, task: str = FREE, text: str = "") -> str:
     return free_wording(text.strip())
 
 
-def read_clip(path: Path, model: LanguageModel, *, name: str = "", longest: float = float("inf")) -> Clip:
+def read_clip(path: Path, model: "SalmonnLM", *, name: str = "", longest: float = float("inf")) -> Clip:
     """Read a clip as a model hears it.
 
     Args:

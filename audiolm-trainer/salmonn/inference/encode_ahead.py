@@ -7,20 +7,12 @@ device; on a CPU nothing would be gained by it, and a batch is encoded when it i
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 T = TypeVar("T")
-
-
-class Lane(Protocol):
-    """Where work is queued beside what the caller does."""
-
-    def begin(self, work: Callable[[], list[Tensor]]) -> Callable[[], list[Tensor]]:
-        """Queue work; return what makes its results usable for what the caller queues from then on."""
-        ...
 
 
 class SideStream:
@@ -52,31 +44,31 @@ class SideStream:
         return join
 
 
-def lane_of(device: torch.device) -> Lane | None:
-    """The lane of a device: a side stream of a GPU, none on a CPU."""
+def side_stream_of(device: torch.device) -> SideStream | None:
+    """The side stream of a GPU; a CPU has none."""
     return SideStream(device) if device.type == "cuda" else None
 
 
 def encode_ahead(
-    batches: Iterable[T], encode: Callable[[T], list[Tensor]], lane: Lane | None
+    batches: Iterable[T], encode: Callable[[T], list[Tensor]], stream: SideStream | None
 ) -> Iterator[tuple[T, list[Tensor]]]:
-    """Encode batches, with a lane one batch ahead.
+    """Encode batches, with a side stream one batch ahead.
 
     Args:
-        batches: pulled one by one; with a lane the next one is pulled before a batch is handed out.
+        batches: pulled one by one; with a side stream the next one is pulled before a batch is handed out.
         encode: what a batch needs.
-        lane: where to queue it; None encodes each batch when it is asked for.
+        stream: where to queue it; None encodes each batch when it is asked for.
 
     Yields:
         A batch and what `encode` gave for it, in the order of the batches.
     """
-    if lane is None:
+    if stream is None:
         for batch in batches:
             yield batch, encode(batch)
         return
     waiting: tuple[T, Callable[[], list[Tensor]]] | None = None
     for batch in batches:
-        begun = batch, lane.begin(partial(encode, batch))
+        begun = batch, stream.begin(partial(encode, batch))
         if waiting is not None:
             yield waiting[0], waiting[1]()
         waiting = begun

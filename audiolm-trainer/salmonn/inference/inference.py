@@ -27,7 +27,7 @@ from salmonn.decoding.decoder_settings import DecoderSettings
 from salmonn.decoding.transformers_decoding import GenerationSettings, generate_ids, stream_ids
 from salmonn.device import choose_device, choose_dtype, is_out_of_memory
 from salmonn.errors import PromptError, SalmonnError
-from salmonn.inference.encode_ahead import encode_ahead, lane_of
+from salmonn.inference.encode_ahead import encode_ahead, side_stream_of
 from salmonn.inference.probe import Probe
 from salmonn.model.salmonn import SALMONN
 from salmonn.preflight.preflight import check_before_answering
@@ -145,7 +145,7 @@ class SalmonnLM:
         self.defaults = settings
         self.settings: GenerationConfig = self._for_transformers(settings)
         self.decoder = self._build_decoder(slots, seed) if engine == "own" else None
-        self._lane = lane_of(model.llm.device)
+        self._side_stream = side_stream_of(model.llm.device)
         # An end symbol that is no token of its own was learned as plain text and is cut as text, as the original does.
         self.end_text = "" if single else end_sym
         if self.end_text:
@@ -306,7 +306,7 @@ class SalmonnLM:
 
     def _prompts(self, batches: Iterable[list[_Clip]]) -> Iterator[tuple[int, Tensor]]:
         """Encode batch by batch, when the decoder asks for the first clip of one or while it decodes the last one."""
-        for clips, embeds in encode_ahead(batches, lambda some: self._fitting(some, self._embed), self._lane):
+        for clips, embeds in encode_ahead(batches, lambda some: self._fitting(some, self._embed), self._side_stream):
             yield from zip((clip.index for clip in clips), embeds, strict=True)
 
     def _fitting(self, clips: Sequence[_Clip], work: Callable[[Sequence[_Clip]], list[T]]) -> list[T]:

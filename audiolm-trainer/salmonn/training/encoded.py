@@ -6,42 +6,31 @@ the frozen half of the model costs several times the trained half: a small set i
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from salmonn.data.dataset import Samples
 from salmonn.data.read_ahead import stream_waves
 from salmonn.data.unreadable import UnreadableClips
-from salmonn.model.speech_encoder import Encoded
+from salmonn.model.salmonn import SALMONN
 from salmonn.training.encoded_batch import EncodedBatch, EncodedSource
 from salmonn.training.feature_cache import fill_memory, open_on_disk
 
-__all__ = ["EncodedBatch", "EncodedSource", "Encoder", "LiveEncoded", "build_source"]
-
-
-class Encoder(Protocol):
-    """The frozen half of the model."""
-
-    sampling_rate: int
-
-    def encode(self, waves: Sequence[NDArray[np.float32]]) -> Encoded:
-        """Run the frozen encoders on B waveforms, float32 [N] each."""
-        ...
+__all__ = ["EncodedBatch", "EncodedSource", "LiveEncoded", "build_source"]
 
 
 class LiveEncoded:
     """Reads and encodes each batch when it is needed; the waveforms of the next ones are read ahead.
 
     Args:
-        encoder: the frozen half of the model.
+        encoder: the model, of which the frozen half is used.
         samples: the set.
         workers: threads that read; 0 reads in the caller's.
         unreadable: where clips that cannot be read are noted.
     """
 
-    def __init__(self, encoder: Encoder, samples: Samples, *, workers: int, unreadable: UnreadableClips) -> None:
+    def __init__(self, encoder: SALMONN, samples: Samples, *, workers: int, unreadable: UnreadableClips) -> None:
         self._encoder = encoder
         self._samples = samples
         self._workers = workers
@@ -65,7 +54,7 @@ class LiveEncoded:
 
 
 def build_source(
-    encoder: Encoder,
+    encoder: SALMONN,
     samples: Samples,
     *,
     cache: bool | Literal["disk"],
@@ -78,7 +67,7 @@ def build_source(
     """Choose where a set's encoded clips come from.
 
     Args:
-        encoder: the frozen half of the model.
+        encoder: the model, of which the frozen half is used.
         samples: the set.
         cache: False encodes every batch when it is needed, True keeps all clips in memory, "disk" under `cache_dir`.
         cache_dir: the cache's folder.
