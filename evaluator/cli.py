@@ -203,7 +203,7 @@ def _run(provider: "ModelProvider", arguments: _Arguments, num_gpus: Callable[[]
             check_extra=config_check(provider),
             task=task_of(arguments.mode) if arguments.mode else None,
         )
-        current.redact.add_from(config)
+        current.redact.add(config.secret)
         config = config.on_device(device_of(config.run.device, launch, num_gpus))
         if arguments.check:
             # One process is enough to check a model.

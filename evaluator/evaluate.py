@@ -83,9 +83,9 @@ class _Work:
     """What is to be run: all rows, those that are still to be asked, and how and where this is recorded."""
 
     config: Config
+    mode: Mode
     ready: Preflight
     left: tuple[Sample, ...]
-    identity: dict[str, str]
     record: RunRecord
     paths: RunPaths
 
@@ -119,14 +119,14 @@ def evaluate(
     """
     record = RunRecord()
     redact = Redactor()
-    redact.add_from(config)
+    redact.add(config.secret)
     work, model = _begin(provider, config, mode, record, resume=resume, limit=limit)
     paths, ready = work.paths, work.ready
     with recorded(record, paths, redact, ready.samples):
         outcome = _predict(model, work, Attempt(paths, next_attempt(paths), launch), progress)
         texts = [prediction.text for prediction in outcome.predictions]
-        notices = _write_csv(config, mode, ready, texts, paths, record)
-        scores, scoring_error = _score(config, mode, ready, texts, paths, record)
+        notices = _write_csv(work, texts)
+        scores, scoring_error = _score(work, texts)
         # What run.json says should the process not live to say better.
         if record.latency is None:
             record.latency = UNDER_WAY.facts()
@@ -190,7 +190,7 @@ def _begin(
         record.keep(earlier)
     if left:
         write_clips(paths.parts, ready.digests)
-    return _Work(config, ready, left, identity, record, paths), model
+    return _Work(config, mode, ready, left, record, paths), model
 
 
 def take_part(provider: ModelProvider, config: Config, mode: Mode, *, launch: Launch, limit: int | None = None) -> None:
@@ -283,7 +283,9 @@ def _predict(model: AudioLM | None, work: _Work, attempt: Attempt, progress: Cal
         with Journal(attempt.journal(0)) as journal:
             if launch.world_size > 1:
                 with record.timed("meet"):
-                    announce_shares(attempt, [[sample.index for sample in share] for share in shares], work.identity)
+                    announce_shares(
+                        attempt, [[sample.index for sample in share] for share in shares], record.identity or {}
+                    )
             with record.timed("predict"):
                 _log_start(work, shares)
                 own = answer_share(model, work.config, shares[0], journal, launch=launch, progress=progress)
@@ -335,16 +337,15 @@ def _log_start(work: _Work, shares: Sequence[Sequence[Sample]]) -> None:
     logger.info("Predicting %d row(s) of %s%s", len(work.left), work.ready.annotation, among)
 
 
-def _write_csv(
-    config: Config, mode: Mode, ready: Preflight, texts: Sequence[str], paths: RunPaths, record: RunRecord
-) -> tuple[str, ...]:
+def _write_csv(work: _Work, texts: Sequence[str]) -> tuple[str, ...]:
     """Write the CSV; returns the writer's warnings."""
+    record, paths = work.record, work.paths
     with record.timed("write_csv"):
         report = write_submission(
             paths.csv,
-            [(sample.id, text) for sample, text in zip(ready.samples, texts, strict=True)],
-            empty_text=config.run.empty_text,
-            require_ids=not is_scored(mode),
+            [(sample.id, text) for sample, text in zip(work.ready.samples, texts, strict=True)],
+            empty_text=work.config.run.empty_text,
+            require_ids=not is_scored(work.mode),
         )
     warnings = tuple(str(warning) for warning in report.warnings)
     if report.cut:
@@ -356,21 +357,20 @@ def _write_csv(
     return warnings
 
 
-def _score(
-    config: Config, mode: Mode, ready: Preflight, texts: Sequence[str], paths: RunPaths, record: RunRecord
-) -> tuple[Scores | None, str | None]:
+def _score(work: _Work, texts: Sequence[str]) -> tuple[Scores | None, str | None]:
     """Score in valid modes; a failure is a reason, because the CSV and the predictions outlive it."""
-    if not is_scored(mode):
+    record, ready = work.record, work.ready
+    if not is_scored(work.mode):
         return None, None
     logger.info("Scoring.")
     references = [sample.references for sample in ready.samples]
     with record.timed("score"):
         try:
-            scores = score(ready.task, references, texts, config.scoring)
+            scores = score(ready.task, references, texts, work.config.scoring)
         except AudioLMError as error:
             record.scoring_error = str(error)
             return None, str(error)
-        write_scores(paths.folder / "scores.json", scores, ids=[sample.id for sample in ready.samples])
+        write_scores(work.paths.folder / "scores.json", scores, ids=[sample.id for sample in ready.samples])
     return scores, None
 
 

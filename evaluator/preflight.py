@@ -14,7 +14,8 @@ from pathlib import Path
 from evaluator.annotation.annotation import Sample, read_annotation
 from evaluator.annotation.clip_fields import is_ambiguous
 from evaluator.annotation.references import group_references
-from evaluator.audio.loading import MIN_SECONDS, SILENCE_SECONDS, AudioFacts, check_audio
+from evaluator.audio.loading import AudioFacts, check_audio
+from evaluator.audio.reading import MIN_SECONDS, SILENCE_SECONDS
 from evaluator.config.config import Config
 from evaluator.errors import AnnotationError, AudioError, AudioLMError, ConfigError, Problem
 from evaluator.model import ModelProvider

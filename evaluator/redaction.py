@@ -6,14 +6,19 @@ looks like a Hugging Face token is masked even where nobody said that it is one.
 
 import logging
 import os
+import re
 from typing import TextIO
-
-from evaluator.config.config import Config, mask_secrets
 
 MASK = "***"
 TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN")
 # Shorter values would mask pieces of ordinary words.
 _SHORTEST_SECRET = 6
+_TOKEN = re.compile(r"hf_[A-Za-z0-9]{10,}")
+
+
+def mask_secrets(text: str) -> str:
+    """Replace what looks like a Hugging Face token: "token hf_abcdefghijkl" -> "token ***"."""
+    return _TOKEN.sub(MASK, text)
 
 
 class Redactor:
@@ -29,11 +34,6 @@ class Redactor:
         """Mask this value as well from now on; one of less than six characters is left alone."""
         if len(secret) >= _SHORTEST_SECRET:
             self._secrets.add(secret)
-
-    def add_from(self, config: Config) -> None:
-        """Mask the token of a config, if it has one."""
-        if config.token is not None:
-            self.add(config.token.get_secret_value())
 
     def __call__(self, text: str) -> str:
         """Mask every secret: "token hf_abcdefghijkl" -> "token ***"."""

@@ -18,8 +18,8 @@ import soundfile
 
 from evaluator.audio import loading as audio
 from evaluator.audio import reading as audio_reading
-from evaluator.audio.loading import MAX_SECONDS, check_audio, load_audio, read_ahead
-from evaluator.audio.reading import read_facts
+from evaluator.audio.loading import check_audio, load_audio, read_ahead
+from evaluator.audio.reading import MAX_SECONDS, read_facts
 from evaluator.errors import AudioError
 
 CLIPS = ["00", "02", "03", "04", "05", "07", "08", "09", "11", "18", "19"]

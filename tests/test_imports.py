@@ -18,7 +18,7 @@ SALMONN = ROOT / "audiolm-trainer" / "salmonn"
 # From the ground floor up: a room or wing may import those before it, and its own files.
 EVALUATOR_ORDER = (
     "errors", "tasks", "extras", "wording", "files", "cpu_threads", "machine", "audio", "annotation", "model",
-    "submission", "config", "redaction", "provider", "scoring", "preflight", "run", "run_end", "report", "speed",
+    "submission", "redaction", "config", "provider", "scoring", "preflight", "run", "run_end", "report", "speed",
     "evaluate", "conformance", "commands", "cli",
 )  # fmt: skip
 SALMONN_ORDER = (

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluator.submission.submission import clean_text
+from evaluator.submission.text import clean_text
 
 ROOT = Path(__file__).resolve().parents[1]
 # The one result that does not survive rounding noise (see the reference's README).

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from evaluator.config.config import ScoringConfig
+from evaluator.config.sections import ScoringConfig
 from evaluator.errors import ConfigError, MetricUnavailableError
 from evaluator.scoring import caption_scores
 from evaluator.scoring.captioning import CaptionMetrics

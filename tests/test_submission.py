@@ -14,8 +14,8 @@ from evaluator.errors import SubmissionError
 from evaluator.submission import submission
 from evaluator.submission.check import MAX_LINE_BYTES, RowCheck
 from evaluator.submission.rules import KEPT_PER_CODE, RULES, FindingCollector
-from evaluator.submission.submission import check_submission, clean_text, write_submission
-from evaluator.submission.text import is_blank
+from evaluator.submission.submission import check_submission, write_submission
+from evaluator.submission.text import clean_text, is_blank
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAD = b"testset_id,text\n"

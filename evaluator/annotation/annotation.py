@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluator.annotation.clip_fields import EXPAND_FIELD, below_prefix, expansion, located, path_problem, unsupported
+from evaluator.annotation.clip_fields import (
+    EXPAND_FIELD,
+    below_prefix,
+    expansion,
+    expansion_problem,
+    located,
+    path_problem,
+    unsupported,
+)
 from evaluator.annotation.file import Row, read_rows
 from evaluator.audio.clip import Clip, Stamp
 from evaluator.errors import AnnotationError, Problem
@@ -188,7 +196,7 @@ def _report_duplicates(path: Path, rows: Sequence[Row], problems: list[Problem])
 
 def _tried_below(prefix: str, file: Path, row: Row) -> str:
     """Where else a missing file was looked for: "/a.flac" may stand for prefix/a.flac."""
-    written = [row.value["path"], *(expansion(row.value))]
+    written = [row.value["path"], *expansion(row.value)]
     below = below_prefix(prefix, str(file)) if str(file) in written and os.path.isdir(prefix) else None  # noqa: PTH112
     return f" Nor does {below!r}, below datasets.prefix." if below is not None and not os.path.lexists(file) else ""
 
@@ -265,11 +273,11 @@ class _RowReader:
         return Path(located(self.prefix, value))
 
     def further(self, row: Row) -> tuple[Path, ...]:
-        found = expansion(row.value)
-        if isinstance(found, str):
-            self.note(row, f"{EXPAND_FIELD}: {found}")
+        problem = expansion_problem(row.value)
+        if problem is not None:
+            self.note(row, f"{EXPAND_FIELD}: {problem}")
             return ()
-        return tuple(Path(located(self.prefix, path)) for path in found)
+        return tuple(Path(located(self.prefix, path)) for path in expansion(row.value))
 
     def task(self, row: Row) -> str:
         label = self.text_field(row, "task")

@@ -77,11 +77,16 @@ def path_problem(path: str) -> str | None:
     return None
 
 
-def expansion(row: Mapping[str, Any]) -> tuple[str, ...] | str:
-    """The further files of a row's clip as they are written, or what is wrong with them after the field's name."""
+def expansion(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The further files of a row's clip as they are written, where `expansion_problem` finds nothing wrong."""
+    return tuple(row.get(EXPAND_FIELD) or ())
+
+
+def expansion_problem(row: Mapping[str, Any]) -> str | None:
+    """What is wrong with the further files of a row's clip, in a sentence to put after the field's name."""
     value = row.get(EXPAND_FIELD)
     if value is None:
-        return ()
+        return None
     if not isinstance(value, list) or not all(isinstance(path, str) and path.strip() for path in value):
         return f"expected a list of paths, found {value!r:.80}"
     for path in value:
@@ -90,7 +95,7 @@ def expansion(row: Mapping[str, Any]) -> tuple[str, ...] | str:
         problem = path_problem(path)
         if problem:
             return problem
-    return tuple(value)
+    return None
 
 
 def unsupported(row: Mapping[str, Any]) -> Iterator[str]:

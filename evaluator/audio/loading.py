@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING, BinaryIO
 from evaluator.audio.clip import Clip, Stamp
 from evaluator.audio.reading import (
     MAX_SECONDS,
-    MIN_SECONDS,
-    SILENCE_SECONDS,
     Beginning,
     UnusableAudioError,
     read_beginning,
@@ -33,9 +31,6 @@ from evaluator.errors import AudioError
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-__all__ = ["MAX_SECONDS", "MIN_SECONDS", "SILENCE_SECONDS", "AudioFacts"]
-__all__ += ["check_audio", "load_audio", "read_ahead"]
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,6 @@ comes in one ConfigError.
 """
 
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,20 +24,13 @@ from evaluator.config.sections import (
 )
 from evaluator.config.yaml import Document, YamlError, read_document
 from evaluator.errors import ConfigError, Problem
+from evaluator.redaction import Redactor, mask_secrets
 from evaluator.tasks import Task
 from evaluator.wording import counted, did_you_mean
-
-__all__ = ["Config", "DatasetsConfig", "RunConfig", "ScoringConfig", "load_config", "mask_secrets"]
 
 CheckExtra = Callable[[Mapping[str, Any]], Iterable[tuple[str, str]]]
 
 _MODEL_PATH_KEYS = frozenset({"ckpt", "speech_llama_proj_model"})
-_SECRET = re.compile(r"hf_[A-Za-z0-9]{10,}")
-
-
-def mask_secrets(text: str) -> str:
-    """Replace what looks like a Hugging Face token: "token hf_abcdefghijkl" -> "token ***"."""
-    return _SECRET.sub("***", text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +78,7 @@ class Config:
         Holds the token when the file has one: hand it on, never print or store it. Keys that are the evaluator's
         alone (`RunConfig.EVALUATOR_ONLY`, scoring) are left out.
         """
-        token = {"token": self.token.get_secret_value()} if self.token else {}
+        token = {"token": self.secret} if self.token else {}
         return _plain({**self.model, **token}, self.generate, self.datasets, self.run, self.foreign)
 
     def public(self) -> dict[str, Any]:
@@ -95,6 +87,11 @@ class Config:
         sections["run"].update(self.run.model_dump(include=set(RunConfig.EVALUATOR_ONLY)))
         masked: dict[str, Any] = _masked({**sections, "scoring": self.scoring.model_dump()})
         return masked
+
+    @property
+    def secret(self) -> str:
+        """The token in clear, to be masked wherever it turns up; "" where there is none."""
+        return self.token.get_secret_value() if self.token is not None else ""
 
     def on_device(self, device: str) -> "Config":
         """The same configuration with another run.device."""
@@ -153,7 +150,9 @@ def load_config(
     if problems and task is not None:
         problems += _annotation(datasets, task, document, path.parent)[1]
     if problems:
-        found = [Problem(*(_without(token, text) for text in (p.where, p.message))) for p in problems]
+        redact = Redactor()
+        redact.add(token)
+        found = [Problem(redact(problem.where), redact(problem.message)) for problem in problems]
         raise ConfigError(f"The configuration {path} has {counted(found)}:", found)
     notices = _notices(datasets, document, token=token)
     if check_extra is None:
@@ -303,10 +302,6 @@ def _add_model_problems(found: Iterable[tuple[str, str]], document: Document, pr
         where = document.label(key)
         if where not in seen:
             problems.append(Problem(where, message))
-
-
-def _without(token: str, text: str) -> str:
-    return mask_secrets(text.replace(token, "***") if len(token) >= 6 else text)
 
 
 def _masked(value: Any) -> Any:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from evaluator.annotation.annotation import Sample, read_annotation
-from evaluator.audio.loading import MAX_SECONDS, MIN_SECONDS, check_audio, load_audio
+from evaluator.audio.loading import check_audio, load_audio
+from evaluator.audio.reading import MAX_SECONDS, MIN_SECONDS
 from evaluator.config.config import Config
 from evaluator.errors import ConfigError
 from evaluator.files import sha256

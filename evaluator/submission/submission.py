@@ -22,8 +22,6 @@ from evaluator.submission.rules import Finding, FindingCollector, SubmissionRepo
 from evaluator.submission.text import clean_text, is_blank
 from evaluator.wording import shown
 
-__all__ = ["HEADER", "SubmissionReport", "WriteReport", "check_submission", "clean_text", "write_submission"]
-
 MAX_BYTES = 64 * 1024 * 1024
 MAX_VALIDATION_BYTES = 4 * 1024 * 1024 * 1024
 MAX_ROWS = 200_000

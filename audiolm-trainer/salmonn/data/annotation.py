@@ -100,7 +100,6 @@ class Annotation:
                 continue
             places.append(place)
             further = expansion(row)
-            assert not isinstance(further, str)  # `row_problems` has looked at it
             text = row["text"] if isinstance(row["text"], str) else row["text"][0]
             good.append(Row(row["path"], text, row.get("Q") or "", row.get("task") or DEFAULT_TASK, further=further))
         paths = [path for row in good for path in (row.path, *row.further)]

@@ -11,7 +11,14 @@ from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
-from salmonn.data.clip_fields import EXPAND_FIELD, below_prefix, expansion, is_ambiguous, path_problem, unsupported
+from salmonn.data.clip_fields import (
+    EXPAND_FIELD,
+    below_prefix,
+    expansion_problem,
+    is_ambiguous,
+    path_problem,
+    unsupported,
+)
 from salmonn.errors import DatasetError
 from salmonn.wording import counted
 
@@ -87,9 +94,9 @@ def row_problems(row: object, tasks: Mapping[str, bool]) -> list[str]:
     wrong = path_problem(path) if isinstance(path, str) else None
     if wrong is not None:
         problems.append(f"path: {wrong}")
-    further = expansion(row)
-    if isinstance(further, str):
-        problems.append(f"{EXPAND_FIELD}: {further}")
+    wrong = expansion_problem(row)
+    if wrong is not None:
+        problems.append(f"{EXPAND_FIELD}: {wrong}")
     return problems
 
 
