@@ -9,7 +9,9 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from evaluator.annotation.annotation import Sample, read_annotation
 from evaluator.annotation.clip_fields import is_ambiguous
@@ -133,20 +135,24 @@ def preflight(
     task = task_of(mode)
     headers = _Headers(tolerant=config.run.on_audio_error == "record")
     errors: list[AudioLMError] = []
-    samples: list[Sample] = []
+    clips = _Clips([], None, [])
     try:
         annotation, tasks = config.annotation_path(task), known_tasks(provider, config)
     except ConfigError as error:
         raise _joined([error, *_problems_beside_the_data(provider, config, loads=loads)]) from error
-    all_rows, told = None, list[str]()
     try:
-        samples, all_rows, told = _load(annotation, tasks, config, mode, limit, headers)
+        clips = _load(annotation, tasks, config, mode, limit, headers)
     except AnnotationError as error:
         errors.append(error)
     errors += _problems_beside_the_data(provider, config, loads=loads)
-    notices = [*config.notices, *found_notices(provider, config), *told, *_audio_notices(headers, samples)]
-    notices += _path_notices(samples, config.datasets.prefix)
-    samples = [headers.stamped(sample) for sample in samples]
+    notices = [
+        *config.notices,
+        *found_notices(provider, config),
+        *clips.notices,
+        *_audio_notices(headers, clips.samples),
+    ]
+    notices += _path_notices(clips.samples, config.datasets.prefix)
+    samples = [headers.stamped(sample) for sample in clips.samples]
     lengths = [headers.length(sample) for sample in samples]
     heard = found_seconds(provider, config) if not errors else MOST_SECONDS
     notices += _cut_notice(samples, lengths, heard)
@@ -162,7 +168,7 @@ def preflight(
         task=task,
         annotation=annotation,
         samples=tuple(samples),
-        all_rows=all_rows,
+        all_rows=clips.all_rows,
         lengths=tuple(lengths),
         limit=heard,
         digests=tuple(headers.digest(sample) for sample in samples),
@@ -173,43 +179,55 @@ def preflight(
 def _problems_beside_the_data(provider: ModelProvider, config: Config, *, loads: bool) -> list[AudioLMError]:
     """What is wrong with the files of the model, if it is loaded next, and with the output folder."""
     errors: list[AudioLMError] = []
-    try:
-        check_parts(provider, config, needed=loads)
-    except ConfigError as error:
-        errors.append(error)
-    unwritable = check_output_folder(Path(config.run.output_dir))
-    if unwritable is not None:
-        problem = Problem(f"{config.locate('run.output_dir')}: run.output_dir", unwritable)
-        errors.append(ConfigError("The results cannot be written.", [problem]))
+    for check in (partial(check_parts, provider, config, needed=loads), partial(check_output_folder, config)):
+        try:
+            check()
+        except ConfigError as error:
+            errors.append(error)
     return errors
 
 
-def check_output_folder(folder: Path) -> str | None:
-    """Make the folder and try to write into it: None, or what is wrong in a sentence."""
+def check_output_folder(config: Config) -> None:
+    """Make the output folder and try to write into it.
+
+    Raises:
+        ConfigError: that does not work.
+    """
+    folder = Path(config.run.output_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
-            return None
+            pass
     except OSError as error:
-        return f"{folder} cannot be written: {error.strerror}; choose another folder (--output-dir)"
+        message = f"{folder} cannot be written: {error.strerror}; choose another folder (--output-dir)"
+        problem = Problem(f"{config.locate('run.output_dir')}: run.output_dir", message)
+        raise ConfigError("The results cannot be written.", [problem]) from error
 
 
-def _clips(samples: Sequence[Sample], *, mode: Mode, limit: int | None) -> tuple[list[Sample], int | None, list[str]]:
-    """One sample for each clip, the first of them where there is a limit; how many there are then, and notices."""
+class _Clips(NamedTuple):
+    """One sample for each clip that is run, how many there are if these are the first of them, and notices."""
+
+    samples: list[Sample]
+    all_rows: int | None
+    notices: list[str]
+
+
+def _clips(samples: Sequence[Sample], *, mode: Mode, limit: int | None) -> _Clips:
+    """Group the rows of a clip, and take the first clips where there is a limit."""
     clips, told = list(samples), list[str]()
     if is_scored(mode) and task_of(mode).many_references:
         clips, told = group_references(clips)
     if limit is None or limit >= len(clips):
-        return clips, None, told
+        return _Clips(clips, None, told)
     part = f"The first {limit} of {len(clips)} rows are run (--limit); scores of a part do not compare."
     if not is_scored(mode):
         part = f"The first {limit} of {len(clips)} rows are run (--limit): the CSV is a try and no submission."
-    return clips[:limit], len(clips), [*told, part]
+    return _Clips(clips[:limit], len(clips), [*told, part])
 
 
 def _load(
     path: Path, tasks: Mapping[str, bool], config: Config, mode: Mode, limit: int | None, headers: _Headers
-) -> tuple[list[Sample], int | None, list[str]]:
+) -> _Clips:
     """Read the annotation and the headers of the clips that are run; of a file with bad rows those of its good ones.
 
     Raises:
@@ -217,7 +235,7 @@ def _load(
     """
     annotation = read_annotation(path, prefix=config.datasets.prefix, mode=mode, known_tasks=tasks)
     found = _clips(annotation.samples, mode=mode, limit=None if annotation.problems else limit)
-    looked_at = dict.fromkeys(file for sample in found[0] for file in sample.files)
+    looked_at = dict.fromkeys(file for sample in found.samples for file in sample.files)
     _read_headers(headers, looked_at, workers=config.run.num_workers)
     annotation.check_audio(lambda file: headers(file) if file in looked_at else None)
     annotation.without_problems()

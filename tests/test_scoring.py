@@ -53,6 +53,29 @@ def test_the_originals_word_error_rate(reference: Path) -> None:
     assert sum(filter(None, scores.per_sample["reference_words"])) == 61
 
 
+@pytest.mark.parametrize("unit", ["word", "character"])
+def test_a_rate_is_made_of_its_evidence(unit: str) -> None:
+    """Whoever draws rows anew computes the set's rate from the counts of the rows drawn."""
+    references = ["a b c", "hello", "um", "d e f g"]
+    scores = score(ASR, [(text,) for text in references], ["a x c", "", "y", "d e f g h"], ScoringConfig())
+    [rate] = [metric for metric in scores.metrics if metric.kind.unit == unit]
+    counts = rate.evidence
+    assert set(counts) == {"hits", "substitutions", "deletions", "insertions"}
+    assert {len(counts[name]) for name in counts} == {len(rate.rows)} == {4}
+    edits = [sum(counts[name][row] for name in counts if name != "hits") for row in range(4)]
+    lengths = [sum(counts[name][row] for name in counts if name != "insertions") for row in range(4)]
+    assert rate.value == sum(edits) / sum(lengths)
+    assert rate.rows == tuple(e / n if n else None for e, n in zip(edits, lengths, strict=True))
+    assert rate.totals.items() <= scores.details[f"{unit}s"].items()
+
+
+def test_scores_json_says_the_same_of_every_metric() -> None:
+    keys = ["name", "value", "scale", "protocol", "reason", "fix", "higher_is_better", "requested"]
+    for scores in (score(ASR, [("a",)], ["a"], ScoringConfig()), score(AAC, REFERENCES, CANDIDATES, ScoringConfig())):
+        assert all(list(metric.facts()) == keys for metric in scores.metrics)
+        assert all(scores.per_sample[metric.name] == metric.rows for metric in scores.metrics if metric.rows)
+
+
 # (references, hypotheses, WER, CER)
 TRANSCRIPTS = [
     (["hello world"], ["Hello, WORLD!"], 0.0, 0.0),

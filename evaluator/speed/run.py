@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from evaluator.config.config import Config
-from evaluator.errors import ConfigError, Problem
 from evaluator.files import write_json
 from evaluator.machine import machine, versions
 from evaluator.model import ModelProvider
@@ -65,17 +64,14 @@ def run_efficiency(
     notices = found_notices(provider, config)
     for notice in notices:
         logger.warning("%s", notice)
-    output_dir = Path(config.run.output_dir)
-    unwritable = check_output_folder(output_dir)
-    if unwritable is not None:
-        problem = Problem(f"{config.locate('run.output_dir')}: run.output_dir", unwritable)
-        raise ConfigError("The results cannot be written.", [problem])
+    check_output_folder(config)
     if clips is None:
         logger.info("Measuring by the challenge's protocol in %d fresh process(es).", plan.processes)
         found = run_challenge(provider, config, known_tasks=tasks, processes=plan.processes, progress=progress)
     else:
         found = _measure_clips(provider, config, plan, clips, clock=clock, progress=progress)
-    path = make_folder(output_dir / "efficiency_results", f"{started:%Y-%m-%d_%H-%M-%S}_efficiency") / FILE_NAME
+    results = Path(config.run.output_dir) / "efficiency_results"
+    path = make_folder(results, f"{started:%Y-%m-%d_%H-%M-%S}_efficiency") / FILE_NAME
     write_json(
         path,
         {
