@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 
 import torch
+from peft import LoraConfig
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from salmonn.model import components
@@ -67,9 +68,9 @@ def load(kind: str, dtype: str, folder: str) -> None:
     if kind != NOTHING:
         llm = components.load_llm(folder, device=torch.device("cpu"), dtype=getattr(torch, dtype), token=None)
         if kind == MERGED:
-            llm = components.add_lora(llm, rank=8, alpha=32, dropout=0.0, target_modules=LINEAR)
+            llm = components.add_lora(llm, LoraConfig(r=8, lora_alpha=32, target_modules=LINEAR, task_type="CAUSAL_LM"))
             llm = merge_adapter(llm).llm
-        weights = sum(p.numel() * p.element_size() for p in llm.parameters())
+        weights = sum(p.nbytes for p in llm.parameters())
     done.set()
     watcher.join()
     print(max(peak, anonymous_bytes()), weights)

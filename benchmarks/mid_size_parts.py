@@ -40,7 +40,9 @@ def write_mid_size(folder: Path, *, dtype: str) -> Path:
         "prompt_template": "USER: {}\nASSISTANT:",
         "dtype": dtype,
     }
-    model = SALMONN.from_config(from_mapping({"model": parts}), device=torch.device("cpu"), dtype=torch.float32)
+    model = SALMONN.from_config(
+        from_mapping({"model": parts | {"ckpt": "none"}}), device=torch.device("cpu"), dtype=torch.float32
+    )
     checkpoint = folder / "salmonn.pth"
     save_checkpoint(checkpoint, model.trained_state_dict())
     path = folder / "config.yaml"

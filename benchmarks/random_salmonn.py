@@ -7,6 +7,7 @@ nothing. Its tokenizer has one word for every row of the vocabulary.
 from dataclasses import dataclass
 
 import torch
+from peft import LoraConfig
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
 from transformers import (
@@ -91,7 +92,10 @@ def build_random_model(shape: Shape, *, device: torch.device, dtype: torch.dtype
             windows=Windows(length=WINDOW, stride=WINDOW),
             output_width=shape.llm_width,
         )
-        adapted = add_lora(llm, rank=LORA_RANK, alpha=32, dropout=0.1, target_modules=["q_proj", "v_proj"])
+        adapter = LoraConfig(
+            r=LORA_RANK, lora_alpha=32, lora_dropout=0.1, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"
+        )
+        adapted = add_lora(llm, adapter)
     model = SALMONN(speech_encoder=encoder, llm=adapted, tokenizer=tokenizer, end_sym=END, max_txt_len=300)
     return model.train()
 

@@ -19,6 +19,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ PARTS: Mapping[tuple[str, str], str] = {
     ("salmonn.model.components", "load_whisper_encoder"): "Whisper",
     ("salmonn.model.components", "load_beats"): "BEATs",
     ("salmonn.model.components", "add_lora"): "LoRA wrapped",
-    ("salmonn.model.salmonn", "SpeechEncoder"): "bridge built",
+    ("salmonn.model.assembly", "build_speech_encoder"): "bridge built",
     ("salmonn.model.salmonn", "load_checkpoint"): "checkpoint copied",
     ("salmonn.decoding.decoder", "check_supported"): "decoder's try",
 }
@@ -106,7 +107,9 @@ def load(config: Path, began: float) -> None:
     with _Clock(times, IMPORTS), lasting():
         inference = importlib.import_module("salmonn.inference.inference")
     for (module, function), part in PARTS.items():
-        _time_calls(importlib.import_module(module), function, part, times)
+        # The other revision may have it elsewhere.
+        if find_spec(module) is not None:
+            _time_calls(importlib.import_module(module), function, part, times)
     settings = importlib.import_module("salmonn.config.config").load_config(config, purpose="evaluate")
     model = inference.load_language_model(settings, "cpu")
     times[TOTAL] = [time.process_time(), time.monotonic() - began]

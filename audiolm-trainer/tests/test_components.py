@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import sentencepiece
 import torch
+from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM, WhisperFeatureExtractor, WhisperModel
 
@@ -57,7 +58,7 @@ def full_size(width: int, heads: int, kv_heads: int, layers: int) -> SALMONN:
             output_width=width,
         )
         llm = components.add_lora(
-            LlamaForCausalLM(llama), rank=8, alpha=32, dropout=0.1, target_modules=["q_proj", "v_proj"]
+            LlamaForCausalLM(llama), LoraConfig(r=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
         )
     return SALMONN(speech_encoder=encoder, llm=llm, tokenizer=None, end_sym="</s>", max_txt_len=300)  # type: ignore[arg-type]
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from peft import LoraConfig
 from recorded_steps import recorded
 from torch import Tensor
 from transformers import (
@@ -116,7 +117,8 @@ def build_model(family: str, pick: random.Random, *, ties: str) -> Any:
     elif ties == "some":
         llm.lm_head.weight.data[vocabulary // 2 :] = 0.0
     if family in ("lora", "merged"):
-        llm = add_lora(llm, rank=2, alpha=8, dropout=0.0, target_modules=["q_proj", "v_proj"]).eval()
+        adapter = LoraConfig(r=2, lora_alpha=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+        llm = add_lora(llm, adapter).eval()
         for name, parameter in llm.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter, std=0.2)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig
 from torch import nn
 from transformers import Blip2QFormerModel, LlamaConfig, LlamaForCausalLM
 
@@ -48,7 +49,9 @@ def test_an_adapter_without_values_is_built_as_one_with_values(dtype: torch.dtyp
     sizes = LlamaConfig(hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, vocab_size=9)
     drawn, empty = (
         add_lora(
-            LlamaForCausalLM(sizes).to(dtype), rank=2, alpha=4, dropout=0.1, target_modules=["q_proj"], drawn=drawn
+            LlamaForCausalLM(sizes).to(dtype),
+            LoraConfig(r=2, lora_dropout=0.1, target_modules=["q_proj"], task_type="CAUSAL_LM"),
+            drawn=drawn,
         )
         for drawn in (True, False)
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, WhisperConfig, WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
@@ -81,7 +82,9 @@ def middling_model(targets: list[str]) -> SALMONN:
     )
     return SALMONN(
         speech_encoder=encoder,
-        llm=add_lora(llm, rank=8, alpha=16, dropout=0.1, target_modules=targets),
+        llm=add_lora(
+            llm, LoraConfig(r=8, lora_alpha=16, lora_dropout=0.1, target_modules=targets, task_type="CAUSAL_LM")
+        ),
         tokenizer=tokenizer,
         end_sym="</s>",
         max_txt_len=200,

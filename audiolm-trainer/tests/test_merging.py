@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
@@ -148,7 +149,7 @@ def test_a_weight_that_belongs_to_two_layers_is_refused(target: str, message: st
     )  # fmt: skip
     llm = LlamaForCausalLM(sizes)
     before = llm.model.embed_tokens.weight.clone()
-    wrapped = add_lora(llm, rank=2, alpha=2, dropout=0.0, target_modules=[target])
+    wrapped = add_lora(llm, LoraConfig(r=2, lora_alpha=2, target_modules=[target], task_type="CAUSAL_LM"))
     with pytest.raises(CheckpointError, match=message):
         merge_adapter(wrapped)
     assert torch.equal(llm.get_input_embeddings().weight, before)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from peft import LoraConfig
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoConfig, PreTrainedModel
@@ -218,16 +217,8 @@ def _write_adapter(config: Config, trained: Trained, output: Path, facts: CardFa
 
 def _adapter_settings(config: Config) -> dict[str, Any]:
     """adapter_config.json as peft writes it, with the language model's name instead of its place."""
-    parts = config.model
-    adapter: Any = LoraConfig(
-        r=parts.lora_rank,
-        lora_alpha=parts.lora_alpha,
-        lora_dropout=parts.lora_dropout,
-        target_modules=list(parts.lora_target_modules),
-        task_type="CAUSAL_LM",
-        base_model_name_or_path=config.shareable()["model"]["llama_path"],
-        inference_mode=True,
-    )
+    name = config.shareable()["model"]["llama_path"]
+    adapter: Any = components.lora_config(config.model, base_model_name_or_path=name, inference_mode=True)
     # A set has no order of its own, and JSON has no sets.
     plain = {key: sorted(value) if isinstance(value, set) else value for key, value in adapter.to_dict().items()}
     return plain | {"peft_version": metadata.version("peft")}
@@ -251,7 +242,7 @@ def _merged_llm(config: Config, trained: Trained, dtype: str | None) -> PreTrain
     llm = components.load_llm(
         parts.llama_path, device=torch.device("cpu"), dtype=_llm_dtype(config, dtype), token=config.token
     )
-    adapted = components.add_configured_lora(llm, parts, drawn=False)
+    adapted = components.add_lora(llm, components.lora_config(parts), drawn=False)
     target = {f"{LLM_PREFIX}{name}": p for name, p in adapted.named_parameters() if ".lora_" in name}
     copy_strictly(trained.adapter(), target, source=parts.ckpt)
     merged = merge_adapter(adapted).llm

@@ -8,7 +8,7 @@ import json
 import sys
 import warnings
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,9 @@ from salmonn.errors import CheckpointError
 from salmonn.model.beats import BEATs, BEATsConfig
 from salmonn.weights.checkpoint import assign_beats_weights, check_tensors, read_weights, report
 from salmonn.weights.hub import local_copy
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -160,52 +163,47 @@ def _empty_special_tokens(file: Path) -> list[str]:
     return [name for name, text in texts.items() if text == ""]
 
 
-def add_lora(
-    llm: PreTrainedModel, *, rank: int, alpha: int, dropout: float, target_modules: list[str], drawn: bool = True
-) -> PreTrainedModel:
+def lora_config(parts: ModelConfig, **further: Any) -> "LoraConfig":
+    """The adapter that a configuration describes, in peft's words; `further` are more of peft's settings."""
+    # Here, because a model without an adapter needs no peft.
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=parts.lora_rank,
+        lora_alpha=parts.lora_alpha,
+        lora_dropout=parts.lora_dropout,
+        target_modules=list(parts.lora_target_modules),
+        task_type="CAUSAL_LM",
+        **further,
+    )
+
+
+def add_lora(llm: PreTrainedModel, config: "LoraConfig", *, drawn: bool = True) -> PreTrainedModel:
     """Wrap a language model with a LoRA adapter (peft), float32 whatever the dtype below.
 
     Args:
         llm: a plain language model.
-        rank: of the adapter; so its scale `alpha`, its `dropout` and the names of its `target_modules`.
-        alpha: see `rank`.
-        dropout: see `rank`.
-        target_modules: see `rank`.
+        config: the adapter.
         drawn: whether the adapter gets its random initial values; False where all of them are loaded next.
 
     Raises:
         CheckpointError: no module of the model has one of the names.
     """
-    # Here, because a model without an adapter needs no peft.
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
 
-    config = LoraConfig(
-        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=target_modules, task_type="CAUSAL_LM"
-    )
     try:
         with warnings.catch_warnings():
             # peft asks transformers for an attribute under its old name.
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
             wrapped: Any = get_peft_model(llm, config, autocast_adapter_dtype=True, low_cpu_mem_usage=not drawn)
     except ValueError as error:
-        raise CheckpointError(f"model.lora_target_modules {target_modules} do not fit: {error}") from error
+        names = sorted(config.target_modules or ())
+        raise CheckpointError(f"model.lora_target_modules {names} do not fit: {error}") from error
     if not drawn:
         give_memory(wrapped, llm.device)
     # peft's wrapper passes on everything that is used of the model it wraps.
     adapted: PreTrainedModel = wrapped
     return adapted
-
-
-def add_configured_lora(llm: PreTrainedModel, parts: ModelConfig, *, drawn: bool) -> PreTrainedModel:
-    """Wrap a language model with the adapter that a configuration describes; see `add_lora`."""
-    return add_lora(
-        llm,
-        rank=parts.lora_rank,
-        alpha=parts.lora_alpha,
-        dropout=parts.lora_dropout,
-        target_modules=list(parts.lora_target_modules),
-        drawn=drawn,
-    )
 
 
 def give_memory(module: nn.Module, device: torch.device) -> None:

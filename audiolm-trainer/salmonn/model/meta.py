@@ -25,7 +25,7 @@ from salmonn.config.schema import Config, ModelConfig
 from salmonn.errors import CheckpointError
 from salmonn.model.assembly import build_speech_encoder
 from salmonn.model.beats import BEATs, BEATsConfig
-from salmonn.model.components import add_configured_lora, read_beats
+from salmonn.model.components import add_lora, lora_config, read_beats
 from salmonn.model.salmonn import SALMONN
 from salmonn.model.speech_encoder import SpeechEncoder
 from salmonn.model.tiny import byte_tokenizer
@@ -105,7 +105,7 @@ def build_meta_model(config: Config, *, offline: bool) -> SALMONN:
         encoder = _speech_encoder(parts, llm.config.hidden_size, token=config.token, offline=offline)
         llm.requires_grad_(False)
         if parts.lora:
-            llm = add_configured_lora(llm, parts, drawn=True)
+            llm = add_lora(llm, lora_config(parts))
     return SALMONN(
         speech_encoder=encoder,
         llm=llm,

@@ -117,7 +117,7 @@ class SALMONN(nn.Module):
             parts, output_width=llm.config.hidden_size, device=device, dtype=dtype, token=config.token, drawn=drawn
         )
         if parts.lora:
-            llm = components.add_configured_lora(llm, parts, drawn=drawn)
+            llm = components.add_lora(llm, components.lora_config(parts), drawn=drawn)
         model = cls(
             speech_encoder=encoder,
             llm=llm,

@@ -17,7 +17,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from salmonn.config.schema import Config
 from salmonn.model.assembly import build_speech_encoder
 from salmonn.model.beats import BEATs, BEATsConfig
-from salmonn.model.components import add_lora
+from salmonn.model.components import add_lora, lora_config
 from salmonn.model.salmonn import SALMONN
 
 WIDTH = 16
@@ -49,7 +49,8 @@ def build_tiny_model(config: Config) -> SALMONN:
         frozen.requires_grad_(False)
     if parts.lora:
         wanted = [name for name in parts.lora_target_modules if name in LLAMA_MODULES] or list(DEFAULT_TARGETS)
-        llm = add_lora(llm, rank=2, alpha=4, dropout=parts.lora_dropout, target_modules=wanted)
+        narrow = {"lora_rank": 2, "lora_alpha": 4, "lora_target_modules": wanted}
+        llm = add_lora(llm, lora_config(parts.model_copy(update=narrow)))
     return SALMONN(
         speech_encoder=encoder, llm=llm, tokenizer=tokenizer, end_sym=parts.end_sym, max_txt_len=parts.max_txt_len
     )
