@@ -17,6 +17,7 @@ from original_loop import Loop
 from random_salmonn import END, PROMPTS
 
 from salmonn.config.schema import RunConfig
+from salmonn.decoding.decoder import Decoder
 from salmonn.decoding.transformers_decoding import GenerationSettings
 from salmonn.inference.inference import SalmonnLM
 from salmonn.model.salmonn import SALMONN
@@ -52,7 +53,9 @@ def build_package(
         slots=slots,
     )
     assert lm.decoder is not None
-    lm.decoder.score_rule = forced_lengths(lengths.tokens, lm.eos_ids[0], model.llm.device)
+    # Its own decoder again, with a rule besides.
+    rule = forced_lengths(lengths.tokens, lm.eos_ids[0], model.llm.device)
+    lm.decoder = Decoder(model.llm, lm.decoder.settings, slots=slots, score_rule=rule)
     return lm
 
 

@@ -28,7 +28,7 @@ from transformers import (
 
 from salmonn.audio.loading import load_audio
 from salmonn.decoding.attention import NAME, shared_attention
-from salmonn.decoding.decoder import Decoder
+from salmonn.decoding.decoder import Decoder, Execution
 from salmonn.decoding.decoder_settings import DecoderSettings
 from salmonn.decoding.decoder_support import check_supported
 from salmonn.decoding.transformers_decoding import GenerationSettings, generate_ids
@@ -78,7 +78,7 @@ def test_neighbours_change_nothing(llm: LlamaForCausalLM, prompts: list[Tensor],
     assert len({len(ids) for ids in alone.values()}) > 2
     assert max(len(ids) for ids in alone.values()) == 36
     for slots, prefill, order in ((3, 1, range(9, -1, -1)), (4, 3, (5, 0, 9, 1, 8, 2, 7, 3, 6, 4)), (64, 64, None)):
-        decoder = Decoder(llm, settings(**changes), slots=slots, prefill=prefill)
+        decoder = Decoder(llm, settings(**changes), slots=slots, execution=Execution(part=1, most=prefill))
         assert answers(decoder, prompts, order) == alone, (slots, prefill)
 
 
@@ -183,7 +183,9 @@ def test_sampling_is_distributed_as_in_transformers(changes: dict[str, Any]) -> 
     config = GenerationConfig(**asked, eos_token_id=[2], pad_token_id=2)
     runs = 2000
     theirs = Counter(map(tuple, generate_ids(llm, [prompt] * runs, config)))
-    decoder = Decoder(llm, DecoderSettings.from_transformers(config, llm), slots=500, prefill=500)
+    decoder = Decoder(
+        llm, DecoderSettings.from_transformers(config, llm), slots=500, execution=Execution(part=1, most=500)
+    )
     ours = Counter(tuple(ids) for _, ids in decoder.decode((index, prompt) for index in range(runs)))
     assert len(theirs) > 3
     for answer in theirs | ours:

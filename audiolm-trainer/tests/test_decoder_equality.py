@@ -33,8 +33,9 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from salmonn.decoding.decoder import Decoder, ScoreRule
+from salmonn.decoding.decoder import Decoder, Execution
 from salmonn.decoding.decoder_settings import DecoderSettings
+from salmonn.decoding.slots import ScoreRule
 from salmonn.decoding.transformers_decoding import GenerationSettings, until_stop
 from salmonn.model.components import add_lora
 from salmonn.model.lora_merge import merge_adapter
@@ -179,14 +180,13 @@ def by_decoder(case: Case) -> list[list[int]]:
     settings = DecoderSettings.from_transformers(case.config, case.llm)
     device = case.prompts[0].device
     rule = forced_rule(case.lengths, list(settings.eos_ids), device) if case.lengths else None
+    record = recorded if case.is_recorded else Execution.on(device).record
     decoder = Decoder(
         case.llm,
         settings,
         slots=case.slots,
-        prefill=case.prefill,
-        behind=case.behind,
         score_rule=rule,
-        record=recorded if case.is_recorded else None,
+        execution=Execution(part=1, most=case.prefill, behind=case.behind, record=record),
     )
     answers = dict(decoder.decode(enumerate(case.prompts)))
     assert sorted(answers) == list(range(len(case.prompts)))

@@ -21,6 +21,7 @@ from salmonn.decoding.decoder_settings import DecoderSettings
 from salmonn.decoding.memory_plan import plan_slots, slot_bytes
 from salmonn.decoding.slots import Slots
 from salmonn.decoding.step_graphs import cuda_recorder
+from salmonn.decoding.token_search import Prompt
 from salmonn.inference.inference import SalmonnLM, load_language_model
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
@@ -67,9 +68,9 @@ def llm() -> LlamaForCausalLM:
 
 
 @pytest.fixture(scope="module")
-def prompts(llm: LlamaForCausalLM) -> list[tuple[int, torch.Tensor]]:
+def prompts(llm: LlamaForCausalLM) -> list[Prompt]:
     torch.manual_seed(2)
-    return [(index, torch.randn(90 + index % 7, 256, device="cuda")) for index in range(100)]
+    return [Prompt(index, torch.randn(90 + index % 7, 256, device="cuda")) for index in range(100)]
 
 
 SETTINGS = DecoderSettings(eos_ids=(2, 7, 11), max_new_tokens=40, num_beams=4)
@@ -102,7 +103,7 @@ def on_gpu(case: Case) -> Case:
     return case._replace(llm=case.llm.cuda(), prompts=[prompt.cuda() for prompt in case.prompts], is_recorded=False)
 
 
-def test_steps_are_recorded_and_replayed(llm: LlamaForCausalLM, prompts: list[tuple[int, torch.Tensor]]) -> None:
+def test_steps_are_recorded_and_replayed(llm: LlamaForCausalLM, prompts: list[Prompt]) -> None:
     decoder = Decoder(llm, SETTINGS, slots=16)
     first = dict(decoder.decode(prompts))
     assert decoder._idle is not None
@@ -110,9 +111,7 @@ def test_steps_are_recorded_and_replayed(llm: LlamaForCausalLM, prompts: list[tu
     assert dict(decoder.decode(prompts)) == first
 
 
-def test_a_step_and_taking_prompts_in_wait_for_nothing(
-    llm: LlamaForCausalLM, prompts: list[tuple[int, torch.Tensor]]
-) -> None:
+def test_a_step_and_taking_prompts_in_wait_for_nothing(llm: LlamaForCausalLM, prompts: list[Prompt]) -> None:
     slots = Slots(llm, SETTINGS, slots=8, score_rule=None, record=cuda_recorder())
     with torch.no_grad():
         for steps in range(1, 4):
@@ -137,7 +136,7 @@ def lm_clip(lm: SalmonnLM, asked: Asked) -> Any:
     return type("Clip", (), {"audio": asked.audio, "prompt": lm.prompts.prompt("asr", ""), "index": asked.index})()
 
 
-def test_the_plan_holds(llm: LlamaForCausalLM, prompts: list[tuple[int, torch.Tensor]]) -> None:
+def test_the_plan_holds(llm: LlamaForCausalLM, prompts: list[Prompt]) -> None:
     """What the slots allocate is no more than what was planned for them."""
     planned = plan_slots(llm, SETTINGS, prompt_length=96)
     assert planned == 64
@@ -150,7 +149,7 @@ def test_the_plan_holds(llm: LlamaForCausalLM, prompts: list[tuple[int, torch.Te
     assert taken < 64 * slot_bytes(llm, SETTINGS, prompt_length=96) + 2**28
 
 
-def test_too_little_memory_loses_no_clip(llm: LlamaForCausalLM, prompts: list[tuple[int, torch.Tensor]]) -> None:
+def test_too_little_memory_loses_no_clip(llm: LlamaForCausalLM, prompts: list[Prompt]) -> None:
     expected = dict(Decoder(llm, SETTINGS, slots=2).decode(prompts))
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(0).total_memory

@@ -13,6 +13,7 @@ from salmonn.decoding.decoder import Decoder
 from salmonn.decoding.decoder_settings import DecoderSettings
 from salmonn.decoding.memory_plan import plan_slots, slot_bytes
 from salmonn.decoding.slots import Slots
+from salmonn.decoding.token_search import Prompt
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def test_a_slot_takes_what_is_counted(llm: LlamaForCausalLM) -> None:
     """Keys, values and mask are exact for a prompt that fills its columns; scores are an estimate and are left out."""
     slots = Slots(llm, SETTINGS, slots=3, score_rule=None, record=None)
     with torch.no_grad():
-        slots.admit(0, [(0, torch.randn(64, 32))], None)
+        slots.admit(0, [Prompt(0, torch.randn(64, 32))], None)
         slots.shape(rows=1, prompt=64, steps=50)
     cache = slots.cache
     really = sum(t.numel() * t.element_size() for t in [cache.bias, *cache._buffers.tensors]) / 3

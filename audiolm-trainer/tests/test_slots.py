@@ -11,10 +11,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from salmonn.decoding.decoder import Decoder
+from salmonn.decoding.decoder import Decoder, Execution
 from salmonn.decoding.decoder_settings import DecoderSettings
 from salmonn.decoding.kv_cache import StepShape
 from salmonn.decoding.slots import Slots
+from salmonn.decoding.token_search import Prompt
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,9 @@ def test_recorded_steps_give_the_same_answers(
     """Shapes come back, buffers are made anew for a longer prompt, groups wait, slots are computed without a clip."""
     expected = dict(Decoder(llm, settings(**changes), slots=4).decode(enumerate(prompts)))
     recorder = CountingRecorder()
-    decoder = Decoder(llm, settings(**changes), slots=6, prefill=2, behind=behind, record=recorder)
+    decoder = Decoder(
+        llm, settings(**changes), slots=6, execution=Execution(part=1, most=2, behind=behind, record=recorder)
+    )
     assert dict(decoder.decode(enumerate(prompts))) == expected
     first = (recorder.recordings, recorder.replays)
     assert 1 < first[0] < 10
@@ -107,7 +110,7 @@ def test_a_step_touches_no_tensor_of_the_host(num_beams: int) -> None:
     with torch.device("meta"):
         config = LlamaConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=2, vocab_size=40)
         llm = LlamaForCausalLM(config).eval().to(torch.bfloat16)
-        prompts = [(index, torch.empty(length, 32, dtype=torch.bfloat16)) for index, length in enumerate((5, 9))]
+        prompts = [Prompt(index, torch.empty(length, 32, dtype=torch.bfloat16)) for index, length in enumerate((5, 9))]
     asked = settings(num_beams=num_beams, min_length=100, repetition_penalty=1.2)
     slots = Slots(llm, asked, slots=4, score_rule=None, record=None)
     with torch.no_grad(), HostTensors() as admitting:
@@ -127,7 +130,9 @@ def test_a_clip_of_nan_does_not_harm_the_next_one_in_its_slot(
     llm: LlamaForCausalLM, prompts: list[Tensor], record: Any
 ) -> None:
     broken = torch.full((50, 32), torch.nan)
-    decoder = Decoder(llm, settings(num_beams=2, max_new_tokens=8), slots=2, record=record)
+    decoder = Decoder(
+        llm, settings(num_beams=2, max_new_tokens=8), slots=2, execution=Execution(part=4, most=4, record=record)
+    )
     expected = dict(decoder.decode(enumerate(prompts)))
     stream = [(99, broken), (98, broken), *enumerate(prompts)]
     found = dict(decoder.decode(stream))
@@ -150,7 +155,7 @@ def test_memory_is_kept_between_streams_and_streams_at_once_have_their_own(
 def test_the_first_token_alone(llm: LlamaForCausalLM, prompts: list[Tensor]) -> None:
     decoder = Decoder(llm, settings(num_beams=1), slots=3)
     answers = dict(decoder.decode(enumerate(prompts)))
-    assert [decoder.first_token((index, prompt)) for index, prompt in enumerate(prompts)] == [
+    assert [decoder.first_token(Prompt(index, prompt)) for index, prompt in enumerate(prompts)] == [
         answers[index][0] for index in range(len(prompts))
     ]
     # The slot that it used is free again.
@@ -159,7 +164,7 @@ def test_the_first_token_alone(llm: LlamaForCausalLM, prompts: list[Tensor]) -> 
 
 def test_prompts_are_taken_in_by_groups(llm: LlamaForCausalLM, prompts: list[Tensor]) -> None:
     """Two at a time, once two slots are free; the last one alone."""
-    decoder = Decoder(llm, settings(num_beams=2, max_new_tokens=5), slots=4, prefill=2)
+    decoder = Decoder(llm, settings(num_beams=2, max_new_tokens=5), slots=4, execution=Execution(part=1, most=2))
     groups: list[int] = []
     admit = Slots.admit
 
@@ -172,13 +177,3 @@ def test_prompts_are_taken_in_by_groups(llm: LlamaForCausalLM, prompts: list[Ten
         found = dict(decoder.decode(enumerate(prompts[:9])))
     assert sorted(found) == list(range(9))
     assert groups == [2, 2, 2, 2, 1]
-
-
-def test_a_new_rule_is_used_at_once(llm: LlamaForCausalLM, prompts: list[Tensor]) -> None:
-    """Also where the steps of the old one are recorded."""
-    decoder = Decoder(llm, settings(num_beams=1, max_new_tokens=6), slots=2, record=recorded)
-    before = dict(decoder.decode(enumerate(prompts)))
-    decoder.score_rule = lambda scores, clips, steps: scores.roll(1, dims=-1)
-    assert dict(decoder.decode(enumerate(prompts))) != before
-    decoder.score_rule = None
-    assert dict(decoder.decode(enumerate(prompts))) == before

@@ -15,7 +15,7 @@ NEVER = -1.0e9
 
 
 class BeamSearch:
-    """The beams of S clips and their finished answers.
+    """The beams of S clips and their finished answers: a `TokenSearch`.
 
     Args:
         settings: of the decoder.
@@ -62,17 +62,7 @@ class BeamSearch:
     def advance(
         self, slots: slice, scores: Tensor, *, steps: Tensor, generators: list[torch.Generator] | None
     ) -> Tensor:
-        """Choose the next token of every beam.
-
-        Args:
-            slots: n slots.
-            scores: float32 [n, K, V], log-probabilities after the score rules.
-            steps: int64 [n], how many tokens each clip's beams have.
-            generators: one a clip when sampling.
-
-        Returns:
-            int64 [n, K], the former place of each beam's parent.
-        """
+        """Choose the next token of every beam, see `TokenSearch`; scores are log-probabilities."""
         vocabulary = scores.shape[-1]
         total = (scores + self._scores[slots, :, None]).flatten(1)
         best, places = self._pick(total, generators)

@@ -14,25 +14,51 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from salmonn.decoding.decoder_settings import DecoderSettings
-from salmonn.decoding.decoder_support import check_supported
+from salmonn.decoding.decoder_support import check_supported, without_adapter
 from salmonn.decoding.memory_plan import plan_slots
-from salmonn.decoding.slots import Prompt, ScoreRule, Slots
+from salmonn.decoding.slots import ScoreRule, Slots
 from salmonn.decoding.step_graphs import Recorder, cuda_recorder
+from salmonn.decoding.token_search import Prompt, Tokens
 from salmonn.device import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
-# Prompts are taken in when a part of the slots is free: a pass over several costs less for each than over one, and a
-# slot that waits for the others costs steps. On a CPU nothing is gained beyond a few.
-PART_ON_CPU, MOST_ON_CPU = 4, 4
-PART_ON_GPU = 8
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """How a decoder drives its device: everything in which a CPU and a GPU differ.
+
+    Attributes:
+        part: prompts are taken in when one slot in so many is free. A pass over several costs less for each than over
+            one, and a slot that waits for the others costs steps.
+        most: prompts in one forward pass at most; None for no limit.
+        behind: looks at finished clips that may be under way unread. With 0 each waits for the device; a clip that has
+            ended is computed once more for each look that it is not seen in, which changes no answer.
+        record: how steps are recorded (`step_graphs.py`); None computes them as they are.
+    """
+
+    part: int
+    most: int | None
+    behind: int = 0
+    record: Recorder | None = None
+
+    @classmethod
+    def on(cls, device: torch.device) -> "Execution":
+        """The usual way of a device."""
+        if device.type == "cuda":
+            return cls(part=8, most=None, behind=1, record=cuda_recorder())
+        # Nothing is gained by taking in more than a few.
+        return cls(part=4, most=4)
+
+    def group(self, slots: int) -> int:
+        """How many of all slots must be free before prompts are taken in, and how many are at a time."""
+        return max(min(slots // self.part, self.most or slots), 1)
 
 
 @dataclass(slots=True, eq=False)
@@ -74,13 +100,9 @@ class Decoder:
         llm: a causal language model of transformers, or one wrapped by peft; in evaluation mode.
         settings: how answers are decoded.
         slots: clips at a time; None for as many as free memory and the device's speed allow (`memory_plan.py`).
-        prefill: prompts in one forward pass, taken in when so many slots are free; None for an eighth of the slots on a
-            GPU, a fourth of them but at most 4 on a CPU.
-        behind: looks at finished clips that may be under way unread. With 0 each waits for the device; a clip that has
-            ended is computed once more for each look that it is not seen in, which changes no answer. None is 0 on a
-            CPU and 1 on a GPU.
-        score_rule: changes the scores of each step after the settings' own rules.
-        record: how steps are recorded (`step_graphs.py`); None for CUDA graphs on a GPU and nothing on a CPU.
+        score_rule: changes the scores of each step after the settings' own rules, as transformers' `logits_processor`
+            does; the benchmarks give their answers known lengths with it.
+        execution: how the device is driven; None for its usual way.
 
     Raises:
         ConfigError: the model attends in a way that this decoder does not carry out.
@@ -92,49 +114,32 @@ class Decoder:
         settings: DecoderSettings,
         *,
         slots: int | None = None,
-        prefill: int | None = None,
-        behind: int | None = None,
         score_rule: ScoreRule | None = None,
-        record: Recorder | None = None,
+        execution: Execution | None = None,
     ) -> None:
-        wrapped: Any = llm
-        self.llm: Any = wrapped.get_base_model() if hasattr(llm, "get_base_model") else llm
+        self.llm = without_adapter(llm)
         self.settings = settings
         self.slots = slots
-        self._prefill = prefill
-        embeddings: Any = self.llm.get_input_embeddings()
-        self._device: torch.device = embeddings.weight.device
-        self._on_gpu = self._device.type == "cuda"
-        self.behind = behind if behind is not None else int(self._on_gpu)
+        self._device: torch.device = self.llm.get_input_embeddings().weight.device
+        self.execution = execution or Execution.on(self._device)
         self._score_rule = score_rule
-        self._record = record or (cuda_recorder() if self._on_gpu else None)
         self._idle: Slots | None = None
         check_supported(self.llm)
 
-    @property
-    def score_rule(self) -> ScoreRule | None:
-        """What changes the scores of each step after the settings' own rules."""
-        return self._score_rule
-
-    @score_rule.setter
-    def score_rule(self, rule: ScoreRule | None) -> None:
-        # What is recorded has the old rule in it.
-        self._score_rule, self._idle = rule, None
-
     @torch.no_grad()
-    def decode(self, prompts: Iterable[Prompt]) -> Iterator[tuple[int, list[int]]]:
+    def decode(self, prompts: Iterable[tuple[int, Tensor]]) -> Iterator[Tokens]:
         """Answer every prompt once.
 
         Args:
             prompts: (index, [S, H] embeddings of the whole prompt), pulled only when a slot is free.
 
         Yields:
-            (index, new token ids up to and including the first end id), in the order in which the answers are finished.
+            The answers, in the order in which they are finished.
         """
-        rest = iter(prompts)
+        rest: Iterator[Prompt] = map(Prompt._make, prompts)
         while (first := next(rest, None)) is not None:
             rest = chain([first], rest)
-            stream = _Stream(self, self._borrow(first[1].shape[0]), rest)
+            stream = _Stream(self, self._borrow(first.embeds.shape[0]), rest)
             try:
                 yield from stream.run()
             except GeneratorExit:
@@ -156,17 +161,12 @@ class Decoder:
     @torch.no_grad()
     def first_token(self, prompt: Prompt) -> int:
         """Compute one prompt and choose the first token, of the best beam so far, and no more."""
-        slots = self._borrow(prompt[1].shape[0])
-        generator = self.generator(prompt[0])
+        slots = self._borrow(prompt.embeds.shape[0])
+        generator = self.generator(prompt.index)
         slots.admit(0, [prompt], None if generator is None else [generator])
         token = int(slots.search.last[0, 0])
         self._give_back(slots)
         return token
-
-    def group(self, size: int) -> int:
-        """How many of `size` slots must be free before prompts are taken in, and how many are at a time."""
-        wanted = size // PART_ON_GPU if self._on_gpu else min(size // PART_ON_CPU, MOST_ON_CPU)
-        return min(max(self._prefill or wanted, 1), size)
 
     def generator(self, index: int) -> torch.Generator | None:
         """What a clip draws from when sampling."""
@@ -181,7 +181,8 @@ class Decoder:
             return slots
         if self.slots is None:
             self.slots = plan_slots(self.llm, self.settings, prompt_length=prompt_length)
-        return Slots(self.llm, self.settings, slots=self.slots, score_rule=self._score_rule, record=self._record)
+        record = self.execution.record
+        return Slots(self.llm, self.settings, slots=self.slots, score_rule=self._score_rule, record=record)
 
     def _give_back(self, slots: Slots) -> None:
         slots.retire(slice(None))
@@ -204,10 +205,10 @@ class _Stream:
         self.clips: list[_Clip] = []
         self.unanswered: list[Prompt] = []
         self.is_pulling = False
-        self._group = decoder.group(slots.size)
+        self._group = decoder.execution.group(slots.size)
         self._looks: deque[_Look] = deque()
 
-    def run(self) -> Iterator[tuple[int, list[int]]]:
+    def run(self) -> Iterator[Tokens]:
         """Alternate between taking clips in, a step of all, and giving answers out."""
         while True:
             while taken := self._take():
@@ -230,7 +231,7 @@ class _Stream:
 
     def _admit(self, prompts: list[Prompt]) -> None:
         """Compute prompts and choose their first tokens."""
-        clips = [_Clip(prompt, self.decoder.generator(prompt[0])) for prompt in prompts]
+        clips = [_Clip(prompt, self.decoder.generator(prompt.index)) for prompt in prompts]
         self.slots.admit(len(self.clips), prompts, _generators(clips))
         self.clips += clips
 
@@ -239,25 +240,24 @@ class _Stream:
         clips = self.clips
         shape = self.slots.shape(
             rows=len(clips),
-            prompt=max(clip.prompt[1].shape[0] for clip in clips),
+            prompt=max(clip.prompt.embeds.shape[0] for clip in clips),
             steps=max(clip.steps for clip in clips),
         )
         self.slots.step(shape, at_work=len(clips), generators=_generators(clips))
         for clip in clips:
             clip.steps += 1
 
-    def _give_out(self) -> Iterator[tuple[int, list[int]]]:
+    def _give_out(self) -> Iterator[Tokens]:
         """Yield the answers of finished clips; the last clips at work move into their slots."""
         self._looks.append(_Look(self.clips, self.slots.search.done[: len(self.clips)]))
-        while len(self._looks) > self.decoder.behind:
+        while len(self._looks) > self.decoder.execution.behind:
             done = [clip for clip in self._looks.popleft().done() if not clip.is_given_out]
             if not done:
                 continue
             places = {id(clip): slot for slot, clip in enumerate(self.clips)}
             slots = sorted((places[id(clip)] for clip in done), reverse=True)
             for slot, ids in zip(slots, self.slots.answers(slots), strict=True):
-                prompt = self._clear(slot).prompt
-                yield prompt[0], ids
+                yield Tokens(self._clear(slot).prompt.index, ids)
 
     def _clear(self, slot: int) -> _Clip:
         """Take a finished clip out of its slot."""

@@ -17,6 +17,11 @@ _INSTEAD = "set generate.engine: transformers"
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 3e-2, torch.bfloat16: 1e-1}
 
 
+def without_adapter(llm: Any) -> Any:
+    """The language model itself: adapters are inside it, and peft's wrapper only hands arguments on."""
+    return llm.get_base_model() if hasattr(llm, "get_base_model") else llm
+
+
 def check_supported(llm: PreTrainedModel) -> None:
     """Check that the decoder's cache and mask give a model's own logits, by its configuration and by a try.
 

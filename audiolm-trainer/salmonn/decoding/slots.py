@@ -19,9 +19,9 @@ from salmonn.decoding.kv_cache import SlotCache, StepShape
 from salmonn.decoding.score_rules import ScoreRules
 from salmonn.decoding.step_graphs import Recorder, StepGraphs
 from salmonn.decoding.token_choice import TokenChoice
+from salmonn.decoding.token_search import Prompt, TokenSearch
 from salmonn.device import to_device
 
-Prompt: TypeAlias = tuple[int, Tensor]
 # Changes scores, float32 [n, K, V], given the clips' indices and how many tokens each has, int64 [n] both, all on the
 # device; must not mix clips, and must ask the device for nothing.
 ScoreRule: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -56,7 +56,7 @@ class Slots:
         self.size = slots
         self.device: torch.device = device
         self.score_rule = score_rule
-        self.search: BeamSearch | TokenChoice = (BeamSearch if settings.num_beams > 1 else TokenChoice)(
+        self.search: TokenSearch = (BeamSearch if settings.num_beams > 1 else TokenChoice)(
             settings, slots=slots, device=device
         )
         self.rules = ScoreRules(settings, device)
@@ -76,7 +76,7 @@ class Slots:
         self._eos_from = torch.zeros_like(self._indices)
 
     def admit(self, first: int, prompts: Sequence[Prompt], generators: list[torch.Generator] | None) -> None:
-        """Compute prompts, (index, [S, H]) each, and choose their first tokens.
+        """Compute prompts and choose their first tokens.
 
         Args:
             first: the slot of the first prompt; the others follow.

@@ -7,7 +7,7 @@ from salmonn.decoding.decoder_settings import DecoderSettings
 
 
 class TokenChoice:
-    """The answers of S clips, one each; meets the decoder as `BeamSearch` with one beam does.
+    """The answers of S clips, one each: a `TokenSearch`.
 
     Args:
         settings: of the decoder, with one beam.
@@ -38,11 +38,7 @@ class TokenChoice:
     def advance(
         self, slots: slice, scores: Tensor, *, steps: Tensor, generators: list[torch.Generator] | None
     ) -> Tensor | None:
-        """Choose the next token of n clips; arguments as of `BeamSearch.advance` with K = 1.
-
-        Returns:
-            None: with one beam nobody changes places.
-        """
+        """Choose the next token of n clips, see `TokenSearch`."""
         rows = scores[:, 0]
         if generators is None:
             ids = rows.argmax(dim=-1)

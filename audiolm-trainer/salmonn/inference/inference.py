@@ -24,6 +24,7 @@ from salmonn.config.notices import find_notices
 from salmonn.config.schema import Config
 from salmonn.decoding.decoder import Decoder
 from salmonn.decoding.decoder_settings import DecoderSettings
+from salmonn.decoding.token_search import Prompt
 from salmonn.decoding.transformers_decoding import GenerationSettings, generate_ids, stream_ids
 from salmonn.device import choose_device, choose_dtype, is_out_of_memory
 from salmonn.errors import PromptError, SalmonnError
@@ -304,10 +305,10 @@ class SalmonnLM:
                 batch, clips = clips[: self.batch_size], clips[self.batch_size :]
                 yield batch
 
-    def _prompts(self, batches: Iterable[list[_Clip]]) -> Iterator[tuple[int, Tensor]]:
+    def _prompts(self, batches: Iterable[list[_Clip]]) -> Iterator[Prompt]:
         """Encode batch by batch, when the decoder asks for the first clip of one or while it decodes the last one."""
         for clips, embeds in encode_ahead(batches, lambda some: self._fitting(some, self._embed), self._side_stream):
-            yield from zip((clip.index for clip in clips), embeds, strict=True)
+            yield from (Prompt(clip.index, prompt) for clip, prompt in zip(clips, embeds, strict=True))
 
     def _fitting(self, clips: Sequence[_Clip], work: Callable[[Sequence[_Clip]], list[T]]) -> list[T]:
         """Do something with a batch; one that does not fit into memory is halved and tried again, down to one clip."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from salmonn.decoding.token_search import Prompt
 from salmonn.decoding.transformers_decoding import generate_ids
 from salmonn.device import dtype_name
 from salmonn.inference.stages import ClipStages, Stage, peak_activations
@@ -58,7 +59,7 @@ class Probe:
             settings.max_new_tokens = 1
             generate_ids(self.lm.model.llm, [prompt], settings)
         else:
-            self.lm.decoder.first_token((request.index, prompt))
+            self.lm.decoder.first_token(Prompt(request.index, prompt))
         return bool(self.lm.settings.num_beams == 1)
 
     def figures(self, request: "Request") -> dict[str, float]:

@@ -8,7 +8,6 @@ as is usual.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from salmonn.decoding.decoder_support import without_adapter
 from salmonn.model.salmonn import SALMONN
 
 FLOPS_PER_MAC = 2
@@ -46,7 +46,7 @@ def model_figures(model: SALMONN, audio: NDArray[np.float32], prompt: str) -> di
     with _counted(macs, "macs_bridge"):
         speech = model.embed(encoded)[0]
     embeds = model.wrap(speech, prompt)
-    llm = _without_wrapper(model.llm)
+    llm = without_adapter(model.llm)
     with _counted(macs, "macs_prompt"):
         first = llm(inputs_embeds=embeds[None], use_cache=True, logits_to_keep=1)
     token = first.logits[:, -1:].argmax(dim=-1)
@@ -59,11 +59,6 @@ def model_figures(model: SALMONN, audio: NDArray[np.float32], prompt: str) -> di
         **macs,
         "prompt_tokens": embeds.shape[0],
     }
-
-
-def _without_wrapper(llm: Any) -> Any:
-    """The language model itself: adapters are inside it, and peft's wrapper only hands arguments on."""
-    return llm.get_base_model() if hasattr(llm, "get_base_model") else llm
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from salmonn.audio.loading import SAMPLING_RATE
 from salmonn.config.recorded import disagreements, recorded_config, recorded_tasks
 from salmonn.config.schema import Config, ModelConfig
+from salmonn.decoding.decoder_support import without_adapter
 from salmonn.decoding.token_text import TokenText
 from salmonn.device import to_device
 from salmonn.errors import CheckpointError, ConfigError
@@ -210,8 +211,7 @@ class SALMONN(nn.Module):
             clips: int64 [total], in 0..B - 1.
             places: int64 [total], in 0..S - 1.
         """
-        llm: Any = self.llm
-        causal = llm.get_base_model() if hasattr(llm, "get_base_model") else llm
+        causal = without_adapter(self.llm)
         head = causal.get_output_embeddings()
         if head is None or any(getattr(causal.config, name, None) for name in SCALED_LOGITS):
             # Such models change logits after the head, in their own forward pass.
