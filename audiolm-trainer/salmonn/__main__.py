@@ -4,20 +4,19 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import get_args
 
 import click
 
 from salmonn.command_line import HELP_FLAGS, INTERRUPTED, OptionsCommand, stop, with_version
 from salmonn.config.config import load_config
+from salmonn.config.schema import Precision
 from salmonn.cpu_threads import prepare_cpu_threads
 from salmonn.errors import SalmonnError
+from salmonn.weights.exported_folder import FORMS, Form
 
-if TYPE_CHECKING:
-    from salmonn.export.export import Form
-
-FORMS = ("pth", "safetensors", "peft", "merged")
-DTYPES = ("float32", "bfloat16", "float16")
+DTYPES = get_args(Precision)[1:]
+"""All but "auto"."""
 
 
 @click.group(context_settings=HELP_FLAGS)
@@ -60,7 +59,7 @@ def settings() -> None:
 def export(
     *,
     cfg_path: Path,
-    form: "Form",
+    form: Form,
     output: Path,
     ckpt: Path | None,
     dtype: str | None,

@@ -30,10 +30,11 @@ from salmonn.config.config import load_config
 from salmonn.config.recorded import recorded_config
 from salmonn.config.schema import Config
 from salmonn.errors import CheckpointError, ConfigError
-from salmonn.export.export import FORMS, Form, export_model
+from salmonn.export.export import export_model
 from salmonn.inference.inference import SalmonnLM, load_language_model
 from salmonn.model.salmonn import SALMONN
 from salmonn.weights.checkpoint import load_checkpoint, read_checkpoint, read_weights, save_checkpoint
+from salmonn.weights.exported_folder import FORMS, Form
 
 ROOT = Path(__file__).resolve().parents[2]
 NANO = ROOT / "audiolm-trainer/nano"

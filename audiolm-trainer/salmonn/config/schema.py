@@ -17,6 +17,7 @@ NotNegative = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Rate = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 class _Section(BaseModel):
@@ -69,7 +70,7 @@ class ModelConfig(_Section):
     ckpt: str = ""
     speech_llama_proj_model: str = ""
     token: Annotated[SecretStr, Field(strict=False)] = SecretStr("")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    dtype: Precision = "auto"
 
     freeze_whisper: bool = True
     freeze_beats: bool = True
@@ -241,7 +242,7 @@ class RunConfig(_Section):
     world_size: Positive = 1
     parallel: Literal["ddp", "fsdp2"] = "ddp"
     amp: bool = True
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    precision: Precision = "auto"
     max_grad_norm: Rate = 0.0
     cache_features: bool | Literal["disk"] = False
     optims: OptimConfig = OptimConfig()

@@ -21,6 +21,12 @@ _ROTATION = 1
 """Keeps the seeds of rotations apart from those of shuffles; a 0 at the end of a seed would not."""
 
 
+def count_batches(rows: int, batch_size: int, *, drop_last: bool) -> int:
+    """Count the batches of a pass over so many rows; without `drop_last` the incomplete one is among them."""
+    whole, rest = divmod(rows, batch_size)
+    return whole + (rest > 0 and not drop_last)
+
+
 @dataclass(frozen=True, slots=True)
 class Share:
     """A task whose weight is no whole number: every pass takes the next `extra` of its rows, in turn.
@@ -65,8 +71,7 @@ class BatchOrder:
     @property
     def batches_per_pass(self) -> int:
         """How many batches a pass has."""
-        whole, rest = divmod(self.drawn_per_pass, self.batch_size)
-        return whole + (rest > 0 and not self.drop_last)
+        return count_batches(self.drawn_per_pass, self.batch_size, drop_last=self.drop_last)
 
     def indices(self, start: int, stop: int) -> Iterator[list[int]]:
         """Yield the samples of batches `start` to `stop` - 1, counted over all passes."""

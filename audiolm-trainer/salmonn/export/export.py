@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -37,13 +37,11 @@ from salmonn.weights.checkpoint import (
     read_checkpoint,
     trained_part,
 )
-from salmonn.weights.exported_folder import ADAPTER_CONFIG, ADAPTER_FILE, BRIDGE_FILE
+from salmonn.weights.exported_folder import ADAPTER_CONFIG, ADAPTER_FILE, BRIDGE_FILE, Form
 from salmonn.weights.misfit import causes_of_misfit
 
 logger = logging.getLogger(__name__)
 
-Form = Literal["pth", "safetensors", "peft", "merged"]
-FORMS: tuple[Form, ...] = get_args(Form)
 CARD = "README.md"
 
 

@@ -10,6 +10,7 @@ from math import ceil
 import torch
 
 from salmonn.config.schema import Config
+from salmonn.data.batch_order import count_batches
 from salmonn.device import choose_dtype, dtype_name
 from salmonn.errors import CheckpointError
 from salmonn.model.meta import build_meta_model
@@ -65,9 +66,7 @@ def plan_run(config: Config, samples: int | None, *, drawn: int | None = None) -
     samples = samples if drawn is None else drawn
     batch = run.batch_size_train * run.world_size
     if run.epoch_based:
-        whole = 0 if samples is None else samples // batch
-        rest = 0 if samples is None or run.drop_last else int(samples % batch > 0)
-        epoch_steps = whole + rest
+        epoch_steps = count_batches(samples or 0, batch, drop_last=run.drop_last)
     else:
         epoch_steps = run.iters_per_epoch
     steps = epoch_steps * run.optims.max_epoch
