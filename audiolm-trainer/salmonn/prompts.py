@@ -1,8 +1,8 @@
 """The prompt book: which words a task is asked with, and where the audio goes among them.
 
-In go a prompt file (training: several wordings a task; test: one) and the chat template; out come filled
-prompts such as "USER: <Speech><SpeechHere></Speech> Recognize ...\\nASSISTANT:", to be split at the slot.
-A task's prompt may hold {} once: the place of the annotation's question.
+A prompt file (training: several wordings a task; test: one) and the chat template give filled prompts such as "USER:
+<Speech><SpeechHere></Speech> Recognize ...\\nASSISTANT:", to be split at the slot. A task's prompt may hold {} once:
+the place of the annotation's question.
 """
 
 import json

@@ -1,8 +1,8 @@
 """Read and check a configuration of the SALMONN YAML schema.
 
-In goes a YAML file with `--options`, or a plain mapping; out comes a frozen `Config` with absolute paths, or
-one `ConfigError` that lists every problem with its file, line and dotted key and names the key that was
-probably meant. A relative path means the working directory first, then the configuration's folder.
+A YAML file with `--options`, or a plain mapping, becomes a frozen `Config` with absolute paths, or one `ConfigError`
+that lists every problem with its file, line and dotted key and names the key that was probably meant. A relative path
+means the working directory first, then the configuration's folder.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,7 @@
 """What somebody should know of a configuration that is not wrong: missing parts, and settings without effect.
 
-In goes a configuration; out come (dotted key, sentence). The dry run, the log of a training run, the evaluator and the
-commands that answer say them; a model card says what it has of them.
+Each is a (dotted key, sentence). The dry run, the log of a training run, the evaluator and the commands that answer say
+them; a model card says what it has of them.
 """
 
 from collections.abc import Iterator

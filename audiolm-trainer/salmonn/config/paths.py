@@ -1,7 +1,7 @@
 """The keys of a configuration that name files and folders: where they are looked for and what must be there.
 
-In goes the configuration as a plain tree and the folder of its file; out come absolute paths, and
-(dotted key, message) for everything that is not where it should be.
+Relative paths of a plain tree become absolute ones, and there is a (dotted key, message) for everything that is not
+where it should be.
 """
 
 import os

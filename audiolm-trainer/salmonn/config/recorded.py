@@ -1,7 +1,7 @@
 """What a checkpoint says about its own training, reduced to what may be passed on.
 
-In goes the "config" entry of a checkpoint, ours or the original trainer's (which holds the hub token and the folders of
-the machine it ran on); out come its known settings without token and folders.
+The "config" entry may be ours or the original trainer's, which holds the hub token and the folders of the machine that
+it ran on; only its known settings are taken, without token and folders.
 """
 
 import re

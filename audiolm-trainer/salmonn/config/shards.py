@@ -1,7 +1,7 @@
 """How tar shards are named: `train-{000..012}.tar` is thirteen files.
 
-In goes what `datasets.train_ann_path` says; out comes whether it means shards, and which. Loads nothing heavy: a
-configuration is checked with it. What is inside the shards is read in `data/shard_index.py`.
+Tells from `datasets.train_ann_path` whether shards are meant, and which. Nothing heavy is loaded: a configuration is
+checked with it. What is inside the shards is read in `data/shard_index.py`.
 """
 
 from pathlib import Path

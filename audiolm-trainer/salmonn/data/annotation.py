@@ -1,7 +1,6 @@
 """An annotation file as a source of checked rows: JSON or JSON Lines, audio in files of its own.
 
-In go the file, the prefix of relative audio paths and the known tasks; out come rows, or one report of every wrong
-one.
+Wrong rows are reported together.
 """
 
 import hashlib

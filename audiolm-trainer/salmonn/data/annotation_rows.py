@@ -1,7 +1,7 @@
 """The rows of an annotation file, one after the other, without ever holding all of them.
 
-In goes a JSON file ({"annotation": [...]} or the bare list) or one with a row a line, whatever its name, with a byte
-order mark or without; out come its rows as plain values and, at the end, a digest of the file's bytes.
+The file is JSON ({"annotation": [...]} or the bare list) or has a row a line, by any name, with a byte order mark or
+without. Rows are plain values; at the end there is a digest of the file's bytes.
 """
 
 import codecs

@@ -1,7 +1,7 @@
 """The rows of an annotation as an Arrow table on disk, which every process maps instead of reading it.
 
-In go checked rows, in batches; out come a table file and, written last, a manifest that says of what it is made. A
-table is served only while its source is the same: the same files by size and times, or else by content.
+Checked rows are written in batches to a table file, and last a manifest says of what it is made. A table is served only
+while its source is the same: the same files by size and times, or else by content.
 """
 
 import hashlib

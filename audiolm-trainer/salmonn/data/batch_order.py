@@ -1,8 +1,7 @@
 """The order of training batches: which samples a step takes, from the seed and the step's number alone.
 
-In go a set's size, tasks and text lengths; out come lists of indices. Every pass is shuffled anew. A task's weight
-says how often its rows are drawn in a pass; sorting by length happens within pools of neighbouring batches, so that
-the order stays random.
+Every pass is shuffled anew. A task's weight says how often its rows are drawn in a pass; sorting by length happens
+within pools of neighbouring batches, so that the order stays random.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,7 @@
 """Training and validation sets: what is asked of which clip, and the clips' audio.
 
-In goes an annotation of the original's schema or tar shards in the layout of WebDataset; out come `Sample`s, read one
-at a time from a table that lies on the disk, filled prompts with their targets, and waveforms.
+The source is an annotation of the original's schema or tar shards in the layout of WebDataset. A `Sample` is read when
+it is asked for, from a table on the disk; so are waveforms, and prompts are filled.
 """
 
 import os

@@ -1,7 +1,7 @@
 """Waveforms of batches, read ahead in threads.
 
-In go samples and batches of their indices; out come, in order, the waveforms that could be read. A clip that cannot
-be read is noted and missing from its batch; no other clip takes its place.
+The waveforms that could be read come in order. A clip that cannot be read is noted and missing from its batch; no other
+clip takes its place.
 """
 
 from collections import deque

@@ -1,7 +1,6 @@
 """What is wrong with the rows of an annotation: all of it in one report.
 
-In go rows as plain values and the paths of their audio files; out come sentences, counted, of which the first ones
-are shown.
+Rows are plain values. Every problem is a sentence; all are counted, the first ones are shown.
 """
 
 import os

@@ -1,8 +1,7 @@
 """Tar shards as a source of checked rows: what is in them and where, so that any clip can be read by itself.
 
-In go shards in the layout of WebDataset (members that share a key are one sample) and the known tasks; out come rows
-with the place of each audio member, or one report of every wrong one. Keys and groups are those of the webdataset
-library.
+Shards have the layout of WebDataset: members that share a key are one sample. Rows tell the place of each audio member;
+wrong ones are reported together. Keys and groups are those of the webdataset library.
 """
 
 import json

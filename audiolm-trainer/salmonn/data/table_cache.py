@@ -1,6 +1,6 @@
 """Tables of annotations and shards, kept between runs: made once, then served while their source stays the same.
 
-In goes a source of checked rows and the folder of the cache; out comes an `AnnotationTable`, mapped from its file.
+The table of a source is an `AnnotationTable`, mapped from its file.
 """
 
 import logging

@@ -1,7 +1,6 @@
 """Clips that cannot be read: named, counted, left out, and no more of them than allowed.
 
-In go names and reasons; out come one warning for each clip and an error once they are too many. No other clip ever
-takes the place of one.
+Each clip is one warning; once they are too many there is an error. No other clip ever takes the place of one.
 """
 
 import logging

@@ -1,8 +1,7 @@
 """A trained SALMONN in the forms that others can use: the original's `.pth`, `.safetensors`, a peft adapter, or merged.
 
-In go a configuration with `model.ckpt` and a target; out come the files with a model card. The checkpoint is compared
-with the configured model's names and shapes first. What is written carries no optimizer, no random states, no token and
-no folder of this machine.
+The files get a model card. The checkpoint of the configuration is compared with the configured model's names and shapes
+first. What is written carries no optimizer, no random states, no token and no folder of this machine.
 """
 
 import json

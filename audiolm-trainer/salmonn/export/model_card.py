@@ -1,7 +1,7 @@
 """The model card of an exported SALMONN, in Markdown.
 
-In go facts about the export, all of them free of token and folders; out comes what somebody who finds the files must
-know: what it is, what it is made of, how it was trained, what it reached, how to load it, whose licences it is under.
+It tells from facts without token and folders what a finder of the files must know: what it is, what it is made of, how
+it was trained, what it reached, how to load it, whose licences it is under.
 """
 
 import json

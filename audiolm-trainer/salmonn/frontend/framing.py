@@ -1,6 +1,6 @@
 """Cutting samples into overlapping frames, so many at a time as are quick to work on.
 
-In go samples; out come blocks of frames, views of the samples.
+Blocks of frames are views of the samples.
 """
 
 import torch

@@ -1,9 +1,9 @@
 """A batch's waveforms one behind the other on one strip of memory, which reaches the model's device in one copy.
 
-In go clips of any lengths; out comes a strip of which both encoders' frames are plain cuts, without padding between
-clips of different length. Around each clip lies what Whisper's extractor would see there: the beginning mirrored before
-it, padding behind it, the end mirrored behind one that fills the window. Lengths are known before the copy and stay
-known here, so that nobody has to ask the device for them.
+Both encoders' frames are plain cuts of one strip that holds all clips, without padding between clips of different
+length. Around each clip lies what Whisper's extractor would see there: the beginning mirrored before it, padding behind
+it, the end mirrored behind one that fills the window. Lengths are known before the copy and stay known here, so that
+nobody has to ask the device for them.
 
     region of a clip   | mirrored, n_fft / 2 | the clip, N samples | padding that its last frame touches |
     the strip          | region | region | ... | padding for one frame: silence | numbers, int64 [3, B] |

@@ -1,8 +1,8 @@
 """Encoding the next batch while the last one is being decoded.
 
-In go batches and what encodes one; out come the batches with their results, in order. On a GPU the work of a batch is
-queued on a stream of its own before the batch ahead of it is handed out, so that encoders and decoder share the
-device; on a CPU nothing would be gained by it, and a batch is encoded when it is asked for.
+Batches are given with their results, in order. On a GPU the work of a batch is queued on a stream of its own before the
+batch ahead of it is handed out, so that encoders and decoder share the device; on a CPU nothing would be gained by it,
+and a batch is encoded when it is asked for.
 """
 
 from collections.abc import Callable, Iterable, Iterator

@@ -1,7 +1,7 @@
 """What can be asked of a loaded SALMONN about its cost: whoever measures it holds the clock, the model the answers.
 
-In goes a `SalmonnLM`; out come a way to wait for its device, an answer's first token alone, its memory, its settings
-and its size. Nothing here changes an answer.
+A probe waits for the device, computes an answer's first token alone, and tells memory, settings and size. Nothing here
+changes an answer.
 """
 
 from collections.abc import Callable

@@ -1,9 +1,8 @@
 """How large a SALMONN is and how much it multiplies for one clip.
 
-In go a model, a waveform and a filled prompt; out come parameters and multiply-accumulate operations (MACs) by part.
-Counted while the parts run, from the shapes of their matrix products, convolutions and attention: one MAC is one
-multiplication with its addition, two FLOPs. Norms, activations, softmax and features' Fourier transforms are left out,
-as is usual.
+Parameters and multiply-accumulate operations (MACs) are told by part. They are counted while the parts run, from the
+shapes of their matrix products, convolutions and attention: one MAC is one multiplication with its addition, two FLOPs.
+Norms, activations, softmax and features' Fourier transforms are left out, as is usual.
 """
 
 from collections.abc import Iterator

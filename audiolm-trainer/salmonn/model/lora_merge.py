@@ -1,10 +1,9 @@
 """A LoRA adapter merged into the weights of its language model, layer by layer and without a second copy.
 
-In goes a model that peft has wrapped, its adapter loaded; out comes the plain language model. Every sum
-`weight + scaling * B A` is computed in float32 and rounded once, to the dtype of the weight. In float32 the merged
-model computes what the adapter would, up to rounding; in float16 and bfloat16 the rounded weight is another number than
-the weight with the adapter beside it, and answers may differ. peft's own merging rounds twice there: the product, then
-the sum.
+A model that peft has wrapped, its adapter loaded, becomes the plain language model again. Every sum `weight + scaling *
+B A` is computed in float32 and rounded once, to the dtype of the weight. In float32 the merged model computes what the
+adapter would, up to rounding; in float16 and bfloat16 the rounded weight is another number than the weight with the
+adapter beside it, and answers may differ. peft's own merging rounds twice there: the product, then the sum.
 """
 
 import logging

@@ -1,6 +1,6 @@
 """The configured model without its weights: every parameter has its name and shape, none has a value.
 
-In goes a configuration; out comes a SALMONN on PyTorch's meta device, built from the parts' own `config.json` (BEATs:
+A SALMONN on PyTorch's meta device is built from a configuration, with the sizes of the parts' own `config.json` (BEATs:
 the `cfg` of its file), or from a table of known architectures where a hub name is not on this machine. It costs no
 memory and under a second, and answers what a checkpoint must hold, what is trained and how large everything is.
 """

@@ -1,6 +1,6 @@
 """A small random SALMONN for rehearsals: the configured windows, queries, LoRA targets and end symbol, tiny widths.
 
-In goes a configuration; out comes a whole model, built from nothing: no weights, no tokenizer file, no network.
+The whole model is built from nothing: no weights, no tokenizer file, no network.
 """
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers

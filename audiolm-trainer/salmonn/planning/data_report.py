@@ -1,8 +1,8 @@
 """What a data set holds, as far as its annotation and the headers of its clips tell: a few lines to read at a glance.
 
-In go samples and, where there is one, the language model's tokenizer; out comes a `DataReport`: clips, hours, tasks,
-lengths of texts, what cannot be read and what will be cut. Of a large set a seeded sample is looked at, and the lines
-say so. `measure_reading` times how many clips a second come out of the reader.
+A `DataReport` tells clips, hours, tasks, lengths of texts, what cannot be read and what will be cut. Of a large set a
+seeded sample is looked at, and the lines say so. `measure_reading` times how many clips a second come out of the
+reader.
 """
 
 import logging

@@ -1,8 +1,8 @@
 """A rehearsal of training without weights or network: the configured data for real, a tiny random model on it.
 
-In goes a configuration; out comes a page of text: what the data hold, that a few steps and a validation run through on
-real clips, what the real run amounts to and what is still missing or wrong. Nothing is saved. Where an annotation is
-not there yet, two made-up clips stand in for it, and the page says so.
+A page of text tells what the data hold, that a few steps and a validation run through on real clips, what the real run
+amounts to and what is still missing or wrong. Nothing is saved. Where an annotation is not there yet, two made-up clips
+stand in for it, and the page says so.
 """
 
 import random

@@ -1,6 +1,6 @@
 """What training will take of a device's memory, computed from the shapes of the model before any weight is there.
 
-In goes a SALMONN (on the meta device is enough) and the plan of one batch; out come bytes by purpose. Computed, not
+Bytes by purpose, for a SALMONN (one on the meta device is enough) and the plan of one batch. They are computed, not
 measured: what the allocator wastes, the CUDA context (about half a gigabyte) and the kernels' work space are left out.
 
 With L layers, h width, a heads x head width, i inner width, V vocabulary, S tokens of a sequence, P of them predicted,

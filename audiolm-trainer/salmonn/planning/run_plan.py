@@ -1,7 +1,7 @@
 """What a training run amounts to: steps, samples, passes over the data, parameters, memory, reading time.
 
-In go a configuration, the number of training samples and what is known of their texts; out come plain numbers and the
-lines of the dry run's last part. Sizes come from the parts' own configurations or from the table of known models.
+Plain numbers, from a configuration, the number of training samples and what is known of their texts, and the lines of
+the dry run's last part. Sizes come from the parts' own configurations or from the table of known models.
 """
 
 from dataclasses import dataclass

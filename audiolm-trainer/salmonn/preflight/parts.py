@@ -1,7 +1,7 @@
 """What can be known to be wrong with a model's files before weights are read: each part, then what belongs together.
 
-In goes a configuration; out come (dotted key, sentence). Of weights only names and shapes are looked at: a `.pth` is
-mapped, not read. Where parts are wrong the checkpoint is not compared with them.
+Each problem is a (dotted key, sentence). Of weights only names and shapes are looked at: a `.pth` is mapped, not read.
+Where parts are wrong the checkpoint is not compared with them.
 """
 
 import re

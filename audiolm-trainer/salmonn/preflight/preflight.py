@@ -1,8 +1,8 @@
 """What can be known to be wrong with a training run before any weight is read, all at once.
 
-In goes a checked configuration; out comes nothing, or one `ConfigError` with every problem as (dotted key, sentence).
-Files that are missing are the configuration's own business; here the parts are held against each other: the end symbol
-and the tokenizer, prompts and tasks, a checkpoint's shapes and the sizes of the configured parts, precision and device.
+One `ConfigError` tells every problem as (dotted key, sentence). Missing files are found when the configuration is read;
+here the parts are held against each other: the end symbol and the tokenizer, prompts and tasks, a checkpoint's shapes
+and the sizes of the configured parts, precision and device.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,7 +1,7 @@
 """Where a batch's frozen-encoder outputs come from: computed when they are needed, or kept in memory or on disk.
 
-In go samples and batches of their indices; out comes what of each batch could be read, encoded, in order. On a CPU
-the frozen half of the model costs several times the trained half: a small set is best encoded once and kept.
+What could be read of each batch comes encoded and in order. On a CPU the frozen half of the model costs several times
+the trained half: a small set is best encoded once and kept.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

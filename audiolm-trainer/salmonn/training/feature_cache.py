@@ -1,8 +1,8 @@
 """The frozen encoders' outputs of a whole set, kept as float16: in memory for one run, or on disk for all runs.
 
-In goes a source that encodes; out comes one that looks up. A folder on disk is complete or absent: it gets its name
-when its last file, the manifest, is written. It belongs to one set, read from one place, and one state of the
-encoders. Clips that could not be read when it was filled are noted in it.
+A source that encodes is replaced by one that looks up. A folder on disk is complete or absent: it gets its name when
+its last file, the manifest, is written. It belongs to one set, read from one place, and one state of the encoders.
+Clips that could not be read when it was filled are noted in it.
 """
 
 import hashlib

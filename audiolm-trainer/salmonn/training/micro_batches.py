@@ -1,7 +1,6 @@
 """What one process computes of every step: its share of the samples, cut to what fits at once.
 
-In go the order of a run's batches and a set; out comes, for any range of steps, the same number of micro-batches on
-every process, so that their exchanges of gradients meet.
+For any range of steps every process gets the same number of micro-batches, so that their exchanges of gradients meet.
 """
 
 import random

@@ -1,7 +1,7 @@
 """The optimizer and its schedule: AdamW in two groups, linear warm-up, then one cosine over the whole run.
 
-In go named parameters and plain numbers; out come a torch optimizer and the rate of a step. The numbers equal
-the original's; its one defect, a warm-up that starts again with every epoch, is gone: steps are global here.
+The numbers equal the original's; its one defect, a warm-up that starts again with every epoch, is gone: steps are
+global here.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,7 @@
 """The processes a training run is spread over, through 🤗 Accelerate: one, DDP, or FSDP2.
 
-In goes a device and how several processes share the work; out come the wrapped model, gradients that are summed over
-all processes, and the few numbers that every process must agree on. Who started the processes (`accelerate launch`,
-`torchrun`, nobody) is found out from the environment.
+The model is wrapped, gradients are summed over all processes, and all agree on a few numbers. Who started the processes
+(`accelerate launch`, `torchrun`, nobody) is found out from the environment.
 
 With "fsdp2" the language model's layers, the bridge and their optimizer state are cut over the processes with PyTorch's
 `fully_shard`; the encoders, small beside them, stay whole everywhere. Accelerate itself cuts on GPUs only; called

@@ -1,6 +1,6 @@
 """A whole training run from a configuration: processes, model, sets, folder, trackers, and where an earlier one ended.
 
-In goes a checked configuration and what `--resume` says; out comes a trained model's run folder and how it went.
+This is the one file of the wing that reads the configuration; the others take what they need of it.
 """
 
 import hashlib

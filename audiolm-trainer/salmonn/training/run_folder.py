@@ -1,8 +1,7 @@
 """What a training run leaves behind: its folder with log.txt, metrics.jsonl and checkpoints.
 
-In go records and model states; out come JSON lines with full precision and checkpoint files in the released
-layout, written atomically. Paths and the hub token never reach this room: configurations arrive as
-`Config.shareable()`.
+Figures are JSON lines with full precision; checkpoints have the released layout and are written all or nothing. Paths
+and the hub token never get here: configurations arrive as `Config.shareable()`.
 """
 
 import itertools

@@ -1,9 +1,9 @@
 """Weights files turned into `.safetensors` once, so that they are mapped, not read, and can hold no code.
 
-In goes a `.pth`, `.pt` or `.bin` file that `torch.load` reads with `weights_only=True` (a SALMONN checkpoint, a BEATs
-file, a plain dict of tensors), or the folder of a model of transformers with `pytorch_model*.bin`; out come the same
-tensors, compared bit by bit before the new file gets its name. A checkpoint keeps its configuration without token and
-folders, its epoch and its step; what only training needs (optimizer, random states) is left out. A BEATs file keeps
+The source is a `.pth`, `.pt` or `.bin` file that `torch.load` reads with `weights_only=True` (a SALMONN checkpoint, a
+BEATs file, a plain dict of tensors), or the folder of a model of transformers with `pytorch_model*.bin`. The tensors
+are the same, compared bit by bit before the new file gets its name. A checkpoint keeps its configuration without token
+and folders, its epoch and its step; what only training needs (optimizer, random states) is left out. A BEATs file keeps
 its `cfg`.
 """
 

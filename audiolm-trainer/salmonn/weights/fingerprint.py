@@ -1,8 +1,8 @@
 """What is in the files of a configuration, as short texts: a run goes on only where they are the same.
 
-In goes a configuration; out comes a digest for each key that names a file or folder. Small files are read whole, of
-large ones pieces spread over their length, so that weights of any size cost a fraction of a second. Times and places
-do not count: a copy of a file is the same file.
+Each key that names a file or folder has a digest. Small files are read whole, of large ones pieces spread over their
+length, so that weights of any size cost a fraction of a second. Times and places do not count: a copy of a file is the
+same file.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """Why a checkpoint does not fit a configuration: the settings that are others than when it was trained.
 
-In go the shapes that a file holds and those that the configured parts have, by released name; out come
-(dotted key, sentence). A difference that no setting explains is left to a list of names.
+The shapes of a file are compared with those of the configured parts, by released name; each cause is a (dotted key,
+sentence). A difference that no setting explains is left to a list of names.
 """
 
 import re
