@@ -123,7 +123,7 @@ def _check_request(config: Config, form: Form, output: Path) -> None:
 
 
 def _check_target(output: Path, *, folder: bool, force: bool) -> None:
-    """Refuse to write over what is there; with `force`, over all but an earlier export.
+    """Refuse to replace what is there; with `force` an earlier export is replaced, and nothing else.
 
     Raises:
         CheckpointError: says what is in the way.

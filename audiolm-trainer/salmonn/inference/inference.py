@@ -2,8 +2,9 @@
 
 `load_model` takes a configuration and a device; `generate` pulls requests lazily, sorts a look-ahead of them by length,
 encodes them in batches and yields the answers as they are finished. What does not fit into memory is halved.
-`generate.engine` says who decodes: our own decoder (`decoder.py`), clip by clip as they come, or transformers, batch by
-batch. `answer` and `stream` are for one clip and a person who waits; transformers decodes there in either case.
+`generate.engine` says who decodes: our own decoder (`decoding/decoder.py`), clip by clip as they come, or transformers,
+batch by batch. `answer` and `stream` are for one clip and a person who waits; transformers decodes there in either
+case.
 """
 
 import logging
@@ -346,7 +347,7 @@ class SalmonnLM:
         return Answer(index, text, len(ids), "stop" if cut or stop is not None else "length")
 
     def probe(self) -> Probe:
-        """What whoever measures this model may ask of it."""
+        """Return what a measurement may ask of this model."""
         return Probe(self)
 
 

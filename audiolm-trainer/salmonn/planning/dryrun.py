@@ -252,7 +252,7 @@ def _missing(config: Config, train: DataReport | None, drawn: int | None, undraw
     if train is not None and len(train.unreadable) > config.run.max_unreadable:
         yield (
             "run.max_unreadable",
-            f"{len(train.unreadable)} clips cannot be read, {config.run.max_unreadable} may; mend or remove them",
+            f"{len(train.unreadable)} clips cannot be read, {config.run.max_unreadable} are allowed: mend or remove",
         )
 
 

@@ -120,7 +120,7 @@ def plan_lines(config: Config, plan: RunPlan) -> list[str]:
     run = config.run
     size = f"{run.batch_size_train} x world_size {run.world_size} = {plan.step_samples} samples a step"
     if not plan.steps:
-        return [f"{'batches':<12}{size}", f"{'length':<12}known when datasets.train_ann_path is there"]
+        return [f"{'batches':<12}{size}", f"{'length':<12}known once datasets.train_ann_path exists"]
     passes = "" if plan.passes is None else f", {plan.passes:,.1f} passes over the training set"
     return [
         f"{'batches':<12}{size}, an optimizer step every {run.accum_grad_iters}",

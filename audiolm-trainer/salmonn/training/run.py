@@ -118,7 +118,7 @@ def find_checkpoint(resume: str, output_dir: Path) -> Path | None:
         return path
     found = newest_checkpoint(path) if path.is_dir() else None
     if found is None:
-        raise CheckpointError(f"--resume {resume}: no checkpoint from which a run can go on is there")
+        raise CheckpointError(f"--resume {resume}: no checkpoint that can be resumed was found there")
     return found
 
 

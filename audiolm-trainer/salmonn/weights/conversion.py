@@ -130,7 +130,7 @@ def _tensors_of(source: Path, entries: Mapping[Any, Any]) -> dict[str, Tensor]:
         or value.is_quantized
     ]
     if odd or not entries:
-        found = f"holds what is no plain tensor: {', '.join(odd[:10])}" if odd else "holds no tensors"
+        found = f"holds entries that are not plain tensors: {', '.join(odd[:10])}" if odd else "holds no tensors"
         raise CheckpointError(f"{str(source)!r} {found}; it cannot be converted")
     return dict(entries)
 
