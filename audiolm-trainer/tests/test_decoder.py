@@ -27,7 +27,7 @@ from transformers import (
 )
 
 from salmonn.audio.loading import load_audio
-from salmonn.decoding.attention import NAME, shared_attention
+from salmonn.decoding.attention import NAME, masked_kernels, shared_attention
 from salmonn.decoding.decoder import Decoder, Execution
 from salmonn.decoding.decoder_settings import DecoderSettings
 from salmonn.decoding.decoder_support import check_supported
@@ -292,3 +292,13 @@ def test_models_that_are_refused(model: Any, words: str) -> None:
 )
 def test_models_that_are_taken(model: Any) -> None:
     check_supported(model.eval())
+
+
+@pytest.mark.parametrize("block", ["shared", "masked"])
+def test_no_kernel_runs_that_misreads_an_unaligned_mask(llm: LlamaForCausalLM, block: str) -> None:
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    with shared_attention(llm.config) if block == "shared" else masked_kernels():
+        assert not torch.backends.cuda.cudnn_sdp_enabled()
+        assert torch.backends.cuda.flash_sdp_enabled()
+        assert torch.backends.cuda.mem_efficient_sdp_enabled()
+    assert torch.backends.cuda.cudnn_sdp_enabled() == before

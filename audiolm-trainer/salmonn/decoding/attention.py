@@ -5,10 +5,11 @@ step has K queries and always a mask, so that would copy the whole cache in ever
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -56,16 +57,29 @@ def grouped_attention(
     return output.reshape(rows, -1, beams, value.shape[-1]).transpose(1, 2).contiguous(), None
 
 
+def masked_kernels() -> AbstractContextManager[None]:
+    """Let PyTorch choose among the attention kernels that take any mask.
+
+    cuDNN's, which PyTorch prefers on Hopper in 16 bit, reads past a mask whose rows or first element are not aligned to
+    16 bytes ("misaligned address"), as masks of our buffers' first columns are.
+    """
+    kernels: AbstractContextManager[None] = sdpa_kernel(
+        [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    )
+    return kernels
+
+
 @contextmanager
 def shared_attention(config: PreTrainedConfig) -> Iterator[None]:
-    """Use `grouped_attention` inside the block, if the model's attention is SDPA."""
+    """Use `grouped_attention` with `masked_kernels` inside the block, if the model's attention is SDPA."""
     before = config._attn_implementation
     if before != "sdpa":
         yield
         return
     config._attn_implementation = NAME
     try:
-        yield
+        with masked_kernels():
+            yield
     finally:
         config._attn_implementation = before
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from salmonn.decoding.attention import shared_attention
+from salmonn.decoding.attention import masked_kernels, shared_attention
 from salmonn.decoding.beam_search import BeamSearch
 from salmonn.decoding.decoder_settings import DecoderSettings
 from salmonn.decoding.kv_cache import SlotCache, StepShape
@@ -159,14 +159,15 @@ class Slots:
             positions = (places - starts).clamp(min=0)
             mask = _causal_mask(padding, self.llm.dtype)
         self.cache.open_prompts(first, number=number, longest=longest, padding=padding)
-        output = self.llm(
-            inputs_embeds=embeds,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=self.cache.states,
-            use_cache=True,
-            logits_to_keep=1,
-        )
+        with masked_kernels():
+            output = self.llm(
+                inputs_embeds=embeds,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=self.cache.states,
+                use_cache=True,
+                logits_to_keep=1,
+            )
         logits: Tensor = output.logits[:, -1:]
         return logits
 
