@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from evaluator.commands.board import board_command
 from evaluator.commands.command_line import SETTINGS, version_option
 from evaluator.commands.deprecated import chosen_mode, deprecated_options
 from evaluator.commands.efficiency import (
@@ -278,10 +279,11 @@ def _check_lines(checks: "Iterable[Check]") -> list[str]:
 @click.group(context_settings=SETTINGS)
 @version_option
 def main() -> None:
-    """Validate submissions, set up what the metrics need, compare the speed of finished runs."""
+    """Validate submissions, set up what the metrics need, compare and rank finished runs."""
 
 
 main.add_command(validate_command, "validate")
 main.add_command(setup_metrics_command, "setup-metrics")
 main.add_command(efficiency_command, "efficiency")
 main.add_command(settings_command, "settings")
+main.add_command(board_command, "board")

@@ -19,7 +19,7 @@ SALMONN = ROOT / "audiolm-trainer" / "salmonn"
 EVALUATOR_ORDER = (
     "errors", "tasks", "extras", "wording", "files", "cpu_threads", "machine", "audio", "annotation", "model",
     "submission", "redaction", "config", "provider", "scoring", "preflight", "run", "run_end", "report", "speed",
-    "evaluate", "conformance", "commands", "cli",
+    "board", "evaluate", "conformance", "commands", "cli",
 )  # fmt: skip
 SALMONN_ORDER = (
     "errors", "wording", "device", "json_object", "collector", "cpu_threads", "config", "command_line", "audio",
@@ -31,6 +31,7 @@ MOST_FILES = 15
 
 COMMAND_FILES = {
     "evaluator.cli",
+    "evaluator.commands.board",
     "evaluator.commands.command_line",
     "evaluator.commands.deprecated",
     "evaluator.commands.efficiency",
