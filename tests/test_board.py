@@ -131,6 +131,15 @@ def test_teams_are_ranked_as_by_hand(teams: Path) -> None:
         ("D", [4, 4, 4, 4], 24),
         ("baseline", [3, 6, 6, 6], 33),
     ]
+    # A and E have equal sums: A was given first.
+    assert [line.split()[-1] for line in run_board(teams).stdout.splitlines()[3:9]] == [
+        "10",
+        "13",
+        "23=",
+        "23=",
+        "24",
+        "33",
+    ]
     assert list(rows[0]["ranks"]) == ["wer", "spider", "memory", "latency"]
     assert rows[0]["values"] == {"wer": 0.0699, "spider": 0.3593, "memory": 3.83, "latency": 0.21}
 
@@ -409,6 +418,30 @@ def test_memory_of_two_kinds(tmp_path: Path) -> None:
     assert "different ways (gpu by device_batch1, cpu by process_since_start)" in told
 
 
+def test_the_challenges_protocol(tmp_path: Path) -> None:
+    """Its figures come before others, and are compared with their kind only."""
+    criteria = only(tmp_path / "costs.yaml", "memory: 1", "latency: 2")
+    for name, device, latency in (("one", "cuda:0", 0.3), ("two", "cuda:1", 0.2), ("cpu", "cpu", 0.1)):
+        path = write_efficiency(tmp_path / name, first_step=9.0, memory=9)
+        data = json.loads(path.read_text())
+        data["settings"] = {"device": device}
+        data["figures"] |= {
+            "challenge_latency_seconds": {"median": latency},
+            "challenge_memory_bytes": {"median": 3.0 * 2**30},
+        }
+        path.write_text(json.dumps(data))
+    rows = rows_of(tmp_path / "one", tmp_path / "two", "--criteria", criteria)
+    assert [(row["system"], row["values"]) for row in rows] == [
+        ("two", {"memory": 3.0, "latency": 0.2}),
+        ("one", {"memory": 3.0, "latency": 0.3}),
+    ]
+    assert "device differs: two cuda:1" in run_board(tmp_path / "two", tmp_path / "one", "--criteria", criteria).stdout
+    told = refused(3, tmp_path / "one", tmp_path / "cpu", "--criteria", criteria)
+    assert "protocol on cuda, cpu by the challenge's protocol on cpu" in told
+    plain = write_efficiency(tmp_path / "plain", first_step=0.1, memory=1)
+    assert "2 problems" in refused(3, tmp_path / "one", plain, "--criteria", criteria)
+
+
 @pytest.mark.parametrize(
     ("spoil", "part"),
     [
@@ -474,10 +507,26 @@ def test_probabilities_of_places(tmp_path: Path) -> None:
     assert found["one"]["places"] == pytest.approx([0.25, 0.75], abs=0.03)
     assert found["two"]["places"] == pytest.approx([0.75, 0.25], abs=0.03)
     assert found["two"]["ranks"]["wer"] == found["two"]["places"]
+    shown = run_board(one, two, "--criteria", criteria).stdout.splitlines()
+    assert [line.split()[:2] for line in shown if line.startswith(("place", "WER "))] == [
+        ["place", "two"],
+        ["WER", "two"],
+    ]
     again = rows_of(one, two, "--criteria", criteria, "--resamples", "4000")
     assert again == rows
     assert rows_of(one, two, "--criteria", criteria, "--resamples", "4000", "--seed", "1") != rows
     assert rows_of(one, two, "--criteria", criteria, "--resamples", "0")[0]["probabilities"] is None
+
+
+def test_a_draw_that_tells_nothing_is_shared(tmp_path: Path) -> None:
+    """One clip of four tells two systems apart; where it is not drawn, neither has a claim to be first."""
+    one = write_run(tmp_path / "one", edits=(1, 1, 1, 1))
+    two = write_run(tmp_path / "two", edits=(1, 1, 1, 0))
+    criteria = only(tmp_path / "wer.yaml", "wer:")
+    missed = (3 / 4) ** 4
+    for order in ((one, two), (two, one)):
+        rows = {row["system"]: row for row in rows_of(*order, "--criteria", criteria, "--resamples", "4000")}
+        assert rows["one"]["probabilities"]["places"][0] == pytest.approx(missed / 2, abs=0.03)
 
 
 def test_the_same_clips_are_drawn_for_every_system(tmp_path: Path) -> None:

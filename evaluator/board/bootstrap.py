@@ -2,7 +2,8 @@
 
 Of each set of clips as many are drawn as there are, with replacement, and the same ones for every system: what is hard
 for all of them does not look like a difference. Then the board is made anew. Criteria of one set of clips (SPIDEr and
-CIDEr-D of the same captions) get the same draw; memory and latency stay as they are.
+CIDEr-D of the same captions) get the same draw; memory and latency stay as they are. Systems that a draw does not tell
+apart are ordered at random: none of them was there first.
 """
 
 import random
@@ -73,7 +74,8 @@ def probabilities(
         if drawn is None or not _can_compare(drawn, rules):
             continue
         used += 1
-        for row in board({**values, **drawn}, systems, rules):
+        order = generator.sample(systems, len(systems))
+        for row in board({**values, **drawn}, systems, rules, ahead=dict.fromkeys(names, order)):
             places[row.system][row.place - 1] += 1
             for criterion in names:
                 ranks[criterion][row.system][row.ranks[criterion] - 1] += 1

@@ -85,19 +85,24 @@ def require_baseline(rules: Rules, systems: Sequence[str], values: Values) -> No
                 raise ConfigError(f"The rule {rules.rule} needs {criterion.title} of {name}: it has no value.")
 
 
-def board(values: Values, systems: Sequence[str], rules: Rules) -> list[Row]:
+def board(
+    values: Values, systems: Sequence[str], rules: Rules, *, ahead: Mapping[str, Sequence[str]] | None = None
+) -> list[Row]:
     """Rank systems by all criteria.
 
     Args:
         values: of every criterion of the rules.
         systems: in the order in which they were given.
         rules: `require_baseline` has passed them.
+        ahead: criterion -> the systems in the order in which equals are ranked by it, where that is another one.
 
     Returns:
         list[Row]: best first.
     """
+    orders = ahead or {}
     ranks = {
-        each.name: rank(values[each.name], systems, higher_is_better=each.higher_is_better) for each in rules.criteria
+        each.name: rank(values[each.name], orders.get(each.name, systems), higher_is_better=each.higher_is_better)
+        for each in rules.criteria
     }
     sums = {name: sum(each.weight * ranks[each.name][name] for each in rules.criteria) for name in systems}
     scores, excess = _scores(values, systems, rules, sums)

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,17 @@ _LATENCY = "first step + further token, medians of clips alone"
 # An efficiency file holds before a run; the challenge measures with the prompt of speech recognition.
 _ORDERS = {"asr": 1, "aac": 2}
 _CONDITIONS = ("device", "llm_dtype", "num_beams", "engine", "threads")
+
+
+@dataclass(frozen=True, slots=True)
+class _Costs:
+    """What a file says of memory and time: its figures, its peaks in bytes, and the order of these values."""
+
+    origin: Path
+    figures: Mapping[str, Any]
+    memory: Mapping[str, Any]
+    device: str
+    order: int
 
 
 def read_run(folder: Path, system: str) -> Measurement:
@@ -44,7 +56,8 @@ def read_run(folder: Path, system: str) -> Measurement:
     values, absent, conditions = _scores(folder)
     latency = _object(run.get("latency"))
     figures, memory = _object(latency.get("figures")), _object(run.get("peak_memory_bytes"))
-    _add_costs(values, absent, figures, memory, origin=folder / RUN, order=_task_order(run))
+    device = str(_object(latency.get("settings")).get("device"))
+    _add_costs(values, absent, _Costs(folder / RUN, figures, memory, device, _task_order(run)))
     if latency.get("reason"):
         absent["latency_s"] = str(latency["reason"])
     return Measurement(system, str(folder), values, absent, conditions | _conditions(latency, run))
@@ -61,7 +74,8 @@ def read_efficiency(file: Path, system: str) -> Measurement:
         raise ResultError(f"{file} has no figures: expected an efficiency.json.")
     values: dict[str, Value] = {}
     absent: dict[str, str] = {}
-    _add_costs(values, absent, data["figures"], _object(data.get("peak_memory_bytes")), origin=file, order=0)
+    device = str(_object(data.get("settings")).get("device"))
+    _add_costs(values, absent, _Costs(file, data["figures"], _object(data.get("peak_memory_bytes")), device, order=0))
     return Measurement(system, str(file), values, absent, _conditions(data, data))
 
 
@@ -150,30 +164,36 @@ def _references(folder: Path, ids: object) -> tuple[str, ...]:
     return () if set(found) == {"null"} else tuple(found)
 
 
-def _add_costs(
-    values: dict[str, Value],
-    absent: dict[str, str],
-    figures: Mapping[str, Any],
-    memory: Mapping[str, Any],
-    *,
-    origin: Path,
-    order: int,
-) -> None:
+def _add_costs(values: dict[str, Value], absent: dict[str, str], found: _Costs) -> None:
     """Add memory_gb and latency_s, or why they are not there."""
-    kind = next((name for name in _MEMORY if memory.get(name) is not None), None)
-    if kind is None:
-        absent["memory_gb"] = "no peak of memory was measured"
+    where = f"{found.origin}: figures"
+    peak = _median(found.figures, "challenge_memory_bytes")
+    kind = next((name for name in _MEMORY if found.memory.get(name) is not None), None)
+    if peak is not None:
+        # On a CPU it is the process's memory, which no GPU's compares with.
+        how = f"the challenge's protocol on {found.device.partition(':')[0]}"
+        values["memory_gb"] = Value(_amount(peak, where) / GIB, where, how=how, order=found.order)
+    elif kind is not None:
+        peaks = f"{found.origin}: peak_memory_bytes.{kind}"
+        values["memory_gb"] = Value(_amount(found.memory[kind], peaks) / GIB, peaks, how=kind, order=found.order)
     else:
-        where = f"{origin}: peak_memory_bytes.{kind}"
-        values["memory_gb"] = Value(_amount(memory[kind], where) / GIB, where, how=kind, order=order)
-    parts = [_object(figures.get(name)).get("median") for name in (_FIRST, _FURTHER)]
+        absent["memory_gb"] = "no peak of memory was measured"
+    latency = _median(found.figures, "challenge_latency_seconds")
+    if latency is not None:
+        how = "the challenge's protocol"
+        values["latency_s"] = Value(_amount(latency, where), where, how=how, order=found.order)
+        return
+    parts = [_median(found.figures, name) for name in (_FIRST, _FURTHER)]
     missing = [name for name, part in zip((_FIRST, _FURTHER), parts, strict=True) if part is None]
     if missing:
         absent["latency_s"] = f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
     else:
-        where = f"{origin}: figures"
         total = sum(_amount(part, where) for part in parts)
-        values["latency_s"] = Value(total, where, how=_LATENCY, order=order)
+        values["latency_s"] = Value(total, where, how=_LATENCY, order=found.order)
+
+
+def _median(figures: Mapping[str, Any], name: str) -> object:
+    return _object(figures.get(name)).get("median")
 
 
 def _conditions(measured: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, str]:

@@ -155,11 +155,13 @@ def _cells(standings: Standings) -> list[list[str]]:
     head += {"ratio": ["ratio"], "limit": ["beyond limit"], "ranks": []}[rules.rule]
     head += ["before", "sum before"] if standings.before else []
     rows = [head]
+    sums = [row.weighted_sum for row in standings.rows]
     for row in standings.rows:
         cells = [str(row.place), printable(row.system)]
         for each in rules.criteria:
             cells += [_number(row.values[each.name]), f"{row.ranks[each.name]}{'=' if each.name in row.tied else ''}"]
-        cells.append(f"{row.weighted_sum:g}")
+        equal = rules.rule == "ranks" and sums.count(row.weighted_sum) > 1
+        cells.append(f"{row.weighted_sum:g}{'=' if equal else ''}")
         if rules.rule == "ratio":
             cells.append(f"{row.score:.4g}")
         if row.excess is not None:
@@ -187,12 +189,16 @@ def _probability_lines(standings: Standings, *, resamples: int, seed: int) -> li
     drawn = ", ".join(f"{titles[name]} over {number} clips" for name, number in sure.resampled.items())
     held = ", ".join(titles[name] for name in sure.fixed)
     systems = [row.system for row in standings.rows]
-    head = ["", "system", *(str(place) for place in range(1, len(systems) + 1))]
-    told = [["", printable(name), *(_share(share) for share in sure.places[name])] for name in systems]
+    told = [["", "", *(str(place) for place in range(1, len(systems) + 1))]]
+    for title, shares in (("place", sure.places), *((titles[name], each) for name, each in sure.ranks.items())):
+        told += [
+            ["" if number else title, printable(name), *map(_share, shares[name])]
+            for number, name in enumerate(systems)
+        ]
     return [
         "",
-        f"Probability of each place ({sure.resamples} resamples of the clips, seed {seed}):",
-        *aligned([head, *told], left=(1,)),
+        f"Probability of each place, and of each rank ({sure.resamples} resamples of the clips, seed {seed}):",
+        *aligned(told, left=(0, 1)),
         *_wrapped(f"Resampled: {drawn}." + (f" Held as they are: {held}." if held else "")),
     ]
 
