@@ -66,7 +66,9 @@ def max_seconds(config: Mapping[str, Any]) -> float | None:
     from salmonn.config.config import from_mapping
     from salmonn.frontend.heard_seconds import heard_seconds
 
-    return heard_seconds(from_mapping(config).model.whisper_path)
+    parts = from_mapping(config).model
+    heard = heard_seconds(parts.whisper_path)
+    return None if heard is None else min(heard, parts.context_seconds)
 
 
 def notices(config: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -24,7 +24,8 @@ _TRAINING_REFUSALS: tuple[tuple[str, object, str], ...] = (
 
 
 HALF_A_FRAME = 0.01
-LONGEST_WINDOW = 30.0
+FRAMES_A_SECOND = 50
+LONGEST_CONTEXT = 30.0
 """Seconds."""
 
 
@@ -72,12 +73,17 @@ def _decoding_problems(tree: Mapping[str, Any], longest: int) -> Iterable[tuple[
 
 
 def _window_problems(tree: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    """Windows that no frame of 20 ms fits into, or that no clip of 30 s fills."""
+    """A context that is no whole number of frames, windows that hold no frame or that no clip fills."""
+    context = get_value(tree, "model.context_seconds")
+    if not isinstance(context, (int, float)):
+        context = LONGEST_CONTEXT
+    if abs(context * FRAMES_A_SECOND - round(context * FRAMES_A_SECOND)) > 1e-6:
+        yield "model.context_seconds", f"is {context} s, no whole number of frames: a frame is {2 * HALF_A_FRAME:g} s"
     if get_value(tree, "model.window_level_Qformer") is False:
         return
     for key in ("second_per_window", "second_stride"):
         value = get_value(tree, f"model.{key}")
         if isinstance(value, (int, float)) and 0 < value <= HALF_A_FRAME:
             yield f"model.{key}", f"is {value} s, which rounds to no frame: a frame is {2 * HALF_A_FRAME:g} s"
-        if isinstance(value, (int, float)) and value > LONGEST_WINDOW and key == "second_per_window":
-            yield f"model.{key}", f"is {value} s, and a clip has {LONGEST_WINDOW:g} s at most"
+        if isinstance(value, (int, float)) and value > context and key == "second_per_window":
+            yield f"model.{key}", f"is {value} s, and a clip has {context:g} s at most"

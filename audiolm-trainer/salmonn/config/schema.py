@@ -41,6 +41,9 @@ class ModelConfig(_Section):
         use_speech_Qformer: True; there is no model without Q-Former.
         freeze_speech_QFormer: whether the Q-Former stays as it is in training.
         window_level_Qformer: whether the Q-Former looks at windows, or once at the whole clip.
+        context_seconds: seconds of a clip that are heard, 1 to 30, in whole frames of 20 ms. Whisper, the Q-Former
+            and the prompt cost as much for silence as for sound, so a model whose clips are short answers faster with
+            less; longer clips are cut. A checkpoint should be trained with the same.
         num_speech_query_token: queries, and so audio tokens, of a window.
         second_per_window: seconds of a window.
         second_stride: seconds from one window to the next.
@@ -77,6 +80,7 @@ class ModelConfig(_Section):
     use_speech_Qformer: bool = True  # noqa: N815 - the schema's own names
     freeze_speech_QFormer: bool = False  # noqa: N815
     window_level_Qformer: bool = True  # noqa: N815
+    context_seconds: Annotated[float, Field(ge=1, le=30)] = 30.0
     num_speech_query_token: Positive = 1
     second_per_window: PositiveFloat = 0.333333
     second_stride: PositiveFloat = 0.333333

@@ -68,7 +68,7 @@ _LLM_LICENCES: tuple[tuple[str, str], ...] = (
 )
 _SNIPPET = (
     *("lora", "lora_rank", "lora_alpha", "lora_target_modules"),
-    *("window_level_Qformer", "num_speech_query_token", "second_per_window", "second_stride"),
+    *("window_level_Qformer", "num_speech_query_token", "context_seconds", "second_per_window", "second_stride"),
     *("prompt_template", "end_sym"),
 )
 

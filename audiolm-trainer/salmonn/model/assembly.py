@@ -5,12 +5,16 @@ from. All get their bridge here, so that an encoder or a window is known in one 
 """
 
 from collections.abc import Mapping
+from copy import copy
 from pathlib import Path
 
 import torch
+from torch import nn
 from transformers import WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
+from salmonn.audio.reading import MAX_SECONDS
+from salmonn.config.choices import FRAMES_A_SECOND
 from salmonn.config.schema import ModelConfig
 from salmonn.frontend.features import FrontEnd
 from salmonn.model import components
@@ -40,6 +44,8 @@ def build_speech_encoder(
     Raises:
         CheckpointError: the Q-Former's sizes cannot be read.
     """
+    if parts.context_seconds < MAX_SECONDS:
+        extractor = shorten_context(whisper, extractor, parts.context_seconds)
     width, patch_frames = whisper.config.d_model, 0
     if beats is not None:
         width += beats.config.encoder_embed_dim
@@ -56,6 +62,36 @@ def build_speech_encoder(
         windows=windows if parts.window_level_Qformer else None,
         output_width=output_width,
     )
+
+
+def shorten_context(
+    whisper: WhisperEncoder, extractor: WhisperFeatureExtractor, seconds: float
+) -> WhisperFeatureExtractor:
+    """Let Whisper hear the first seconds of its window: its later positions are dropped, for good.
+
+    A Whisper that hears no more anyway stays as it is.
+
+    Args:
+        whisper: the encoder.
+        extractor: its feature extractor.
+        seconds: a whole number of frames of 20 ms.
+
+    Returns:
+        WhisperFeatureExtractor: one whose window has these seconds.
+    """
+    frames = round(seconds * FRAMES_A_SECOND)
+    positions: nn.Embedding = whisper.embed_positions
+    if frames >= positions.num_embeddings:
+        return extractor
+    kept = nn.Parameter(positions.weight.detach()[:frames].clone(), requires_grad=False)
+    whisper.embed_positions = nn.Embedding(frames, positions.embedding_dim, _weight=kept)
+    whisper.embed_positions.requires_grad_(False)
+    whisper.max_source_positions = whisper.config.max_source_positions = frames
+    shorter = copy(extractor)
+    shorter.chunk_length = seconds
+    shorter.n_samples = round(seconds * extractor.sampling_rate)
+    shorter.nb_max_frames = shorter.n_samples // extractor.hop_length
+    return shorter
 
 
 def load_speech_encoder(

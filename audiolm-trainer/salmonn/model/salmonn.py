@@ -4,6 +4,7 @@ A sequence is BOS, the prompt up to the audio slot, the W x Q audio tokens, the 
 target with its end symbol; there is no padding inside it. Shape letters are explained in `frontend/features.py`.
 """
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from salmonn.audio.loading import SAMPLING_RATE
+from salmonn.config.choices import LONGEST_CONTEXT
 from salmonn.config.recorded import disagreements, recorded_config, recorded_tasks
 from salmonn.config.schema import Config, ModelConfig
 from salmonn.decoding.decoder_support import without_adapter
@@ -35,6 +37,8 @@ from salmonn.weights.checkpoint import (
     released_name,
     report,
 )
+
+logger = logging.getLogger(__name__)
 
 SCALED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
 """Settings of language models (Gemma 2, Cohere, Granite, Falcon-H1) whose logits are not the head's output as it is."""
@@ -275,9 +279,17 @@ class SALMONN(nn.Module):
     def _load_trained(self, path: str, config: Config) -> None:
         """Load the checkpoint, and refuse one whose tensors mean something else with this configuration."""
         entries = load_checkpoint(Path(path), self.checkpoint_parameters())
-        different = disagreements(recorded_config(entries.get("config")), config.public())
+        recorded = recorded_config(entries.get("config"))
+        different = disagreements(recorded, config.public())
         if different:
             raise CheckpointError("\n".join([f"{path} was trained with other settings:", *different]))
+        # Checkpoints of before do not say it.
+        trained, now = recorded.get("model", {}).get("context_seconds", LONGEST_CONTEXT), config.model.context_seconds
+        if trained != now:
+            logger.warning(
+                "%s was trained with model.context_seconds %g, and hears %g s now: it was not taught to do that",
+                *(path, trained, now),
+            )
         self.trained_tasks = recorded_tasks(entries.get("tasks"))
 
     def _merge_adapter(self) -> None:
