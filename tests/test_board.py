@@ -1,7 +1,10 @@
 """Tests of evaluator/board/ and its command: ranks worked by hand, rules, merging, what-if, certainty, bad input."""
 
 import json
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -254,6 +257,8 @@ def test_all_problems_of_a_criteria_file_are_told(teams: Path, tmp_path: Path) -
         assert part in told
     criteria.write_text("rule: limit\ncriteria: {wer: 1}\n")
     assert "needs a criterion with limit_percent" in refused(2, teams, "--criteria", criteria)
+    criteria.write_text("criteria: {wer: 0, spider: 0}\n")
+    assert "every weight is 0" in refused(2, teams, "--criteria", criteria)
     criteria.write_text("")
     assert "expected criteria" in refused(2, teams, "--criteria", criteria)
     assert "give one of them" in refused(2, teams, "--criteria", criteria, "--preset", "ratio")
@@ -311,6 +316,11 @@ def test_one_value_is_changed_once(teams: Path) -> None:
     [
         (TEAMS.replace("spider", "spidr"), [':1: the column "spider" is missing; rename "spidr"']),
         (TEAMS.replace("latency_s", "when"), [':1: the column "latency_s" is missing: add it']),
+        (
+            TEAMS.replace("spider", "a").replace("latency_s", "b"),
+            [":1: the columns spider, latency_s are missing: add them"],
+        ),
+        (TEAMS.replace(",", ";"), [":1: separates its columns by ';'", "1 problem"]),
         (TEAMS.replace("system,", "team,"), [':1: the column "system" is missing']),
         (TEAMS.replace("system,wer", "wer,wer"), ['"wer" is there twice', '"system" is missing']),
         (TEAMS.replace(".0770", "nan"), [":3: wer: nan cannot be"]),
@@ -336,6 +346,14 @@ def test_a_csv_of_another_encoding(teams: Path) -> None:
     assert "is not UTF-8" in refused(3, teams)
     teams.write_bytes(TEAMS.replace("baseline", "기준").encode("utf-8-sig"))
     assert rows_of(teams)[-1]["system"] == "기준"
+
+
+def test_a_terminal_that_is_not_utf8(teams: Path) -> None:
+    teams.write_text(TEAMS.replace("baseline", "기준"), encoding="utf-8")
+    code = "import sys; from evaluator.cli import main; main(['board', sys.argv[1]])"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    result = subprocess.run([sys.executable, "-c", code, str(teams)], env=environment, capture_output=True, check=True)
+    assert b"\\uae30\\uc900" in result.stdout
 
 
 def test_korean_names_are_aligned(teams: Path) -> None:
@@ -452,6 +470,11 @@ def test_the_challenges_protocol(tmp_path: Path) -> None:
         (lambda run: (run / "scores.json").write_text("{"), "cannot be read"),
         (lambda run: (run / "scores.json").write_text("{}"), "no list of metrics"),
         (lambda run: (run / "predictions.jsonl").write_text('{"id": "t0"}\n'), "1 answers and scores.json 4 rows"),
+        (
+            lambda run: (run / "predictions.jsonl").write_text('{"id": "t0"}\n{"id": "t1", "te'),
+            "predictions.jsonl:2 is cut",
+        ),
+        (lambda run: (run / "predictions.jsonl").write_text('{"id": "t1"}\n'), "predictions.jsonl:1 is of t1"),
         (lambda run: _edit(run, lambda s: s["metrics"][0].update(value=0.5)), "do not add up"),
         (lambda run: _edit(run, lambda s: s["metrics"][0].update(value=float("nan"))), "found nan"),
         (lambda run: _edit(run, lambda s: s["per_sample"]["word_edits"].pop()), "another number of rows"),
@@ -478,6 +501,7 @@ def test_sources_that_are_none(teams: Path, tmp_path: Path) -> None:
     for part in ("nowhere does not exist", "holds no finished run", 'leave out "x="', "give the folder", "NAME=PATH"):
         assert part in told
     assert "5 problems" in told
+    assert f"{teams}: is given twice" in refused(3, teams, teams)
 
 
 def test_whole_runs_make_a_board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

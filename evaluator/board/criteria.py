@@ -141,7 +141,7 @@ def read_rules(path: Path) -> Rules:
     try:
         document = read_document(path)
     except YamlError as error:
-        raise ConfigError(f"The criteria cannot be read: {error}.", [Problem(*error.problem)]) from error
+        raise ConfigError(f"The criteria cannot be read: {error}.") from error
     problems = [Problem(*problem) for problem in document.problems]
     problems += _unknown(document, document.tree, _KEYS, "")
     given = document.tree.get("rule") or "ranks"
@@ -157,6 +157,8 @@ def read_rules(path: Path) -> Rules:
     else:
         found = [_criterion(document, str(name), section, problems) for name, section in sections.items()]
         criteria = [each for each in found if each is not None]
+    if rule != "limit" and criteria and not any(each.weight for each in criteria):
+        problems.append(Problem(document.label("criteria"), "every weight is 0: nothing would count"))
     if rule == "limit" and criteria and all(each.limit_percent is None for each in criteria):
         problems.append(Problem(document.label("criteria"), "rule limit needs a criterion with limit_percent"))
     if rule == "limit" and criteria and all(each.limit_percent is not None for each in criteria):

@@ -81,17 +81,23 @@ def _header_problems(
     for name in dict.fromkeys(header):
         if header.count(name) > 1 and (name in columns or name == "system"):
             problems.append(Problem(f"{file}:1", f'the column "{name}" is there twice'))
+    if len(header) == 1 and (separator := next((sign for sign in ";\t" if sign in header[0]), None)) is not None:
+        return [Problem(f"{file}:1", f"separates its columns by {shown(separator)}: separate them by commas")]
     others = [name for name in header if name not in columns and name != "system"]
-    for name in ("system", *columns):
-        if name in header:
-            continue
-        near = nearest(name, others)
-        if near is not None and len(near) > 1:
-            problems.append(Problem(f"{file}:1", f'the column "{name}" is missing; rename "{near}" if it is meant'))
-        elif name == "system" or name not in optional:
-            problems.append(
-                Problem(f"{file}:1", f'the column "{name}" is missing: add it, or rank without it (--criteria)')
-            )
+    missing = [name for name in ("system", *columns) if name not in header]
+    near = {name: other for name in missing if (other := nearest(name, others)) is not None}
+    problems += [
+        Problem(f"{file}:1", f'the column "{name}" is missing; rename "{other}" if it is meant')
+        for name, other in near.items()
+    ]
+    absent = [name for name in missing if name not in near and name not in optional]
+    if "system" in absent:
+        problems.append(Problem(f"{file}:1", 'the column "system" is missing: add it, with the systems\' names'))
+        absent.remove("system")
+    if absent:
+        columns_are = f'column "{absent[0]}" is' if len(absent) == 1 else f"columns {', '.join(absent)} are"
+        it = "it" if len(absent) == 1 else "them"
+        problems.append(Problem(f"{file}:1", f"the {columns_are} missing: add {it}, or rank without {it} (--criteria)"))
     return problems
 
 

@@ -151,7 +151,7 @@ def mean_ratio(values: Values, system: str, rules: Rules) -> float:
     for each in rules.criteria:
         ratio = values[each.name][system] / values[each.name][rules.baseline]
         logarithm += each.weight * math.log(ratio if each.higher_is_better else 1 / ratio)
-    return math.exp(logarithm / total) if total else 1.0
+    return math.exp(logarithm / total)
 
 
 def _excess(values: Values, system: str, rules: Rules) -> float:

@@ -144,19 +144,23 @@ def _references(folder: Path, ids: object) -> tuple[str, ...]:
         return ()
     found: list[str] = []
     try:
-        with file.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise ResultError(f"{file}:{number}: expected an answer, an object of JSON.")
-                if number <= len(ids) and row.get("id") != ids[number - 1]:
-                    raise ResultError(
-                        f"{file}:{number} is of {row.get('id')}, and {SCORES} has {ids[number - 1]} there: score the "
-                        "run again (--resume)."
-                    )
-                found.append(json.dumps(row.get("reference"), ensure_ascii=False))
+        lines = file.read_text(encoding="utf-8").split("\n")
     except (OSError, ValueError) as error:
         raise ResultError(f"{file} cannot be read: {error}.") from error
+    # Not splitlines: a text may hold other line ends of Unicode.
+    for number, line in enumerate(lines[:-1] if lines[-1] == "" else lines, start=1):
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ResultError(f"{file}:{number} is cut or no JSON: go on with the run (--resume {folder}).") from error
+        if not isinstance(row, dict):
+            raise ResultError(f"{file}:{number}: expected an answer, an object of JSON.")
+        if number <= len(ids) and row.get("id") != ids[number - 1]:
+            raise ResultError(
+                f"{file}:{number} is of {row.get('id')}, and {SCORES} has {ids[number - 1]} there: score the run again "
+                "(--resume)."
+            )
+        found.append(json.dumps(row.get("reference"), ensure_ascii=False))
     if len(found) != len(ids):
         raise ResultError(
             f"{file} has {len(found)} answers and {SCORES} {len(ids)} rows: score the run again (--resume {folder})."

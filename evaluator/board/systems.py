@@ -63,7 +63,10 @@ def read_field(sources: Sequence[str], criteria: Sequence[Criterion], *, missing
     extra = [name for name in CAPTION_METRICS if name not in columns]
     measurements: list[Measurement] = []
     problems: list[Problem] = []
-    for source in sources:
+    for place, source in enumerate(sources):
+        if source in sources[:place]:
+            problems.append(Problem(source, "is given twice: give it once"))
+            continue
         try:
             measurements += _read(source, [*columns, *extra], [*optional, *extra])
         except ResultError as error:

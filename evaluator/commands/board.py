@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from evaluator.commands.command_line import SETTINGS, version_option
+from evaluator.commands.command_line import SETTINGS, escape_what_cannot_be_printed, version_option
 from evaluator.errors import AudioLMError
 
 _EXAMPLES = """\b
@@ -56,6 +56,7 @@ def board_command(
     efficiency.json, or a CSV with the columns system,wer,spider,memory_gb,latency_s[,qa]. Sources of one name are one
     system. docs/board.md has the rules.
     """
+    escape_what_cannot_be_printed()
     if preset_name is not None and criteria is not None:
         raise click.UsageError("--preset and --criteria are two ways to say the same: give one of them.")
     # Here, so that --help need not wait for them.

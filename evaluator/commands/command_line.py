@@ -1,5 +1,7 @@
 """What every command of the evaluator has: -h beside --help, and --version."""
 
+import io
+import sys
 from collections.abc import Callable
 from importlib import metadata
 from typing import Any, TypeVar
@@ -18,6 +20,13 @@ def version_option(function: Function) -> Function:
     return click.option(
         "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show, help="Show the version and end."
     )(function)
+
+
+def escape_what_cannot_be_printed() -> None:
+    """Let a terminal that is not UTF-8 show "\\uae30" for a character that it lacks: that is no reason to fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _show(context: click.Context, parameter: click.Parameter, value: bool) -> None:

@@ -3,7 +3,6 @@
 Errors go to standard output, warnings to standard error. Exit status: 0 accepted, 1 one is refused, 2 wrong usage.
 """
 
-import io
 import json
 import sys
 import tempfile
@@ -15,7 +14,7 @@ from typing import BinaryIO
 
 import click
 
-from evaluator.commands.command_line import SETTINGS, version_option
+from evaluator.commands.command_line import SETTINGS, escape_what_cannot_be_printed, version_option
 from evaluator.submission.rules import Finding, SubmissionReport
 from evaluator.submission.submission import MAX_BYTES, check_submission
 
@@ -39,9 +38,7 @@ def validate_command(csv_files: tuple[Path, ...], annotation: Path | None, *, as
 
     Prints all problems with their codes and line numbers. docs/submission.md explains the codes.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 is no reason to fail
+    escape_what_cannot_be_printed()
     if csv_files.count(_STANDARD_INPUT) > 1:
         raise click.UsageError("- is standard input, which can be read once.")
     reports: list[tuple[Path, SubmissionReport]] = []
