@@ -351,7 +351,7 @@ def test_a_csv_of_another_encoding(teams: Path) -> None:
 def test_a_terminal_that_is_not_utf8(teams: Path) -> None:
     teams.write_text(TEAMS.replace("baseline", "기준"), encoding="utf-8")
     code = "import sys; from evaluator.cli import main; main(['board', sys.argv[1]])"
-    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
     result = subprocess.run([sys.executable, "-c", code, str(teams)], env=environment, capture_output=True, check=True)
     assert b"\\uae30\\uc900" in result.stdout
 
