@@ -50,6 +50,7 @@ from evaluator.run.row_shares import balance
 from evaluator.run.timing import speed_of
 from evaluator.run.worker import Attempt, WorkerReport, answer_share, peak_memory
 from evaluator.run_end import recorded, write_ended
+from evaluator.scoring.intervals import with_intervals
 from evaluator.scoring.result import Scores
 from evaluator.scoring.scoring import score
 from evaluator.speed.latency_pass import latency_of_run
@@ -367,6 +368,7 @@ def _score(work: _Work, texts: Sequence[str]) -> tuple[Scores | None, str | None
     with record.timed("score"):
         try:
             scores = score(ready.task, references, texts, work.config.scoring)
+            scores = with_intervals(scores, work.config.scoring, ready.units)
         except AudioLMError as error:
             record.scoring_error = str(error)
             return None, str(error)

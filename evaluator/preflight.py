@@ -8,7 +8,7 @@ and the output folder.
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +24,7 @@ from evaluator.model import ModelProvider
 from evaluator.provider.probe import MOST_SECONDS, heard_seconds
 from evaluator.provider.questions import check_parts, found_notices, found_seconds, known_tasks
 from evaluator.scoring import scoring
+from evaluator.statistics.units import CLIP, Units, find_units
 from evaluator.tasks import Mode, Task, is_scored, task_of
 from evaluator.wording import counted, named
 
@@ -41,6 +42,7 @@ class Preflight:
         limit: seconds of a clip that the model hears.
         digests: tell each row's clip from others (`AudioFacts.digest`); None where it cannot be read.
         notices: what the user should know, in sentences.
+        units: what is drawn anew for the scores' intervals.
     """
 
     task: Task
@@ -51,6 +53,7 @@ class Preflight:
     limit: float
     digests: tuple[str | None, ...]
     notices: tuple[str, ...]
+    units: Units = field(default_factory=Units)
 
     @property
     def seconds(self) -> tuple[float, ...]:
@@ -173,6 +176,7 @@ def preflight(
         limit=heard,
         digests=tuple(headers.digest(sample) for sample in samples),
         notices=tuple(notices),
+        units=clips.units,
     )
 
 
@@ -205,11 +209,12 @@ def check_output_folder(config: Config) -> None:
 
 
 class _Clips(NamedTuple):
-    """One sample for each clip that is run, how many there are if these are the first of them, and notices."""
+    """One sample for each clip that is run, how many there are if these are the first of them, notices, units."""
 
     samples: list[Sample]
     all_rows: int | None
     notices: list[str]
+    units: Units = Units()
 
 
 def _clips(samples: Sequence[Sample], *, mode: Mode, limit: int | None) -> _Clips:
@@ -239,7 +244,13 @@ def _load(
     _read_headers(headers, looked_at, workers=config.run.num_workers)
     annotation.check_audio(lambda file: headers(file) if file in looked_at else None)
     annotation.without_problems()
-    return found
+    scoring_config = config.scoring
+    if not is_scored(mode):
+        return found
+    if scoring_config.unit == CLIP and scoring_config.unit_field:
+        found.notices.append("scoring.unit_field has no effect: scoring.unit is clip.")
+    units = find_units(scoring_config.unit, scoring_config.unit_field, annotation.rows, found.samples, annotation=path)
+    return found._replace(units=units)
 
 
 def _read_headers(headers: _Headers, paths: Iterable[Path], *, workers: int) -> None:

@@ -15,6 +15,7 @@ from evaluator.run.latency import LATENCY_OFF, Latency
 from evaluator.run.record import EvaluationResult
 from evaluator.run.timing import MEDIAN_CLIPS, TOO_FEW
 from evaluator.scoring.result import MetricResult, Scores
+from evaluator.statistics.interval import told
 from evaluator.tasks import is_scored, task_of
 from evaluator.wording import printable
 
@@ -80,18 +81,20 @@ def score_lines(scores: Scores) -> list[str]:
         "unavailable", why, and what to do.
     """
     lines: list[str] = []
-    told: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     protocols: dict[str, list[str]] = {}
     for metric in scores.metrics:
         title = metric.kind.title
         if metric.value is None:
             why = "; ".join(filter(None, (metric.reason, metric.fix)))
             # The same reason is told once: eight metrics without Java are one problem.
-            lines += _line(title, f"unavailable: see {told[why]}" if why in told else f"unavailable: {why}")
-            told.setdefault(why, title)
+            lines += _line(title, f"unavailable: see {reasons[why]}" if why in reasons else f"unavailable: {why}")
+            reasons.setdefault(why, title)
             continue
         protocols.setdefault(metric.protocol, []).append(title)
         value = f"{100 * metric.value:.2f} %" if metric.kind.unit else f"{metric.value:.4f}"
+        if metric.interval is not None:
+            value = f"{value} {told(metric.interval, percent=bool(metric.kind.unit))}".rstrip()
         lines += _line(title, f"{value}  ({_errors(metric) if metric.kind.unit else metric.kind.scale})")
     first: tuple[str, str] | None = None
     for text, names in protocols.items():
@@ -100,6 +103,24 @@ def score_lines(scores: Scores) -> list[str]:
             text = f"as {first[0]}{text.removeprefix(first[1])}"
         first = first or (title, text)
         lines += _line("protocol", f"{title}: {text}")
+    return [*lines, *_interval_lines(scores)]
+
+
+def _interval_lines(scores: Scores) -> list[str]:
+    """What the intervals in square brackets are, and what they do not say."""
+    intervals = [(metric.kind.title, metric.interval) for metric in scores.metrics if metric.interval is not None]
+    if not intervals:
+        return []
+    _, first = intervals[0]
+    source = "" if first.unit_source == "rows" else f" ({first.unit_source})"
+    drawn = f"[{100 * first.level:g} %] of {first.units} {first.unit}s{source}"
+    lines = _line("intervals", f"{drawn}, bootstrap, {first.resamples} resamples, seed {first.seed}")
+    remarks: dict[str, list[str]] = {}
+    for title, interval in intervals:
+        if interval.remark is not None:
+            remarks.setdefault(interval.remark, []).append(title)
+    for remark, titles in remarks.items():
+        lines += _line("", remark if len(titles) == len(intervals) else f"{', '.join(titles)}: {remark}")
     return lines
 
 

@@ -70,7 +70,7 @@ def test_a_rate_is_made_of_its_evidence(unit: str) -> None:
 
 
 def test_scores_json_says_the_same_of_every_metric() -> None:
-    keys = ["name", "value", "scale", "protocol", "reason", "fix", "higher_is_better", "requested"]
+    keys = ["name", "value", "scale", "protocol", "reason", "fix", "higher_is_better", "requested", "interval"]
     for scores in (score(ASR, [("a",)], ["a"], ScoringConfig()), score(AAC, REFERENCES, CANDIDATES, ScoringConfig())):
         assert all(list(metric.facts()) == keys for metric in scores.metrics)
         assert all(scores.per_sample[metric.name] == metric.rows for metric in scores.metrics if metric.rows)

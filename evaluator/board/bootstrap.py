@@ -6,17 +6,17 @@ CIDEr-D of the same captions) get the same draw; memory and latency stay as they
 apart are ordered at random: none of them was there first.
 """
 
+import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 
 from evaluator.board.criteria import Rules
 from evaluator.board.measurement import Clips
 from evaluator.board.ranking import Values, board
+from evaluator.statistics.bootstrap import RESAMPLES, SEED, ratio, resampled_sums
 
-RESAMPLES = 1000
-SEED = 0
+Drawn = Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +69,8 @@ def probabilities(
     chosen = {name: clips[name] for name in names}
     generator = random.Random(seed)
     used = 0
-    for _ in range(resamples):
-        drawn = _drawn(chosen, generator)
-        if drawn is None or not _can_compare(drawn, rules):
+    for drawn in _drawn(chosen, resamples=resamples, seed=seed):
+        if not _can_compare(drawn, rules):
             continue
         used += 1
         order = generator.sample(systems, len(systems))
@@ -90,25 +89,27 @@ def probabilities(
     )
 
 
-def _drawn(clips: Mapping[str, Mapping[str, Clips]], generator: random.Random) -> dict[str, dict[str, float]] | None:
-    """Values of one resample; None where the clips drawn have no reference words."""
-    picks: dict[tuple[tuple[str, ...], tuple[str, ...]], Callable[[Sequence[float]], Sequence[float]]] = {}
-    found: dict[str, dict[str, float]] = {}
+def _drawn(clips: Mapping[str, Mapping[str, Clips]], *, resamples: int, seed: int) -> Iterator[Mapping[str, Drawn]]:
+    """Values of each resample; without those whose draw has no reference words."""
+    groups: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = {}
     for criterion, told in clips.items():
         first = next(iter(told.values()))
-        rows = (first.ids, first.references)
-        if rows not in picks:
-            number = len(first.ids)
-            # Of a single index itemgetter makes no tuple; one clip drawn twice has the same value as once.
-            picks[rows] = itemgetter(*generator.choices(range(number), k=max(2, number)))
-        pick = picks[rows]
-        # Every system has the same references, so all have words or none has.
-        if not sum(pick(first.denominators)):
-            return None
-        found[criterion] = {
-            name: sum(pick(each.numerators)) / sum(pick(each.denominators)) for name, each in told.items()
-        }
-    return found
+        groups.setdefault((first.ids, first.references), []).append(criterion)
+    rates: dict[str, dict[str, list[float]]] = {}
+    for number, criteria in enumerate(groups.values()):
+        pairs = [(criterion, name) for criterion in criteria for name in clips[criterion]]
+        columns = [
+            column
+            for criterion, name in pairs
+            for column in (clips[criterion][name].numerators, clips[criterion][name].denominators)
+        ]
+        sums = resampled_sums(list(zip(*columns, strict=True)), resamples=resamples, seed=(seed, number))
+        for place, (criterion, name) in enumerate(pairs):
+            rates.setdefault(criterion, {})[name] = ratio(sums[:, 2 * place : 2 * place + 2]).tolist()
+    for number in range(resamples):
+        drawn = {criterion: {name: told[number] for name, told in by.items()} for criterion, by in rates.items()}
+        if not any(math.isnan(value) for told in drawn.values() for value in told.values()):
+            yield drawn
 
 
 def _can_compare(drawn: Mapping[str, Mapping[str, float]], rules: Rules) -> bool:

@@ -1,5 +1,6 @@
 """A finished board: rows, the same with changes, probabilities; as lines of text and as JSON."""
 
+import importlib.util
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,8 @@ NO_CLIPS = (
     "No probabilities: they need values of single clips, which finished runs have (scores.json) and a CSV or an "
     "efficiency file has not."
 )
+NO_NUMPY = "No probabilities: they need numpy (pip install 'audiolm-evaluator[audio]')."
+_CAN_DRAW = importlib.util.find_spec("numpy") is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ def stand(field: Field, rules: Rules, changes: Sequence[Change], *, resamples: i
         require_baseline(rules, names, told)
     rows = board(values, names, rules)
     before = {row.system: row for row in board(measured, names, rules)} if changes else {}
-    clips = _clips(field, changes)
+    clips = _clips(field, changes) if _CAN_DRAW else {}
     sure = probabilities(values, clips, names, rules, resamples=resamples, seed=seed) if resamples else None
     return Standings(rules, tuple(rows), before, tuple(changes), sure, field.notes)
 
@@ -184,7 +187,8 @@ def _probability_lines(standings: Standings, *, resamples: int, seed: int) -> li
     """The probability of each place, or that there is none."""
     sure = standings.sure
     if sure is None:
-        return _wrapped("No probabilities were asked for." if resamples == 0 else NO_CLIPS)
+        reason = NO_CLIPS if _CAN_DRAW else NO_NUMPY
+        return _wrapped("No probabilities were asked for." if resamples == 0 else reason)
     titles = {each.name: each.title for each in standings.rules.criteria}
     drawn = ", ".join(f"{titles[name]} over {number} clips" for name, number in sure.resampled.items())
     held = ", ".join(titles[name] for name in sure.fixed)

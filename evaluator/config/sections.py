@@ -107,6 +107,11 @@ class ScoringConfig(_Section):
         spice_max_words: captions longer than this are cut for SPICE, whose parser needs time that grows with
             the cube.
         threads: threads of the Java metrics.
+        unit: what is drawn anew for the scores' intervals: "clip", or all clips of a "speaker" or "recording" together.
+        unit_field: the annotation's field that tells speaker or recording, or "path:1" (the clip's folder), "path:2",
+            "name:1" (the file's name up to its first - or _), "name:2"; "": the field "speaker" or "recording".
+        bootstrap_resamples: draws for the intervals; 0 for none.
+        bootstrap_seed: of the draws: the same seed, the same intervals.
     """
 
     metrics: list[str] | None = None
@@ -115,6 +120,10 @@ class ScoringConfig(_Section):
     cache_path: str = ""
     spice_max_words: int = Field(default=80, ge=1, le=1000)
     threads: int = Field(default=2, ge=1, le=64)
+    unit: Literal["clip", "speaker", "recording"] = "clip"
+    unit_field: str = ""
+    bootstrap_resamples: int = Field(default=1000, ge=0, le=100_000)
+    bootstrap_seed: int = Field(default=0, ge=0)
 
 
 _KINDS: Mapping[str, type[_Section]] = {"datasets": DatasetsConfig, "run": RunConfig, "scoring": ScoringConfig}

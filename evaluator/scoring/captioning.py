@@ -14,7 +14,7 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -136,9 +136,14 @@ class CaptionMetrics:
 
     def bleu(self, captions: Captions) -> tuple[MetricResult, ...]:
         """BLEU of orders 1, 2, 3 and 4, each 0-1. The set's score is not the mean of the rows'."""
-        corpus, rows = self._library.bleu.bleu(*_lists(captions), n=4, return_1_to_n=True)
+        # The two halves of the library's `bleu`: between them are the counts that the score is made of.
+        counted = self._library.bleu._bleu_update(*_lists(captions), 4, str.split, [], [])
+        corpus, rows = self._library.bleu._bleu_compute(*counted, return_1_to_n=True)
         scores = zip(BLEU, corpus["bleu_1_to_4"].tolist(), rows["bleu_1_to_4"].tolist(), strict=True)
-        return tuple(MetricResult(name, score, tuple(row_scores)) for name, score, row_scores in scores)
+        return tuple(
+            MetricResult(name, score, tuple(row_scores), _bleu_counts(counted[0], order))
+            for order, (name, score, row_scores) in enumerate(scores, start=1)
+        )
 
     def rouge_l(self, captions: Captions) -> MetricResult:
         """ROUGE-L, 0-1: the mean over rows of the best reference's.
@@ -198,6 +203,21 @@ def caption_protocol(java: Java, references: Sequence[Sequence[str]]) -> str:
 def library_protocol() -> str:
     """The library that computes what `CaptionMetrics` computes."""
     return f"aac-metrics {metadata.version('aac-metrics')}"
+
+
+def _bleu_counts(rows: Sequence[Mapping[str, Any]], orders: int) -> dict[str, tuple[int, ...]]:
+    """What BLEU of an order is computed from, a count a row: n-grams that match, n-grams, words of both sides.
+
+    The reference's words are those of the reference that is nearest in length, of two as near the shorter one.
+    """
+    return {
+        **{f"matching_{n}": tuple(row["correct"][n - 1] for row in rows) for n in range(1, orders + 1)},
+        **{f"ngrams_{n}": tuple(row["guess"][n - 1] for row in rows) for n in range(1, orders + 1)},
+        "candidate_words": tuple(row["testlen"] for row in rows),
+        "reference_words": tuple(
+            min((abs(length - row["testlen"]), length) for length in row["reflen"])[1] for row in rows
+        ),
+    }
 
 
 def _lists(captions: Captions) -> tuple[list[str], list[list[str]]]:

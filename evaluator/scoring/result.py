@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from evaluator.errors import MetricUnavailableError
+from evaluator.statistics.interval import Interval
 from evaluator.tasks import TaskName
 
 log = logging.getLogger(__name__)
@@ -74,11 +75,12 @@ class MetricResult:
         value: the set's score; None where it cannot be had.
         rows: N values, None where a row has none (no reference words); empty if the metric was not computed.
         evidence: what the value was computed from, as N counts for each name; the sums are the set's. An error rate has
-            hits, substitutions, deletions and insertions, SPICE its tuples; other metrics have none.
+            hits, substitutions, deletions and insertions, SPICE its tuples, BLEU n-grams and lengths; others have none.
         protocol: what decides the value besides the texts: normalisation, versions, number of references.
         reason: why there is no value.
         fix: what to do about that.
         requested: asked for by name, so that its absence is a failure.
+        interval: of the value; None where there is none (`scoring/intervals.py` adds it).
     """
 
     name: str
@@ -89,6 +91,7 @@ class MetricResult:
     reason: str | None = None
     fix: str | None = None
     requested: bool = False
+    interval: Interval | None = None
 
     @property
     def kind(self) -> MetricKind:
@@ -111,6 +114,7 @@ class MetricResult:
             "fix": self.fix,
             "higher_is_better": self.kind.higher_is_better,
             "requested": self.requested,
+            "interval": None if self.interval is None else self.interval.facts(),
         }
 
 

@@ -1,0 +1,128 @@
+"""Intervals of a set's scores: Scores in, the same Scores with an Interval at each metric out; no score changes.
+
+Error rates are resampled as pairs of edits and reference units (Bisani and Ney, 2004), metrics that are a mean over
+rows as their rows, BLEU as its counts of n-grams and lengths. All metrics of a set share the draws. CIDEr-D's document
+frequencies stay those of the whole set.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from evaluator.config.sections import ScoringConfig
+from evaluator.scoring.result import MetricResult, Scores
+from evaluator.statistics.bootstrap import Columns, ratio, resampled_sums, unit_sums
+from evaluator.statistics.interval import LEVEL, Interval, interval_of
+from evaluator.statistics.units import Units
+
+# What aac-metrics adds so that nothing is divided by 0.
+_SMALL, _TINY = 1e-9, 1e-15
+
+
+def interval_token(config: ScoringConfig) -> str:
+    """How intervals are made, as one token of a signature: "ci:95,unit:clip,n:1000,seed:0"; "ci:none" without."""
+    if not config.bootstrap_resamples:
+        return "ci:none"
+    return (
+        f"ci:{100 * LEVEL:g},unit:{config.unit},n:{config.bootstrap_resamples},seed:{config.bootstrap_seed}"
+        f"{f',by:{config.unit_field}' if config.unit_field else ''}"
+    )
+
+
+def with_intervals(scores: Scores, config: ScoringConfig, units: Units | None = None) -> Scores:
+    """Add intervals, and to `per_sample` the edits and reference units of every error rate.
+
+    Args:
+        scores: of a set.
+        config: `bootstrap_resamples` (0: no intervals) and `bootstrap_seed`.
+        units: what is drawn; None: clips.
+
+    Returns:
+        Scores: the same values.
+    """
+    per_sample = dict(scores.per_sample)
+    for metric in scores.metrics:
+        if metric.kind.unit and metric.evidence:
+            edits, length = error_columns(metric.name)
+            per_sample.setdefault(edits, tuple(map(float, _edits(metric))))
+            per_sample.setdefault(length, tuple(map(float, _length(metric))))
+    scores = replace(scores, per_sample=per_sample)
+    if not config.bootstrap_resamples:
+        return scores
+    return replace(scores, metrics=_intervals(scores.metrics, config, units or Units()))
+
+
+def error_columns(name: str) -> tuple[str, str]:
+    """The columns of `per_sample` that an error rate is the ratio of: "cer" -> ("cer_edits", "cer_length")."""
+    return ("word_edits", "reference_words") if name == "wer" else (f"{name}_edits", f"{name}_length")
+
+
+def _intervals(metrics: tuple[MetricResult, ...], config: ScoringConfig, units: Units) -> tuple[MetricResult, ...]:
+    import numpy as np
+
+    columns: list[Columns] = []
+    places: dict[str, slice] = {}
+    for metric in metrics:
+        own = _columns(metric)
+        if own:
+            places[metric.name] = slice(len(columns), len(columns) + len(own))
+            columns += own
+    if not columns:
+        return metrics
+    seed = config.bootstrap_seed
+    sums = unit_sums(np.stack(columns, axis=1), units.labels)
+    drawn = resampled_sums(sums, resamples=config.bootstrap_resamples, seed=seed)
+    found: dict[str, Interval] = {}
+    for metric in metrics:
+        if metric.name in places:
+            part = places[metric.name]
+            values = _statistic(metric)(drawn[:, part])
+            found[metric.name] = interval_of(values, sums[:, part], units=units, seed=seed, rate_of=metric.kind.unit)
+    return tuple(replace(metric, interval=found.get(metric.name)) for metric in metrics)
+
+
+def _columns(metric: MetricResult) -> list[Columns]:
+    """What a metric is a function of, one column [rows] each; [] where it has no value or no rows."""
+    import numpy as np
+
+    if metric.value is None:
+        return []
+    if metric.name.startswith("bleu_"):
+        return [np.asarray(counts, dtype=np.float64) for counts in metric.evidence.values()]
+    if metric.kind.unit:
+        return [_edits(metric), _length(metric)] if metric.evidence else []
+    told = [row for row in metric.rows if row is not None]
+    if not told:
+        return []
+    rows = np.array([0.0 if row is None else row for row in metric.rows])
+    return [rows, np.array([float(row is not None) for row in metric.rows])]
+
+
+def _edits(metric: MetricResult) -> Columns:
+    return _total(metric, "substitutions", "deletions", "insertions")
+
+
+def _length(metric: MetricResult) -> Columns:
+    return _total(metric, "hits", "substitutions", "deletions")
+
+
+def _total(metric: MetricResult, *names: str) -> Columns:
+    import numpy as np
+
+    total: Columns = np.sum([metric.evidence[name] for name in names], axis=0, dtype=np.float64)
+    return total
+
+
+def _statistic(metric: MetricResult) -> Callable[[Columns], Columns]:
+    return _bleu if metric.name.startswith("bleu_") else ratio
+
+
+def _bleu(sums: Columns) -> Columns:
+    """BLEU of sums of n-grams that match, n-grams, words of candidates and of references, as aac-metrics has it."""
+    import numpy as np
+
+    orders = (sums.shape[1] - 2) // 2
+    matching, all_of_them = sums[:, :orders], sums[:, orders : 2 * orders]
+    precision = np.prod((matching + _TINY) / (all_of_them + _SMALL), axis=1) ** (1 / orders)
+    lengths = (sums[:, -2] + _TINY) / (sums[:, -1] + _SMALL)
+    scores: Columns = precision * np.where(lengths < 1, np.exp(1 - 1 / np.minimum(lengths, 1)), 1.0)
+    return scores
