@@ -22,6 +22,7 @@ from evaluator.commands.efficiency import (
     refuse_other_protocol,
     refuse_stray_options,
 )
+from evaluator.commands.explain import explain_command
 from evaluator.commands.session import session
 from evaluator.commands.settings import settings_command
 from evaluator.commands.setup import setup_metrics_command
@@ -287,3 +288,4 @@ main.add_command(setup_metrics_command, "setup-metrics")
 main.add_command(efficiency_command, "efficiency")
 main.add_command(settings_command, "settings")
 main.add_command(board_command, "board")
+main.add_command(explain_command, "explain")

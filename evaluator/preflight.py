@@ -160,7 +160,10 @@ def preflight(
     heard = found_seconds(provider, config) if not errors else MOST_SECONDS
     notices += _cut_notice(samples, lengths, heard)
     try:
-        notices += scoring.preflight(task, config.scoring) if is_scored(mode) else []
+        references = [sample.references for sample in samples]
+        notices += scoring.preflight(task, config.scoring, references) if is_scored(mode) else []
+    except AnnotationError as error:
+        errors.append(error)
     except ConfigError as error:
         # Scoring knows the key; where it stands is the config's knowledge.
         located = [Problem(f"{config.locate(p.where)}: {p.where}", p.message) for p in error.problems]

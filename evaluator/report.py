@@ -71,7 +71,7 @@ def summarize(result: EvaluationResult) -> list[str]:
 
 
 def score_lines(scores: Scores) -> list[str]:
-    """Tell scores in lines: a line for each metric, counts of errors, and each protocol once.
+    """Tell scores in lines: a line for each metric, counts of errors, and each signature once, whole on its line.
 
     Args:
         scores: what was scored.
@@ -83,6 +83,7 @@ def score_lines(scores: Scores) -> list[str]:
     lines: list[str] = []
     reasons: dict[str, str] = {}
     protocols: dict[str, list[str]] = {}
+    signatures: dict[str, list[str]] = {}
     for metric in scores.metrics:
         title = metric.kind.title
         if metric.value is None:
@@ -91,7 +92,10 @@ def score_lines(scores: Scores) -> list[str]:
             lines += _line(title, f"unavailable: see {reasons[why]}" if why in reasons else f"unavailable: {why}")
             reasons.setdefault(why, title)
             continue
-        protocols.setdefault(metric.protocol, []).append(title)
+        if metric.signature:
+            signatures.setdefault(str(metric.signature), []).append(title)
+        else:
+            protocols.setdefault(metric.protocol, []).append(title)
         value = f"{100 * metric.value:.2f} %" if metric.kind.unit else f"{metric.value:.4f}"
         if metric.interval is not None:
             value = f"{value} {told(metric.interval, percent=bool(metric.kind.unit))}".rstrip()
@@ -103,6 +107,8 @@ def score_lines(scores: Scores) -> list[str]:
             text = f"as {first[0]}{text.removeprefix(first[1])}"
         first = first or (title, text)
         lines += _line("protocol", f"{title}: {text}")
+    for text, names in signatures.items():
+        lines += [*_line("signature", ", ".join(names)), f"    {text}"]
     return [*lines, *_interval_lines(scores)]
 
 
@@ -143,19 +149,21 @@ def write_scores(path: Path, scores: Scores, *, ids: Sequence[str]) -> None:
         ResultError: if the file cannot be written.
         ValueError: if a per-sample list has another length than `ids`.
     """
+    write_json(path, scores_json(scores, ids=ids))
+
+
+def scores_json(scores: Scores, *, ids: Sequence[str]) -> dict[str, Any]:
+    """What scores.json holds; see `write_scores`."""
     for name, values in scores.per_sample.items():
         if len(values) != len(ids):
             raise ValueError(f"{name} has {len(values)} values for {len(ids)} samples")
-    write_json(
-        path,
-        {
-            "task": scores.task,
-            "num_samples": scores.num_samples,
-            "metrics": [_finite(metric.facts()) for metric in scores.metrics],
-            "details": _finite(scores.details),
-            "per_sample": {"id": list(ids), **_finite(scores.per_sample)},
-        },
-    )
+    return {
+        "task": scores.task,
+        "num_samples": scores.num_samples,
+        "metrics": [_finite(metric.facts()) for metric in scores.metrics],
+        "details": _finite(scores.details),
+        "per_sample": {"id": list(ids), **_finite(scores.per_sample)},
+    }
 
 
 def _line(label: str, text: str) -> list[str]:

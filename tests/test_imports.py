@@ -35,6 +35,7 @@ COMMAND_FILES = {
     "evaluator.commands.command_line",
     "evaluator.commands.deprecated",
     "evaluator.commands.efficiency",
+    "evaluator.commands.explain",
     "evaluator.commands.settings",
     "evaluator.commands.setup",
     "evaluator.commands.validate",

@@ -10,6 +10,7 @@ from evaluator.report import score_lines, summarize, write_scores
 from evaluator.run.latency import LATENCY_OFF, Latency
 from evaluator.run.record import Counts, EvaluationResult, Failure, PeakMemory
 from evaluator.run.timing import Spread
+from evaluator.scoring.protocols.signature import parse_signature
 from evaluator.scoring.result import MetricResult, Scores
 from evaluator.wording import printable
 
@@ -102,6 +103,18 @@ def test_caption_scores_share_their_protocol() -> None:
         "  BLEU-1          0.7500  (0 to 1)",
         "  protocol        CIDEr-D, BLEU-1: PTB tokens; 5 references",
     ]
+
+
+def test_a_signature_is_whole_on_its_line() -> None:
+    signature = parse_signature(
+        "protocol:dcase|tok:ptb-whole-set|case:lower|unit:caption|refs:5|rows:70|aac-metrics:0.5.4"
+    )
+    signed = tuple(replace(metric, signature=signature) for metric in AAC.metrics[1:])
+    assert score_lines(replace(AAC, metrics=signed))[2:] == [
+        "  signature       CIDEr-D, BLEU-1",
+        f"    {signature}",
+    ]
+    assert json.loads(json.dumps(signed[0].facts()))["signature"] == str(signature)
 
 
 def test_one_reason_is_told_once() -> None:

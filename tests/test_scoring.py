@@ -70,7 +70,18 @@ def test_a_rate_is_made_of_its_evidence(unit: str) -> None:
 
 
 def test_scores_json_says_the_same_of_every_metric() -> None:
-    keys = ["name", "value", "scale", "protocol", "reason", "fix", "higher_is_better", "requested", "interval"]
+    keys = [
+        "name",
+        "value",
+        "scale",
+        "protocol",
+        "signature",
+        "reason",
+        "fix",
+        "higher_is_better",
+        "requested",
+        "interval",
+    ]
     for scores in (score(ASR, [("a",)], ["a"], ScoringConfig()), score(AAC, REFERENCES, CANDIDATES, ScoringConfig())):
         assert all(list(metric.facts()) == keys for metric in scores.metrics)
         assert all(scores.per_sample[metric.name] == metric.rows for metric in scores.metrics if metric.rows)
@@ -196,8 +207,9 @@ def test_which_metrics(task: Any, metrics: list[str] | None, meteor: bool, names
 
 
 def test_names_of_metrics() -> None:
-    assert metric_names(ASR) == ("wer", "cer")
-    assert "meteor" in metric_names(AAC)
+    assert metric_names(ASR, ScoringConfig()) == ("wer", "cer")
+    assert metric_names(ASR, ScoringConfig(protocol="ko-swer")) == ("swer",)
+    assert "meteor" in metric_names(AAC, ScoringConfig())
 
 
 def test_unknown_metrics_are_a_config_error() -> None:

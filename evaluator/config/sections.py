@@ -100,6 +100,9 @@ class ScoringConfig(_Section):
     """What the valid modes score with.
 
     Attributes:
+        protocol: how texts are normalised and compared: challenge, open-asr, dcase, ko-cer, ko-cer-spaced, ko-swer,
+            ko-wer, cjk-cer or basic.
+        dual_transcripts: side of KsponSpeech's (spelling)/(pronunciation) that the Korean protocols compare with.
         metrics: names of the metrics to compute; None: the task's usual ones.
         meteor: METEOR too (slow to start: another Java process).
         java_path: the `java` to use; "": the one that the requirements brought.
@@ -114,6 +117,8 @@ class ScoringConfig(_Section):
         bootstrap_seed: of the draws: the same seed, the same intervals.
     """
 
+    protocol: str = "challenge"
+    dual_transcripts: Literal["none", "spelling", "phonetic"] = "none"
     metrics: list[str] | None = None
     meteor: bool = False
     java_path: str = ""

@@ -22,6 +22,8 @@ from evaluator.scoring.captioning import (
     pycocoevalcap_file,
 )
 from evaluator.scoring.java import Java, find_java
+from evaluator.scoring.protocols.protocol import Fields, Protocol
+from evaluator.scoring.protocols.signature import Signature
 from evaluator.scoring.result import FAILURES, MetricResult, Scores, attempt, failed
 from evaluator.scoring.spice import SpiceWorker, spice_protocol
 from evaluator.scoring.spice_files import find_spice_files
@@ -51,6 +53,7 @@ def score_captions(
     candidates: Sequence[str],
     references: Sequence[Sequence[str]],
     *,
+    protocol: Protocol,
     wanted: Sequence[str],
     config: ScoringConfig,
 ) -> Scores:
@@ -59,12 +62,17 @@ def score_captions(
     Args:
         candidates: N raw captions, at least one.
         references: N rows of at least one raw reference.
+        protocol: one that scores captions.
         wanted: names of metrics: bleu_1 ... bleu_4, rouge_l, cider_d, meteor, spice, spider.
         config: how.
 
     Returns:
         Scores: every wanted metric; what SPIDEr is made of is there only if it is wanted itself.
     """
+    rules = protocol.captions
+    if rules is None:
+        raise ValueError(f"{protocol.name} scores no captions")
+    given = [text.lower() for text in candidates] if rules.lowered else candidates
     counts = [len(row) for row in references]
     details: dict[str, Any] = {"references_per_row": {"fewest": min(counts), "most": max(counts)}}
     try:
@@ -73,7 +81,7 @@ def score_captions(
         with contextlib.ExitStack() as opened:
             spice = _start_spice(opened, java, config, details) if _needs_spice(wanted) else None
             library = opened.enter_context(CaptionMetrics(java))
-            captions = library.tokenize(candidates, references)
+            captions = library.tokenize(given, references, alone=rules.alone)
             details["notes"] = _notes(captions)
             found = {result.name: result for result in _library_results(library, captions, wanted)}
             if spice is not None:
@@ -83,7 +91,10 @@ def score_captions(
     if "spider" in wanted:
         found["spider"] = _spider(found["cider_d"], found["spice"])
     protocols = _protocols(wanted, caption_protocol(java, references), config)
-    metrics = tuple(replace(found[name], protocol=protocols[name]) for name in wanted)
+    metrics = tuple(
+        replace(found[name], protocol=protocols[name], signature=_signature(protocol, found[name], references, config))
+        for name in wanted
+    )
     per_sample = {metric.name: metric.rows for metric in metrics if metric.rows}
     return Scores(AAC.name, len(candidates), metrics, details, per_sample)
 
@@ -100,6 +111,20 @@ def _protocols(wanted: Sequence[str], common: str, config: ScoringConfig) -> dic
         "meteor": f"METEOR 1.5 -l en -norm; {library}; {common}",
     }
     return {name: special.get(name, f"{library}; {common}") for name in wanted}
+
+
+def _signature(
+    protocol: Protocol, metric: MetricResult, references: Sequence[Sequence[str]], config: ScoringConfig
+) -> Signature:
+    """A metric's signature; what has no value has none."""
+    if metric.value is None:
+        return Signature()
+    own: Fields = ()
+    if metric.name in ("spice", "spider"):
+        own = (("spice", "1.0+corenlp-3.6.0"), ("spice-words", str(config.spice_max_words)))
+    elif metric.name == "meteor":
+        own = (("meteor", "1.5-en-norm"),)
+    return protocol.sign_captions(own, references=references)
 
 
 def _notes(captions: Captions) -> list[str]:

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import importlib
 import importlib.util
+import itertools
 import shutil
 import sys
 import tempfile
@@ -100,21 +101,25 @@ class CaptionMetrics:
     def __exit__(self, *error: object) -> None:
         self._open.close()
 
-    def tokenize(self, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> Captions:
+    def tokenize(
+        self, candidates: Sequence[str], references: Sequence[Sequence[str]], *, alone: bool = True
+    ) -> Captions:
         """Tokenise both sides by the Penn Treebank rules of CoreNLP 3.4.1, lower-cased, without punctuation.
-
-        One Java call for everything. A caption's tokens do not depend on its neighbours: without the empty
-        lines between them, "no." before a line that starts with a number keeps its full stop.
 
         Args:
             candidates: N raw captions.
             references: N lists of raw captions.
+            alone: whether each caption is tokenised for itself, in one Java call for everything. Otherwise each side is
+                one text, as aac-metrics' `evaluate` has it: "no." before a line that starts with a number keeps its
+                full stop.
 
         Returns:
             Captions: empty where a text says nothing.
         """
         candidate_lines = [caption_line(text) for text in candidates]
         reference_lines = [[caption_line(text) for text in texts] for texts in references]
+        if not alone:
+            return self._tokenize_sides(candidate_lines, reference_lines)
         distinct = {line for line in [*candidate_lines, *(line for row in reference_lines for line in row)] if line}
         tokens = dict.fromkeys(distinct, "") | self._tokenize_lines(sorted(distinct)) | {"": ""}
         return Captions(
@@ -125,14 +130,24 @@ class CaptionMetrics:
     def _tokenize_lines(self, lines: Sequence[str]) -> dict[str, str]:
         if not lines:
             return {}
-        spaced = [part for line in lines for part in (line, "")]
+        output = self._run_tokenizer([part for line in lines for part in (line, "")])
+        return dict(zip(lines, output[::2], strict=True))
+
+    def _tokenize_sides(self, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> Captions:
+        flat = iter(self._run_tokenizer([text for row in references for text in row]))
+        return Captions(
+            candidates=tuple(self._run_tokenizer(candidates)),
+            references=tuple(tuple(itertools.islice(flat, len(row))) for row in references),
+        )
+
+    def _run_tokenizer(self, lines: Sequence[str]) -> list[str]:
         output: list[str] = self._library.tokenization.preprocess_mono_sents(
-            spaced,
+            list(lines),
             cache_path=str(self._folder),
             java_path=str(self.java.executable),
             tmp_path=str(self._folder),
         )
-        return dict(zip(lines, output[::2], strict=True))
+        return output
 
     def bleu(self, captions: Captions) -> tuple[MetricResult, ...]:
         """BLEU of orders 1, 2, 3 and 4, each 0-1. The set's score is not the mean of the rows'."""

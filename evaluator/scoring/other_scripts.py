@@ -46,7 +46,7 @@ def set_aside(text: str) -> tuple[str, dict[int, str]]:
     pieces: list[str] = []
     run = ""
     for character in text:
-        if _is_other_letter(character) or (run and _goes_with_a_letter(character)):
+        if is_other_letter(character) or (run and _goes_with_a_letter(character)):
             run += character
             continue
         pieces += [_replaced(run, placeholders), character]
@@ -70,7 +70,7 @@ def _replaced(run: str, placeholders: dict[str, str]) -> str:
 
 
 @functools.lru_cache(maxsize=1 << 14)
-def _is_other_letter(character: str) -> bool:
+def is_other_letter(character: str) -> bool:
     """A letter of another script than the Latin one; a private character, which must not be taken for a placeholder."""
     category = unicodedata.category(character)
     if category == "Co":

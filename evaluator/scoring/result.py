@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from evaluator.errors import MetricUnavailableError
+from evaluator.scoring.protocols.signature import Signature
 from evaluator.statistics.interval import Interval
 from evaluator.tasks import TaskName
 
@@ -40,7 +41,6 @@ class MetricKind:
         scale: the range of its values.
         unit: what an error rate counts: "word", "character"; "" for any other metric.
         higher_is_better: False for error rates.
-        usual: computed unless `scoring.metrics` names others.
     """
 
     task: TaskName
@@ -48,19 +48,19 @@ class MetricKind:
     scale: str
     unit: str = ""
     higher_is_better: bool = True
-    usual: bool = True
 
 
 KINDS: Mapping[str, MetricKind] = MappingProxyType(
     {
         "wer": MetricKind("asr", "WER", _ERRORS, unit="word", higher_is_better=False),
         "cer": MetricKind("asr", "CER", _ERRORS, unit="character", higher_is_better=False),
+        "swer": MetricKind("asr", "sWER", _ERRORS, unit="word", higher_is_better=False),
         "spider": MetricKind("aac", "SPIDEr", "0 to 5.5"),
         "cider_d": MetricKind("aac", "CIDEr-D", "0 to 10"),
         "spice": MetricKind("aac", "SPICE", _UNIT),
         **{f"bleu_{order}": MetricKind("aac", f"BLEU-{order}", _UNIT) for order in (1, 2, 3, 4)},
         "rouge_l": MetricKind("aac", "ROUGE-L", _UNIT),
-        "meteor": MetricKind("aac", "METEOR", _UNIT, usual=False),
+        "meteor": MetricKind("aac", "METEOR", _UNIT),
     }
 )
 """Every metric, by its name in files and settings, in the order of reports."""
@@ -77,6 +77,7 @@ class MetricResult:
         evidence: what the value was computed from, as N counts for each name; the sums are the set's. An error rate has
             hits, substitutions, deletions and insertions, SPICE its tuples, BLEU n-grams and lengths; others have none.
         protocol: what decides the value besides the texts: normalisation, versions, number of references.
+        signature: the same in one line of fields, to be compared and replayed; empty where there is no value.
         reason: why there is no value.
         fix: what to do about that.
         requested: asked for by name, so that its absence is a failure.
@@ -88,6 +89,7 @@ class MetricResult:
     rows: tuple[float | None, ...] = ()
     evidence: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     protocol: str = ""
+    signature: Signature = field(default_factory=Signature)
     reason: str | None = None
     fix: str | None = None
     requested: bool = False
@@ -110,6 +112,7 @@ class MetricResult:
             "value": self.value,
             "scale": self.kind.scale,
             "protocol": self.protocol,
+            "signature": str(self.signature),
             "reason": self.reason,
             "fix": self.fix,
             "higher_is_better": self.kind.higher_is_better,

@@ -10,8 +10,11 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from evaluator.config.sections import ScoringConfig
-from evaluator.errors import ConfigError, Problem
-from evaluator.scoring.result import KINDS, MetricResult, Scores
+from evaluator.errors import ConfigError, MetricUnavailableError, Problem
+from evaluator.scoring.protocols.advice import better_protocol
+from evaluator.scoring.protocols.korean import read_references
+from evaluator.scoring.protocols.protocol import Protocol, Rate, protocol_of
+from evaluator.scoring.result import KINDS, MetricResult, Scores, failed
 from evaluator.submission.invisible import is_invisible
 from evaluator.tasks import AAC, ASR, Task
 from evaluator.wording import did_you_mean
@@ -21,9 +24,15 @@ if TYPE_CHECKING:
     from evaluator.scoring.wer import ErrorRate
 
 
-def metric_names(task: Task) -> tuple[str, ...]:
-    """The names that `scoring.metrics` may have for a task."""
-    return tuple(name for name, kind in KINDS.items() if kind.task == task.name)
+def metric_names(task: Task, config: ScoringConfig) -> tuple[str, ...]:
+    """The names that `scoring.metrics` may have for a task under the configured protocol.
+
+    Raises:
+        ConfigError: the protocol cannot be used.
+    """
+    protocol = protocol_of(task, config)
+    own = [rate.metric for rate in protocol.rates] if task.name == ASR.name else KINDS
+    return tuple(name for name, kind in KINDS.items() if kind.task == task.name and name in own)
 
 
 def score(
@@ -37,72 +46,85 @@ def score(
     Args:
         task: decides the metrics.
         references: N rows of at least one raw reference; exactly one for speech recognition.
-        hypotheses: N raw texts, "" for a row without an answer; lower-cased here, as the original does.
-        config: which metrics, and where Java and SPICE's files are.
+        hypotheses: N raw texts, "" for a row without an answer.
+        config: by which protocol, which metrics, and where Java and SPICE's files are.
 
     Returns:
         Scores: every wanted metric, with a value or with a reason.
 
     Raises:
-        ConfigError: `scoring.metrics` has an unknown name.
+        ConfigError: `scoring.metrics` has a name that the protocol does not give, or the protocol cannot be used.
+        AnnotationError: references have dual transcripts that cannot be read.
         ValueError: the numbers of references and hypotheses differ, or a row has the wrong number of
             references.
     """
+    protocol = protocol_of(task, config)
     wanted = _wanted(task, config)
     _check_rows(task, references, len(hypotheses))
-    lowered = [text.lower() for text in hypotheses]
-    if not lowered:
+    if not hypotheses:
         reason, fix = "there are no rows to score", "check the annotation"
         found = Scores(task.name, 0, tuple(MetricResult(name, None, reason=reason, fix=fix) for name in wanted), {})
     elif task.name == ASR.name:
-        found = _score_transcripts([row[0] for row in references], lowered)
+        found = _score_transcripts(protocol, [row[0] for row in references], hypotheses, config)
     else:
         from evaluator.scoring.caption_scores import score_captions
 
-        found = score_captions(lowered, references, wanted=wanted, config=config)
+        found = score_captions(hypotheses, references, protocol=protocol, wanted=wanted, config=config)
     requested = config.metrics or ()
     return replace(
         found,
         metrics=tuple(
             replace(metric, requested=metric.name in requested) for metric in found.metrics if metric.name in wanted
         ),
-        details={"empty_hypotheses": sum(all(map(is_invisible, text)) for text in lowered), **found.details},
+        details={"empty_hypotheses": sum(all(map(is_invisible, text)) for text in hypotheses), **found.details},
     )
 
 
-def preflight(task: Task, config: ScoringConfig) -> list[str]:
+def preflight(task: Task, config: ScoringConfig, references: Sequence[tuple[str, ...]] = ()) -> list[str]:
     """Find out before any model is loaded what scoring will lack.
 
     Args:
         task: what will be scored.
         config: the same as for `score`.
+        references: the same as for `score`, as far as they are known.
 
     Returns:
-        list[str]: a sentence for each group of metrics that will be unavailable.
+        list[str]: a sentence for each group of metrics that will be unavailable, and one for references that another
+            protocol is made for.
 
     Raises:
-        ConfigError: `scoring.metrics` has an unknown name.
+        ConfigError: as `score`.
+        AnnotationError: as `score`.
     """
+    protocol = protocol_of(task, config)
     wanted = _wanted(task, config)
     if task.name != AAC.name:
-        return []
+        texts = [row[0] for row in references]
+        _read(protocol, texts, config)
+        return better_protocol(protocol, texts)
     from evaluator.scoring.caption_scores import check_captions
 
     return check_captions(wanted, config)
 
 
 def _wanted(task: Task, config: ScoringConfig) -> tuple[str, ...]:
-    """The metrics to compute. A list that has none of this task's means its usual ones."""
+    """The metrics to compute. A list that has none of this task's means the protocol's usual ones."""
     named = config.metrics or []
+    names = metric_names(task, config)
     problems = [
         Problem("scoring.metrics", f'"{name}" is no metric; {did_you_mean(name, KINDS)}')
         for name in named
         if name not in KINDS
+    ] + [
+        Problem("scoring.metrics", f'the protocol {config.protocol} has no "{name}", only {", ".join(names)}')
+        for name in named
+        if name in KINDS and KINDS[name].task == task.name and name not in names
     ]
     if problems:
         raise ConfigError("The configuration asks for metrics that do not exist.", problems)
-    names = metric_names(task)
-    chosen = [name for name in names if name in named] or [name for name in names if KINDS[name].usual]
+    captions = protocol_of(task, config).captions
+    usual = names if captions is None or task.name == ASR.name else captions.usual
+    chosen = [name for name in names if name in named] or usual
     return tuple(name for name in names if name in chosen or (name == "meteor" and config.meteor))
 
 
@@ -116,41 +138,58 @@ def _check_rows(task: Task, references: Sequence[tuple[str, ...]], hypotheses: i
             raise ValueError(f"row {number} has {len(row)} references; {task.title} takes one")
 
 
-def _score_transcripts(references: Sequence[str], hypotheses: Sequence[str]) -> Scores:
-    """WER by the original's protocol, and CER, which is the same for English and keeps other scripts' letters."""
-    from evaluator.scoring.normalize import cer_protocol, cer_text, wer_protocol, wer_words
-    from evaluator.scoring.wer import character_errors, word_errors
+def _read(protocol: Protocol, references: Sequence[str], config: ScoringConfig) -> list[str]:
+    """The references as they are compared: one side of dual transcripts, where the protocol reads them."""
+    return read_references(references, config.dual_transcripts) if protocol.dual else list(references)
 
-    reference_words = [wer_words(text) for text in references]
-    words = word_errors(reference_words, [wer_words(text) for text in hypotheses])
-    characters = character_errors([cer_text(text) for text in references], [cer_text(text) for text in hypotheses])
-    wer, cer = _error_rate("wer", words, wer_protocol()), _error_rate("cer", characters, cer_protocol())
-    details: dict[str, Any] = {"empty_references": sum(not row for row in reference_words)}
-    for metric, errors in ((wer, words), (cer, characters)):
-        lengths = {
-            "reference_length": errors.total.reference_length,
-            "hypothesis_length": errors.total.hypothesis_length,
-        }
-        details[f"{metric.kind.unit}s"] = {**metric.totals, **lengths}
-    per_sample: dict[str, tuple[float | None, ...]] = {
-        "wer": wer.rows,
-        "cer": cer.rows,
+
+def _score_transcripts(
+    protocol: Protocol, references: Sequence[str], hypotheses: Sequence[str], config: ScoringConfig
+) -> Scores:
+    """The protocol's error rates; the first of them says which references are empty."""
+    read = _read(protocol, references, config)
+    metrics: list[MetricResult] = []
+    details: dict[str, Any] = {}
+    per_sample: dict[str, tuple[float | None, ...]] = {}
+    terms: dict[str, tuple[float | None, ...]] = {}
+    for rate in protocol.rates:
+        try:
+            errors = rate.counts(read, hypotheses)
+            signature = protocol.sign_rate(rate, rows=len(hypotheses), dual=config.dual_transcripts)
+        except MetricUnavailableError as error:
+            metrics += failed([rate.metric], error)
+            continue
+        metric = replace(_error_rate(rate, errors), signature=signature)
+        metrics.append(metric)
+        unit = metric.kind.unit
+        details.setdefault("empty_references", sum(not row.reference_length for row in errors.rows))
+        details[f"{unit}s"] = {**metric.totals, **_lengths(rate, errors)}
+        per_sample[metric.name] = metric.rows
         # The rate of a set is a ratio of two sums; whoever resamples rows needs both terms.
-        "word_edits": tuple(float(row.edits) for row in words.rows),
-        "reference_words": tuple(float(row.reference_length) for row in words.rows),
-    }
-    return Scores(ASR.name, len(hypotheses), (wer, cer), details, per_sample)
+        terms = terms or {
+            f"{unit}_edits": tuple(float(row.edits) for row in errors.rows),
+            f"reference_{unit}s": tuple(float(row.reference_length) for row in errors.rows),
+        }
+    notes = better_protocol(protocol, references)
+    if notes:
+        details["notes"] = notes
+    return Scores(ASR.name, len(hypotheses), tuple(metrics), details, {**per_sample, **terms})
 
 
-def _error_rate(name: str, errors: "ErrorRate", protocol: str) -> MetricResult:
+def _lengths(rate: Rate, errors: "ErrorRate") -> dict[str, int]:
+    lengths = {"reference_length": errors.total.reference_length}
+    return {**lengths, "hypothesis_length": errors.total.hypothesis_length} if rate.one_to_one else lengths
+
+
+def _error_rate(rate: Rate, errors: "ErrorRate") -> MetricResult:
     from evaluator.scoring.wer import ErrorCounts
 
     result = MetricResult(
-        name,
+        rate.metric,
         errors.total.rate,
         rows=tuple(row.rate for row in errors.rows),
         evidence={kind.name: tuple(getattr(row, kind.name) for row in errors.rows) for kind in fields(ErrorCounts)},
-        protocol=protocol,
+        protocol=rate.described(),
     )
     if result.value is not None:
         return result

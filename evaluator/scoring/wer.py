@@ -5,7 +5,7 @@ rates.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import jiwer
@@ -57,6 +57,12 @@ class ErrorRate:
     total: ErrorCounts
     rows: tuple[ErrorCounts, ...]
 
+    @classmethod
+    def of(cls, rows: Sequence[ErrorCounts]) -> "ErrorRate":
+        """The counts of a set from those of its rows."""
+        sums = (sum(getattr(row, kind.name) for row in rows) for kind in fields(ErrorCounts))
+        return cls(total=ErrorCounts(*sums), rows=tuple(rows))
+
 
 def word_errors(references: Sequence[Words], hypotheses: Sequence[Words]) -> ErrorRate:
     """Compare words: [("a", "b")] with [("a",)] -> 1 hit, 1 deletion, rate 0.5.
@@ -77,6 +83,34 @@ def word_errors(references: Sequence[Words], hypotheses: Sequence[Words]) -> Err
 def character_errors(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorRate:
     """Compare the characters of normalised texts, of which spaces are some; see `word_errors`."""
     return _compare(jiwer.process_characters, references, hypotheses)
+
+
+def aligned_characters(references: Sequence[str], hypotheses: Sequence[str]) -> list[list[tuple[int, int]]]:
+    """Which characters stand for each other: ("abc", "axc") -> [(0, 0), (1, 1), (2, 2)], equal or substituted.
+
+    Args:
+        references: N texts; may be empty.
+        hypotheses: N texts, in the same order.
+
+    Returns:
+        list[list[tuple[int, int]]]: N lists of (place in the reference, place in the hypothesis).
+    """
+    if not references:
+        return []
+    output = jiwer.process_characters(list(references), list(hypotheses))
+    return [
+        [
+            pair
+            for chunk in chunks
+            if chunk.type in ("equal", "substitute")
+            for pair in zip(
+                range(chunk.ref_start_idx, chunk.ref_end_idx),
+                range(chunk.hyp_start_idx, chunk.hyp_end_idx),
+                strict=True,
+            )
+        ]
+        for chunks in output.alignments
+    ]
 
 
 def _compare(process: Any, references: Sequence[str], hypotheses: Sequence[str]) -> ErrorRate:

@@ -1,0 +1,293 @@
+"""Tests of the protocols: what each counts, that input forms do not matter, and that signatures say and replay it."""
+
+import random
+import unicodedata
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from evaluator.cli import main
+from evaluator.config.sections import ScoringConfig
+from evaluator.errors import AnnotationError, ConfigError
+from evaluator.scoring.protocols.basic_text import basic_text
+from evaluator.scoring.protocols.explain import _FIELDS, differences, explain, explain_protocol, settings_of
+from evaluator.scoring.protocols.korean import read_references
+from evaluator.scoring.protocols.protocol import PROTOCOLS
+from evaluator.scoring.protocols.signature import Signature, parse_signature
+from evaluator.scoring.result import MetricResult, Scores
+from evaluator.scoring.scoring import preflight, score
+from evaluator.tasks import AAC, ASR
+
+TRANSCRIPT_PROTOCOLS = [name for name, protocol in PROTOCOLS.items() if "asr" in protocol.steps]
+
+
+def scored(name: str, references: list[str], hypotheses: list[str], **settings: Any) -> Scores:
+    return score(ASR, [(text,) for text in references], hypotheses, ScoringConfig(protocol=name, **settings))
+
+
+def metrics_of(scores: Scores) -> dict[str, MetricResult]:
+    return {metric.name: metric for metric in scores.metrics}
+
+
+# (protocol, reference, hypothesis, {metric: (edits, units of the reference)})
+CASES = [
+    ("open-asr", "The white paper is good.", "the whitepaper is good", {"wer": (0, 5)}),
+    ("open-asr", "the whitepaper", "the white paper", {"wer": (0, 2)}),
+    ("open-asr", "It costs 50%", "it costs fifty", {"wer": (1, 3)}),  # 50% is not 50 here
+    ("open-asr", "a b", "a c d", {"wer": (2, 2)}),
+    ("ko-cer", "나는 집에 간다.", "나는집에 갔다", {"cer": (1, 6)}),
+    ("ko-cer-spaced", "나는 집에 간다.", "나는집에 갔다", {"cer": (2, 8)}),
+    ("ko-swer", "나는 집에 간다.", "나는집에 갔다", {"swer": (1, 3)}),
+    ("ko-wer", "나는 집에 간다.", "나는집에 갔다", {"wer": (3, 3)}),
+    ("ko-swer", "안녕 세계", "안녕 세계 여러분 모두", {"swer": (2, 2)}),  # what is too many keeps its own spacing
+    ("ko-swer", "나는 집에 간다", "나는 간다", {"swer": (1, 3)}),
+    ("ko-swer", "오늘날씨가", "오늘 날씨가", {"swer": (0, 1)}),
+    ("ko-wer", "", "안녕", {"wer": (1, 0)}),
+    ("ko-cer", "[잡음] ㅋㅋ Coffee 3잔", "ㅋㅋ coffee 3 잔", {"cer": (0, 10)}),
+    ("cjk-cer", "がくせい", "かくせい", {"cer": (1, 4)}),
+    ("cjk-cer", "「今日は、ﾊﾞｽで」", "今日 は バスで", {"cer": (0, 6)}),
+    ("cjk-cer", "我喜欢 Python 编程", "我喜欢Python編程", {"cer": (1, 11)}),
+    ("basic", "कि की", "की की", {"wer": (1, 2), "cer": (1, 5)}),
+    ("basic", "Việt Nam", "viet nam", {"wer": (1, 2), "cer": (1, 8)}),
+    ("basic", "мой ёж", "мои еж", {"wer": (2, 2), "cer": (2, 6)}),
+    ("basic", "dog's (barks) ❤️!", "dog s", {"wer": (0, 2), "cer": (0, 5)}),
+]
+
+
+@pytest.mark.parametrize(("name", "reference", "hypothesis", "expected"), CASES)
+def test_what_a_protocol_counts(name: str, reference: str, hypothesis: str, expected: dict[str, Any]) -> None:
+    found = {}
+    for metric in scored(name, [reference], [hypothesis]).metrics:
+        totals = metric.totals
+        edits = totals["substitutions"] + totals["deletions"] + totals["insertions"]
+        found[metric.name] = (edits, totals["hits"] + totals["substitutions"] + totals["deletions"])
+    assert found == expected
+
+
+@pytest.mark.parametrize("name", ["ko-cer", "ko-cer-spaced", "cjk-cer", "basic"])
+def test_another_letter_is_an_error(name: str) -> None:
+    for reference, hypothesis in (("がくせい", "かくせい"), ("ば", "ぱ"), ("말", "맑"), ("é", "e"), ("कि", "की")):
+        assert metrics_of(scored(name, [reference], [hypothesis]))["cer"].value, (reference, hypothesis)
+
+
+def test_the_rate_of_a_set_is_a_ratio_of_sums() -> None:
+    scores = scored("ko-swer", ["가 나 다 라", "마"], ["가 나 다 라", "바"])
+    assert metrics_of(scores)["swer"].value == 1 / 5
+    assert scores.per_sample["word_edits"] == (0, 1)
+    assert scores.per_sample["reference_words"] == (4, 1)
+    assert metrics_of(scored("ko-cer", ["가나다라", "마"], ["가나다라", "바"]))["cer"].value == 1 / 5
+    assert "character_edits" in scored("ko-cer", ["가"], ["가"]).per_sample
+
+
+SYLLABLES = [chr(code) for code in range(0xAC00, 0xD7A4, 7)]
+KANA = [
+    *"かきくけこさしすせそはひふへほカキクケコハヒフヘホ",
+    *"がぎぐげござじずぜぞばびぶべぼぱぴぷぺぽヴガギグパピプ",
+]
+LATIN = [*"aeiouncsz", *"éèêëàâäîïôöùûüçñåãõÅÉĞİıșțžőǘṩḍ̇", "ế", "ự", "ậ"]
+
+
+def drawn_text(draw: random.Random) -> str:
+    letters = draw.choice([SYLLABLES, KANA, LATIN, SYLLABLES + KANA + LATIN])
+    return " ".join("".join(draw.choices(letters, k=draw.randint(1, 5))) for _ in range(draw.randint(1, 5)))
+
+
+@pytest.mark.parametrize("name", TRANSCRIPT_PROTOCOLS)
+def test_composed_and_decomposed_text_score_the_same(name: str) -> None:
+    """The counts of each row, whichever side comes in whichever form."""
+    draw = random.Random(name)
+    texts = [drawn_text(draw) for _ in range(300)]
+    others = [text if draw.random() < 0.3 else drawn_text(draw) for text in texts]
+    assert sum(unicodedata.normalize("NFC", text) != unicodedata.normalize("NFD", text) for text in texts) > 200
+    counts = []
+    for forms in (("NFC", "NFC"), ("NFD", "NFC"), ("NFC", "NFD"), ("NFD", "NFD")):
+        sides = [[unicodedata.normalize(form, text) for text in side] for form, side in zip(forms, (texts, others))]  # noqa: B905
+        counts.append([metric.evidence for metric in scored(name, *sides).metrics])
+    assert counts[0] == counts[1] == counts[2] == counts[3]
+
+
+@pytest.mark.parametrize(
+    ("raw", "normalised"),
+    [
+        ("「がくせい」 [noise] Ünïted (laughs) 50%", "がくせい ünïted 50"),
+        ("a\u2028b\tc\x00d", "a b c d"),
+        ("가\u200b나\u3164다", "가나다"),
+        ("❤️ ok", "ok"),
+        ("\u0301 a\u0301", "á"),
+        ("ＡＢＣ １２３", "abc 123"),
+        ("<|endoftext|>안녕", "안녕"),
+        ("\ud800x", "\ud800x"),
+        ("- — …", ""),
+    ],
+)
+def test_basic_text(raw: str, normalised: str) -> None:
+    assert basic_text(raw) == normalised
+
+
+def merged_edits(reference: list[str], hypothesis: list[str]) -> int:
+    """Edits where neighbours may merge into a word of the other side, by plain recursion over all choices."""
+    if not reference or not hypothesis:
+        return len(reference) + len(hypothesis)
+    best = min(
+        merged_edits(reference[1:], hypothesis[1:]) + (reference[0] != hypothesis[0]),
+        merged_edits(reference[1:], hypothesis) + 1,
+        merged_edits(reference, hypothesis[1:]) + 1,
+    )
+    for many, one, swapped in ((reference, hypothesis, False), (hypothesis, reference, True)):
+        for size in range(2, len(many) + 1):
+            if "".join(many[:size]) == one[0]:
+                rest = (one[1:], many[size:]) if swapped else (many[size:], one[1:])
+                best = min(best, merged_edits(*rest))
+    return best
+
+
+def test_merged_compounds_are_counted_as_by_trying_everything() -> None:
+    draw = random.Random(4)
+    parts = ["ab", "cd", "abcd", "x", "xab", "cdx"]
+    rows = [
+        ([*draw.choices(parts, k=draw.randint(1, 4))], [*draw.choices(parts, k=draw.randint(0, 4))]) for _ in range(200)
+    ]
+    scores = scored("open-asr", [" ".join(row[0]) for row in rows], [" ".join(row[1]) for row in rows])
+    assert scores.per_sample["word_edits"] == tuple(float(merged_edits(*row)) for row in rows)
+    assert "hypothesis_length" not in scores.details["words"]
+
+
+DUAL = "b/ 아/ 모+ 몬 소리야 (70%)/(칠 십 퍼센트) 확률이라니 n/"
+
+
+def test_dual_transcripts_are_read_by_side() -> None:
+    assert read_references([DUAL], "phonetic") == ["아 모 몬 소리야 칠 십 퍼센트 확률이라니"]
+    assert read_references([DUAL], "spelling") == ["아 모 몬 소리야 70% 확률이라니"]
+    assert read_references(["o/n/그 on/off (7시)/ (일곱 시)에 km/h*"], "spelling") == ["그 on/off 7시에 km/h"]
+    said = metrics_of(scored("ko-cer", [DUAL], ["아 모 몬 소리야 칠십 퍼센트 확률이라니"], dual_transcripts="phonetic"))
+    assert said["cer"].value == 0
+    assert said["cer"].signature.get("dual") == "phonetic"
+    assert metrics_of(scored("ko-cer", [DUAL], ["아 모 몬 소리야 칠십 퍼센트"], dual_transcripts="spelling"))[
+        "cer"
+    ].value
+
+
+def test_dual_transcripts_are_never_dropped_in_silence() -> None:
+    for ask in (preflight, lambda *given: score(given[0], given[2], ["x", "y"], given[1])):
+        with pytest.raises(AnnotationError, match=r"scoring\.dual_transcripts: spelling or phonetic.\n  row 2: "):
+            ask(ASR, ScoringConfig(protocol="ko-wer"), [("안녕",), (DUAL,)])
+    for broken in ("(70%)/(칠 십", "(70%)/ 칠", "70%)/(칠 십)"):
+        with pytest.raises(AnnotationError, match=r"row 2: a dual transcript is not complete"):
+            read_references(["안녕", broken], "phonetic")
+
+
+@pytest.mark.parametrize(
+    ("task", "settings", "message"),
+    [
+        (ASR, {"protocol": "ko_cer"}, 'protocol: "ko_cer" is no protocol; did you mean "ko-cer"?'),
+        (AAC, {"protocol": "ko-cer"}, "protocol: ko-cer scores speech recognition; audio captioning has"),
+        (ASR, {"protocol": "dcase"}, "protocol: dcase scores audio captioning; speech recognition has"),
+        (ASR, {"protocol": "ko-cer", "metrics": ["wer"]}, 'metrics: the protocol ko-cer has no "wer", only cer'),
+        (ASR, {"metrics": ["swer"]}, 'metrics: the protocol challenge has no "swer", only wer, cer'),
+        (ASR, {"dual_transcripts": "phonetic"}, "dual_transcripts: challenge reads no dual transcripts; ko-cer"),
+    ],
+)  # fmt: skip
+def test_settings_that_do_not_fit(task: Any, settings: dict[str, Any], message: str) -> None:
+    for ask in (lambda config: preflight(task, config), lambda config: score(task, [("a",)], ["a"], config)):
+        with pytest.raises(ConfigError) as caught:
+            ask(ScoringConfig(**settings))
+        assert f"scoring.{message}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("references", "protocol"),
+    [
+        (["안녕하세요 여러분"], "ko-cer"),
+        (["がくせい です", "hi"], "cjk-cer"),
+        (["今天天气很好"], "cjk-cer"),
+        (["नमस्ते दुनिया"], "basic"),
+        (["안녕 hello world"], None),
+        (["plain English, café"], None),
+        (["..."], None),
+    ],
+)
+def test_a_script_that_the_normaliser_destroys_is_told(references: list[str], protocol: str | None) -> None:
+    rows = [(text,) for text in references]
+    for name in ("challenge", "open-asr"):
+        told = preflight(ASR, ScoringConfig(protocol=name), rows)
+        assert len(told) == (protocol is not None)
+        assert protocol is None or f"Take scoring.protocol: {protocol} " in told[0]
+        assert scored(name, references, references).details.get("notes", []) == told
+    assert preflight(ASR, ScoringConfig(protocol="basic"), rows) == []
+
+
+@pytest.mark.parametrize("name", TRANSCRIPT_PROTOCOLS)
+def test_a_signature_reads_back_and_replays(name: str) -> None:
+    for dual in ("none", "phonetic") if PROTOCOLS[name].dual else ("none",):
+        for metric in scored(name, ["a b", "c"], ["a", "c"], dual_transcripts=dual).metrics:
+            signature = metric.signature
+            assert parse_signature(str(signature)) == signature
+            assert dict(signature.fields)["rows"] == "2"
+            assert signature.fields[-1] == ("version", "0.1.0")
+            config = settings_of(signature)
+            assert (config.protocol, config.dual_transcripts) == (name, dual)
+            again = metrics_of(score(ASR, [("a b",), ("c",)], ["a", "c"], config))[metric.name]
+            assert again.signature == signature
+            assert differences(signature) == []
+            assert not any("not known" in line for line in explain(signature))
+            assert explain(signature)[-1] == "Every version is the one installed here."
+
+
+def test_signatures_tell_protocols_apart() -> None:
+    texts = ["a b"], ["a"]
+    signatures = [str(metric.signature) for name in TRANSCRIPT_PROTOCOLS for metric in scored(name, *texts).metrics]
+    assert len(set(signatures)) == len(signatures) == 10
+    assert "|jiwer:" in signatures[0]
+    assert "|sacrebleu:" in signatures[0]
+    assert not scored("ko-cer", [""], ["a"]).metrics[0].value
+    further = Signature((("protocol", "basic"), ("version", "1"))).extended({"seed": "7"})
+    assert str(further) == "protocol:basic|seed:7|version:1"
+
+
+def test_versions_that_differ_are_named() -> None:
+    signature = parse_signature(
+        "protocol:open-asr|norm:whisper-en|unit:word|transformers:4.0.0|kaldialign:0.12.0|version:9.9"
+    )
+    assert [str(problem) for problem in differences(signature)][1:] == [
+        "audiolm-evaluator: the signature has 9.9, installed is 0.1.0"
+    ]
+    assert str(differences(signature)[0]).startswith("transformers: the signature has 4.0.0, installed is ")
+    with pytest.raises(ConfigError, match="this version knows no norm:other"):
+        settings_of(parse_signature("protocol:basic|norm:other"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "field 1: expected key:value, found ''"),
+        ("case:lower", "there is no field protocol"),
+        ("protocol:basic|case lower|a:b c", "field 3: expected key:value, found 'a:b c'"),
+        ("protocol:basic|protocol:basic", "field 2: protocol is given twice"),
+    ],
+)
+def test_what_is_no_signature(text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_signature(text)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_every_protocol_explains_itself(name: str) -> None:
+    lines = explain_protocol(name)
+    assert lines[0].startswith(f"{name}: ")
+    for steps in PROTOCOLS[name].steps.values():
+        for number, step in enumerate(steps, start=1):
+            assert f"  {number}. {step}" in lines
+    for rate in PROTOCOLS[name].rates:
+        assert all(value in _FIELDS[key] for key, value in rate.fields)
+
+
+def test_explain_on_the_command_line() -> None:
+    done = CliRunner().invoke(main, ["explain", "protocol:ko-cer|spaces:no|rows:7|jiwer:1.0.0|version:0.1.0"])
+    assert done.exit_code == 0
+    assert "spaces:no      spaces do not count" in done.output
+    assert "jiwer: the signature has 1.0.0, installed is" in done.output
+    wrong = CliRunner().invoke(main, ["explain", "ko-ce"])
+    assert wrong.exit_code == 2
+    assert 'Error: "ko-ce" is no protocol; did you mean "ko-cer"?' in wrong.output
