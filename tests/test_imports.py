@@ -24,7 +24,7 @@ EVALUATOR_ORDER = (
 SALMONN_ORDER = (
     "errors", "wording", "device", "json_object", "collector", "cpu_threads", "config", "command_line", "audio",
     "weights", "prompts", "frontend", "decoding", "model", "export", "data", "preflight", "inference", "training",
-    "demo", "planning", "__main__",
+    "compress", "demo", "planning", "__main__",
 )  # fmt: skip
 MOST_FILES = 15
 """Files of a wing, `__init__.py` not counted."""

@@ -1,4 +1,4 @@
-"""Commands around weights: `python -m salmonn export --cfg-path configs/decode_config.yaml ...`, `... convert FILE`."""
+"""Commands around weights: `python -m salmonn export`, `convert` and `compress`; `--help` after each says more."""
 
 import json
 import logging
@@ -128,6 +128,39 @@ def convert(*, source: Path, output: Path | None, force: bool) -> None:
         click.echo(
             f"wrote {done.path}: {done.size / 1e6:.1f} MB, from {done.source.name}: {done.source_size / 1e6:.1f} MB"
         )
+
+
+@main.command("compress", cls=OptionsCommand, context_settings=HELP_FLAGS)
+@click.option(
+    "--cfg-path",
+    required=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="YAML file with the section compress.",
+)
+@click.option("--options", multiple=True, metavar="KEY=VALUE...", help="Overrides, e.g. compress.drop_llm_layers=2.")
+def compress_command(*, cfg_path: Path, options: tuple[str, ...]) -> None:
+    """Make a trained SALMONN smaller: weigh its layers, drop some, heal the rest; the same command goes on.
+
+    \b
+    Examples:
+      python -m salmonn compress --cfg-path configs/nano/compress.yaml
+      python -m salmonn compress --cfg-path configs/nano/compress.yaml --options compress.distill_weight=0.0
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    try:
+        from salmonn.compress.settings import load_settings
+
+        settings = load_settings(cfg_path, options)
+        from salmonn.compress.figures import as_markdown
+        from salmonn.compress.run import compress
+
+        rows = compress(settings)
+    except SalmonnError as error:
+        stop(error)
+    except KeyboardInterrupt:
+        click.echo("interrupted; the same command goes on", err=True)
+        sys.exit(INTERRUPTED)
+    click.echo("\n".join(["", *as_markdown(rows), "", f"files: {settings.output_dir}"]))
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ PATHS: Mapping[str, _PathRule] = {
     "datasets.test_ann_path": _PathRule("file"),
     "datasets.test_ann_path_asr": _PathRule("file"),
     "datasets.test_ann_path_aac": _PathRule("file"),
+    "run.distill": _PathRule("file"),
 }
 """Every key that names a file or folder. Not datasets.whisper_path: the front end is the model's own."""
 
@@ -91,6 +92,8 @@ def path_problems(tree: Mapping[str, Any], folder: Path | None, purpose: Purpose
     for dotted, rule in PATHS.items():
         section, _, name = dotted.partition(".")
         if section == "datasets" and name not in _USED_DATASETS[purpose]:
+            continue
+        if section == "run" and purpose != "train":
             continue
         if purpose == "dryrun" and purpose not in rule.needed_for:
             continue

@@ -220,6 +220,10 @@ class RunConfig(_Section):
         valid_every: steps between validations; 0 validates at the end of an epoch only.
         valid_generate: clips of the validation set that are answered for WER and chrF.
         best_metric: what `checkpoint_best.pth` is best at.
+        distill: YAML file of a larger model that teaches this one: with it the loss is also how far the predictions of
+            the two lie apart. It has the same encoders and the same tokens. "" trains on the texts alone.
+        distill_weight: part of the loss that the teacher gives; the texts give the rest.
+        distill_temperature: of both models' predictions; above 1 their less likely tokens count more.
         save_every: steps between checkpoints; 0 saves at the end of an epoch only.
         keep_last: checkpoints that are kept besides the best.
         trackers: where figures go besides `metrics.jsonl`.
@@ -254,6 +258,9 @@ class RunConfig(_Section):
     valid_every: NotNegative = 0
     valid_generate: NotNegative = 0
     best_metric: Literal["accuracy", "loss", "wer", "chrf"] = "accuracy"
+    distill: str = ""
+    distill_weight: Annotated[float, Field(gt=0, le=1)] = 0.5
+    distill_temperature: PositiveFloat = 2.0
     save_every: NotNegative = 0
     keep_last: Positive = 3
     trackers: list[Literal["tensorboard", "wandb", "mlflow"]] = ["tensorboard"]

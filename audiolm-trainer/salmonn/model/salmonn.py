@@ -65,6 +65,49 @@ class LossOutput(NamedTuple):
         return self.loss_sum / self.total
 
 
+class Predicted(NamedTuple):
+    """What a batch's target tokens were predicted to be.
+
+    Attributes:
+        logits: float32 [total, V].
+        wanted: int64 [total], the target tokens.
+        truncated: targets that were cut.
+    """
+
+    logits: Tensor
+    wanted: Tensor
+    truncated: int
+
+    def score(self) -> LossOutput:
+        """Compare with the targets."""
+        loss_sum = functional.cross_entropy(self.logits, self.wanted, reduction="sum")
+        # The count stays on the device: reading it would wait for it.
+        correct = (self.logits.detach().argmax(dim=-1) == self.wanted).sum()
+        return LossOutput(loss_sum, correct, self.wanted.shape[0], self.truncated)
+
+    def divergence(self, taught: "Predicted", temperature: float) -> Tensor:
+        """Kullback-Leibler divergence from a teacher's predictions, both softened by a temperature T, summed.
+
+        Times T squared, so that its gradients keep their size whatever T is.
+        """
+        ours, theirs = (functional.log_softmax(x.logits / temperature, dim=-1) for x in (self, taught))
+        return temperature**2 * functional.kl_div(ours, theirs, reduction="sum", log_target=True)
+
+
+class Distillation(NamedTuple):
+    """A larger model that teaches this one what it predicts (Hinton et al. 2015, arXiv:1503.02531).
+
+    Attributes:
+        teacher: frozen and in evaluation mode, with the student's encoders and tokens.
+        weight: its part of the loss, above 0 and at most 1.
+        temperature: of both models' predictions, above 0.
+    """
+
+    teacher: "SALMONN"
+    weight: float
+    temperature: float
+
+
 class SALMONN(nn.Module):
     """The whole model; build one with `from_config`.
 
@@ -97,6 +140,8 @@ class SALMONN(nn.Module):
         # Numbers of an adapter that is no longer beside the language model's weights but in them.
         self.merged_numbers = 0
         self.trained_tasks: tuple[str, ...] = ()
+        # No module of its own, so that it is neither trained, saved nor moved.
+        self.distillation: Distillation | None = None
 
     @classmethod
     def from_config(cls, config: Config, *, device: torch.device, dtype: torch.dtype, train: bool = False) -> "SALMONN":
@@ -158,8 +203,17 @@ class SALMONN(nn.Module):
         """Loss of B encoded clips with their filled prompts and target texts; see `loss`.
 
         Encoding is left out: the encoders are frozen, and what wraps a model for several processes need not know them.
+        In training mode the teacher of `distillation` has its part in the loss: it hears the same encodings.
         """
-        return self.loss(self.embed(encoded), prompts, targets)
+        predicted = self.predict(self.embed(encoded), prompts, targets)
+        output = predicted.score()
+        if self.distillation is None or not self.training:
+            return output
+        teacher, weight, temperature = self.distillation
+        with torch.no_grad():
+            taught = teacher.predict(teacher.embed(encoded), prompts, targets)
+        divergence = predicted.divergence(taught, temperature)
+        return output._replace(loss_sum=(1 - weight) * output.loss_sum + weight * divergence)
 
     def wrap(self, speech: Tensor, prompt: str) -> Tensor:
         """Splice one clip's audio tokens into its prompt.
@@ -181,7 +235,11 @@ class SALMONN(nn.Module):
         return torch.cat([embedded, speech.to(embedded.dtype), self._embed_ids(self.token_ids(after))])
 
     def loss(self, speech: Tensor, prompts: Sequence[str], targets: Sequence[str]) -> LossOutput:
-        """Cross-entropy of the targets, each followed by the end symbol.
+        """Cross-entropy of the targets, each followed by the end symbol; arguments as of `predict`."""
+        return self.predict(speech, prompts, targets).score()
+
+    def predict(self, speech: Tensor, prompts: Sequence[str], targets: Sequence[str]) -> Predicted:
+        """Predict every token of the targets, each followed by the end symbol, from what is before it.
 
         Args:
             speech: [B, W x Q, H].
@@ -201,10 +259,7 @@ class SALMONN(nn.Module):
         clips, places = torch.tensor(predicting, device=speech.device).T
         wanted = torch.tensor([token for ids, _ in tokens for token in ids], device=speech.device)
         logits = self._logits(inputs, mask, clips, places).float()
-        loss_sum = functional.cross_entropy(logits, wanted, reduction="sum")
-        # The count stays on the device: reading it would wait for it.
-        correct = (logits.detach().argmax(dim=-1) == wanted).sum()
-        return LossOutput(loss_sum, correct, sum(len(ids) for ids, _ in tokens), sum(cut for _, cut in tokens))
+        return Predicted(logits, wanted, sum(cut for _, cut in tokens))
 
     def _logits(self, inputs: Tensor, mask: Tensor, clips: Tensor, places: Tensor) -> Tensor:
         """Compute logits [total, V] of chosen places only: over a large vocabulary they cost more than anything else.

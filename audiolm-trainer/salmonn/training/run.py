@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from salmonn.config.config import flatten
+from salmonn.config.config import flatten, load_config
 from salmonn.config.notices import find_notices
 from salmonn.config.schema import Config, RunConfig
 from salmonn.data.batch_order import BatchOrder, build_batch_order
@@ -22,7 +22,8 @@ from salmonn.data.unreadable import UnreadableClips
 from salmonn.device import choose_device, choose_dtype
 from salmonn.errors import CheckpointError, ConfigError
 from salmonn.inference.inference import SalmonnLM
-from salmonn.model.salmonn import SALMONN
+from salmonn.model.distillation import load_teacher
+from salmonn.model.salmonn import SALMONN, Distillation
 from salmonn.prompts import PromptBook, test_prompts, train_prompts
 from salmonn.training.data_split import Split
 from salmonn.training.encoded import build_source
@@ -166,6 +167,10 @@ def build_model(config: Config, engine: Engine, checkpoint: Path | None) -> SALM
     model = SALMONN.from_config(started, device=engine.device, dtype=dtype, train=True)
     if checkpoint is not None:
         load_checkpoint(checkpoint, model.checkpoint_parameters())
+    if config.run.distill:
+        run, taught = config.run, load_config(Path(config.run.distill), purpose="answer")
+        teacher = load_teacher(taught, model, device=engine.device, dtype=dtype)
+        model.distillation = Distillation(teacher, run.distill_weight, run.distill_temperature)
     return model
 
 

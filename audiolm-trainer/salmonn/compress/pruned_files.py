@@ -1,0 +1,76 @@
+"""Writes a model without some layers as ordinary files: folders of transformers and a released-layout checkpoint."""
+
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from salmonn.compress.layers import decoder_of, keep
+from salmonn.model.components import WHISPER_ENCODER, WhisperEncoderAlone
+from salmonn.weights.atomic_write import whole_folder
+from salmonn.weights.checkpoint import LLM_PREFIX, read_checkpoint, save_checkpoint
+from salmonn.weights.hub import local_copy
+
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".index.json", ".gguf")
+_LAYER = re.compile(r"(\.layers\.)(\d+)(\.)")
+
+
+def write_pruned_llm(source: str, kept: Sequence[int], folder: Path) -> None:
+    """Write a language model with some of its layers, its numbers as they are, and its tokenizer.
+
+    Args:
+        source: its folder, or its name on the hub.
+        kept: places of the layers that stay, ascending.
+        folder: what is written.
+    """
+    path = Path(local_copy(source))
+    llm: Any = AutoModelForCausalLM.from_pretrained(path, dtype="auto")
+    keep(llm, decoder_of(llm), kept)
+    _write(llm, path, folder)
+
+
+def write_pruned_whisper(source: str, kept: Sequence[int], folder: Path) -> None:
+    """Write a Whisper encoder with some of its layers, and its feature extractor; see `write_pruned_llm`."""
+    path = Path(local_copy(source))
+    whisper: Any = WhisperEncoderAlone.from_pretrained(path, dtype="auto", key_mapping={WHISPER_ENCODER: ""})
+    keep(whisper, whisper, kept)
+    _write(whisper, path, folder)
+
+
+def _write(model: Any, source: Path, folder: Path) -> None:
+    with whole_folder(folder, size=sum(tensor.nbytes for tensor in model.parameters())) as unfinished:
+        for file in source.iterdir():
+            # Everything but the weights and their sizes: tokenizer, chat template, feature extractor, licence.
+            if file.is_file() and not file.name.endswith(_WEIGHTS) and file.name != "config.json":
+                shutil.copyfile(file, unfinished / file.name)
+        model.save_pretrained(unfinished)
+
+
+def write_pruned_checkpoint(source: Path, kept: Sequence[int], file: Path) -> None:
+    """Write a checkpoint whose adapter has the layers that stay, numbered anew.
+
+    Args:
+        source: the checkpoint, in any of its forms.
+        kept: places of the language model's layers that stay, ascending.
+        file: what is written.
+    """
+    entries = read_checkpoint(source)
+    notes = {key: entries[key] for key in ("config", "tasks") if key in entries}
+    save_checkpoint(file, renumbered(entries["model"], kept), **notes)
+
+
+def renumbered(tensors: Mapping[str, Tensor], kept: Sequence[int]) -> dict[str, Tensor]:
+    """Leave out the adapter's tensors of other layers, and count the rest from 0; all other tensors stay."""
+    places = {old: new for new, old in enumerate(kept)}
+    found: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        match = _LAYER.search(name) if name.startswith(LLM_PREFIX) else None
+        if match is None:
+            found[name] = tensor
+        elif int(match[2]) in places:
+            found[_LAYER.sub(rf"\g<1>{places[int(match[2])]}\g<3>", name, count=1)] = tensor
+    return found

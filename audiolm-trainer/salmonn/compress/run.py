@@ -1,0 +1,230 @@
+"""Makes a trained SALMONN smaller, step by step: weigh layers, drop them, heal the rest; each step is measured.
+
+Everything lies in one folder. A step that is done is not done again, so that the same command goes on after an
+interruption; a folder of other settings or another model is refused.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from salmonn.compress.ablation import Round, choose_layers, kept_layers
+from salmonn.compress.figures import Row, as_markdown, measure
+from salmonn.compress.layers import Part, holder_of
+from salmonn.compress.pruned_files import write_pruned_checkpoint, write_pruned_llm, write_pruned_whisper
+from salmonn.compress.settings import CompressSettings
+from salmonn.config.config import load_config
+from salmonn.config.schema import Config
+from salmonn.data.unreadable import UnreadableClips
+from salmonn.device import choose_device, choose_dtype
+from salmonn.errors import ConfigError, SalmonnError
+from salmonn.model.salmonn import SALMONN
+from salmonn.preflight.preflight import check_before_training
+from salmonn.prompts import train_prompts
+from salmonn.training.data_split import Split
+from salmonn.training.processes import Engine
+from salmonn.training.run import build_scorer, build_split, choose_precision, open_set, train
+from salmonn.training.run_folder import BEST
+from salmonn.training.validation import Validation, teacher_forced
+from salmonn.weights.atomic_write import whole_file
+from salmonn.weights.checkpoint import read_checkpoint, save_checkpoint
+from salmonn.weights.fingerprint import ANSWER_KEYS, fingerprints
+
+logger = logging.getLogger(__name__)
+
+IDENTITY, LAYERS, TABLE, TABLE_PAGE = "settings.json", "layers.json", "table.json", "table.md"
+LLM, WHISPER, CHECKPOINT, TRAIN, TEACHER = "llm", "whisper", "salmonn.pth", "train.yaml", "teacher.yaml"
+HEALED = "healed.pth"
+
+
+def compress(settings: CompressSettings) -> list[Row]:
+    """Make a model smaller.
+
+    Args:
+        settings: what is dropped, and how the rest is healed.
+
+    Returns:
+        list[Row]: the original, without its layers, and healed.
+
+    Raises:
+        ConfigError: the settings ask for what the model does not have, or the folder is another compression's.
+        SalmonnError: a step cannot be done.
+    """
+    config = load_config(Path(settings.train), purpose="train")
+    if not config.model.checkpoint_path:
+        raise ConfigError(f"{settings.train}: model.ckpt is empty; name the checkpoint of the model to make smaller")
+    if not config.datasets.valid_ann_path:
+        raise ConfigError(f"{settings.train}: datasets.valid_ann_path is empty; layers are weighed on a validation set")
+    check_before_training(config)
+    folder = Path(settings.output_dir)
+    claim(folder, settings, config)
+    work = _Work(folder, config)
+    work.measured("original", lambda: config)
+    rounds = work.weighed(settings)
+    smaller = work.dropped(settings, rounds)
+    work.measured("layers dropped" if rounds else "context cut", lambda: smaller)
+    if settings.heal:
+        healed = work.healed(settings, smaller)
+        work.measured("healed", lambda: healed)
+    return work.rows
+
+
+def claim(folder: Path, settings: CompressSettings, config: Config) -> None:
+    """Make the folder, or make sure that it is of the same settings and model.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    wanted = {
+        "compress": settings.model_dump(exclude={"output_dir", "train"}),
+        "train": config.shareable(),
+        "files": fingerprints(config, ANSWER_KEYS),
+    }
+    digest = {
+        key: hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest() for key, value in wanted.items()
+    }
+    path = folder / IDENTITY
+    if path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        other = [key for key in wanted if before.get(key) != digest[key]]
+        if other:
+            raise ConfigError(
+                f"{folder} has a compression of other {' and '.join(other)}: choose another compress.output_dir, or "
+                "delete the folder to begin anew"
+            )
+        return
+    _write(path, json.dumps(digest))
+
+
+class _Work:
+    """One folder's steps; what each has made is read again where it is there."""
+
+    def __init__(self, folder: Path, config: Config) -> None:
+        self.folder = folder
+        self.config = config
+        table = folder / TABLE
+        self.rows = [Row(**row) for row in json.loads(table.read_text(encoding="utf-8"))] if table.is_file() else []
+
+    def measured(self, step: str, configured: Callable[[], Config]) -> None:
+        """Measure a model and add its row to the table, unless it is there."""
+        if any(row.step == step for row in self.rows):
+            return
+        logger.info("measuring: %s", step)
+        model, engine = _load(configured())
+        self.rows.append(measure(model, step, _validation(configured(), model), engine))
+        _write(self.folder / TABLE, json.dumps([asdict(row) for row in self.rows], indent=1))
+        _write(self.folder / TABLE_PAGE, "\n".join(as_markdown(self.rows)) + "\n")
+
+    def weighed(self, settings: CompressSettings) -> list[Round]:
+        """Choose the layers to drop."""
+        path = self.folder / LAYERS
+        if path.is_file():
+            return [_round(entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
+        model, engine = _load(self.config)
+        rounds: list[Round] = []
+        wanted: tuple[tuple[Part, int], ...] = (
+            ("llm", settings.drop_llm_layers),
+            ("whisper", settings.drop_whisper_layers),
+        )
+        for part, drop in wanted:
+            holder = holder_of(model, part)
+            if drop >= len(holder.layers):
+                has = f"the {part} has {len(holder.layers)} layers, of which one has to stay"
+                raise ConfigError(f"compress.drop_{part}_layers is {drop}, and {has}")
+            # Encodings are the same whatever the language model is; Whisper's have to be made anew.
+            split = _split(self.config, model, cache=part == "llm", clips=settings.ablation_clips)
+            loss = _loss_of(model, split, engine, batch_size=self.config.run.batch_size_eval)
+            rounds += choose_layers(part, holder, loss, drop=drop, progress=logger.info)
+        _write(path, json.dumps([asdict(each) for each in rounds], indent=1))
+        return rounds
+
+    def dropped(self, settings: CompressSettings, rounds: Sequence[Round]) -> Config:
+        """Write the smaller model, unless it is there; returns its training configuration."""
+        parts: dict[str, Any] = self.config.public()["model"]
+        for part, name, write in (
+            ("llm", "llama_path", write_pruned_llm),
+            ("whisper", "whisper_path", write_pruned_whisper),
+        ):
+            own = [each for each in rounds if each.part == part]
+            if own:
+                kept = kept_layers(len(own[0].without), own)
+                if not (self.folder / part).is_dir():
+                    write(parts[name], kept, self.folder / part)
+                if part == "llm":
+                    if not (self.folder / CHECKPOINT).is_file():
+                        write_pruned_checkpoint(Path(parts["ckpt"]), kept, self.folder / CHECKPOINT)
+                    parts["ckpt"] = str((self.folder / CHECKPOINT).absolute())
+                parts[name] = str((self.folder / part).absolute())
+        if settings.context_seconds is not None:
+            parts["context_seconds"] = settings.context_seconds
+        return self._configured(parts, TRAIN, output_dir=str((self.folder / "healing").absolute()))
+
+    def healed(self, settings: CompressSettings, smaller: Config) -> Config:
+        """Train the smaller model, from where an earlier run ended; returns the configuration with its checkpoint."""
+        run: dict[str, Any] = {"output_dir": str((self.folder / "healing").absolute())}
+        if settings.distill_weight:
+            self._configured(self.config.public()["model"], TEACHER)
+            run |= {
+                "distill": str((self.folder / TEACHER).absolute()),
+                "distill_weight": settings.distill_weight,
+                "distill_temperature": settings.distill_temperature,
+            }
+        parts = smaller.public()["model"]
+        file = self.folder / HEALED
+        if not file.is_file():
+            result, folder = train(self._configured(parts, TRAIN, **run), resume="auto")
+            if result.stopped_by is not None:
+                raise SalmonnError("healing was stopped and saved: the same command goes on with it")
+            best = read_checkpoint(folder / BEST)
+            save_checkpoint(file, best["model"], **{key: best[key] for key in ("config", "tasks") if key in best})
+        return self._configured(parts | {"ckpt": str(file.absolute())}, TRAIN, **run)
+
+    def _configured(self, parts: dict[str, Any], name: str, **run: Any) -> Config:
+        """Write a configuration of the folder, and read it as a training reads it."""
+        tree = self.config.public()
+        tree |= {"model": parts, "run": tree["run"] | run}
+        _write(self.folder / name, yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
+        return load_config(self.folder / name, purpose="train")
+
+
+def _round(entry: dict[str, Any]) -> Round:
+    return Round(**{**entry, "without": {int(layer): loss for layer, loss in entry["without"].items()}})
+
+
+def _load(config: Config) -> tuple[SALMONN, Engine]:
+    device = choose_device(config.run.device)
+    engine = Engine.start(device, precision=choose_precision(config, device))
+    return SALMONN.from_config(config, device=engine.device, dtype=choose_dtype(config.model.dtype, device)), engine
+
+
+def _validation(config: Config, model: SALMONN) -> Validation:
+    split = _split(config, model, cache=True)
+    scorer = build_scorer(config, model, split, UnreadableClips(config.run.max_unreadable))
+    return Validation(split, scorer, config.run.batch_size_eval, config.run.best_metric)
+
+
+def _split(config: Config, model: SALMONN, *, cache: bool, clips: int | None = None) -> Split:
+    """The validation set, or clips spread evenly over it."""
+    book = train_prompts(config)
+    samples = open_set(config, config.datasets.valid_ann_path, book)
+    if clips is not None:
+        samples = samples[:: max(len(samples) // clips, 1)]
+    live = config.model_copy(update={"run": config.run.model_copy(update={"cache_features": cache})})
+    return build_split(live, samples, book, model, UnreadableClips(config.run.max_unreadable))
+
+
+def _loss_of(model: SALMONN, split: Split, engine: Engine, *, batch_size: int) -> Callable[[], float]:
+    silence = model.encode([split.samples.load_audio(0, model.sampling_rate)])
+    return lambda: teacher_forced(model, split, engine, batch_size=batch_size, silence=silence)["loss"]
+
+
+def _write(path: Path, text: str) -> None:
+    data = text.encode()
+    with whole_file(path, size=len(data)) as unfinished:
+        unfinished.write_bytes(data)

@@ -1,0 +1,96 @@
+"""The YAML file of `python -m salmonn compress`: what is dropped, and how the rest is healed."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from salmonn.config.config import open_document
+from salmonn.config.paths import resolve_path
+from salmonn.errors import ConfigError
+from salmonn.wording import counted, did_you_mean
+
+Count = Annotated[int, Field(ge=0)]
+
+
+class CompressSettings(BaseModel):
+    """What is dropped from a model, and how the rest is healed.
+
+    Attributes:
+        train: YAML file of a training of the model: its section model names the model, checkpoint included, datasets
+            the sets that choose layers and heal, run how healing is trained.
+        output_dir: folder of everything that is made.
+        drop_llm_layers: layers that the language model loses.
+        drop_whisper_layers: layers that Whisper's encoder loses.
+        context_seconds: seconds that the smaller model hears; null keeps them.
+        ablation_clips: clips of the validation set on which layers are weighed, spread evenly over it.
+        heal: whether the smaller model is trained as `train` says.
+        distill_weight: part of the loss while healing that the original gives as a teacher; 0 for none. A teacher needs
+            the same encoders, so Whisper's layers and its context have to stay.
+        distill_temperature: of both models' predictions.
+    """
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    train: str
+    output_dir: str
+    drop_llm_layers: Count = 0
+    drop_whisper_layers: Count = 0
+    context_seconds: Annotated[float, Field(ge=1, le=30)] | None = None
+    ablation_clips: Annotated[int, Field(ge=1)] = 200
+    heal: bool = True
+    distill_weight: Annotated[float, Field(ge=0, le=1)] = 0.5
+    distill_temperature: Annotated[float, Field(gt=0)] = 2.0
+
+
+def load_settings(path: Path, options: tuple[str, ...] = ()) -> CompressSettings:
+    """Read the section `compress` of a YAML file, with overrides such as "compress.drop_llm_layers=2".
+
+    Raises:
+        ConfigError: naming every key that is wrong, with its line.
+    """
+    document = open_document(path, options)
+    section = document.tree.get("compress")
+    if not isinstance(section, dict) or set(document.tree) != {"compress"}:
+        raise ConfigError(f"{path} needs one section, compress; it has {', '.join(map(str, document.tree)) or 'none'}")
+    try:
+        settings = CompressSettings.model_validate(section)
+    except ValidationError as error:
+        problems = [_problem(document, details) for details in error.errors()]
+        raise ConfigError(f"the configuration has {counted(len(problems), 'problem')}", problems) from error
+    problems = [(document.label(key), text) for key, text in _contradictions(settings)]
+    if problems:
+        raise ConfigError(f"the configuration has {counted(len(problems), 'problem')}", problems)
+    train = resolve_path(settings.train, path.resolve().parent)
+    if not Path(train).is_file():
+        raise ConfigError(
+            "the configuration has 1 problem", [(document.label("compress.train"), f"{train} is no file")]
+        )
+    return settings.model_copy(update={"train": train})
+
+
+def _problem(document: Any, details: Any) -> tuple[str, str]:
+    key = str(details["loc"][0])
+    if details["type"] == "extra_forbidden":
+        return document.label(f"compress.{key}"), f"unknown key{did_you_mean(key, CompressSettings.model_fields)}"
+    if details["type"] == "missing":
+        return document.label("compress"), f"needs the key {key}"
+    return document.label(f"compress.{key}"), f"{details['msg'].lower()} (found {details['input']!r})"
+
+
+def _contradictions(settings: CompressSettings) -> list[tuple[str, str]]:
+    found = []
+    encoders = settings.drop_whisper_layers or settings.context_seconds is not None
+    if not (settings.drop_llm_layers or encoders):
+        found.append(
+            ("compress", "nothing is to be made smaller: set drop_llm_layers, drop_whisper_layers or context_seconds")
+        )
+    if settings.heal and settings.distill_weight and encoders:
+        found.append(
+            (
+                "compress.distill_weight",
+                f"is {settings.distill_weight:g}, and a teacher needs the same encoders: set it to 0, or leave Whisper "
+                "as it is",
+            )
+        )
+    return found
