@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Beside other work, threads that wait in a loop slow each other down; see docs/performance.md.
 export GOMP_SPINCOUNT ?= 1000
 
-.PHONY: demo test test-all check bench configuration train-nano
+.PHONY: demo test test-all check bench configuration train-nano compress-nano
 
 demo: $(READY)  ## Run the four modes on data/sample with the nano model and validate both submissions.
 	@for mode in valid_asr valid_aac submission_asr submission_aac; do $(BIN)/python evaluate_salmonn.py --mode $$mode --output-dir demo_results || exit 1; done
@@ -36,6 +36,9 @@ configuration: $(READY)  ## Write docs/configuration.md from the schemas.
 
 train-nano: $(READY)  ## Make the nano model anew (needs espeak-ng).
 	cd audiolm-trainer && $(abspath $(BIN))/python -m nano.make_nano
+
+compress-nano: $(READY)  ## Make the nano model smaller in ten ways, and measure each (needs espeak-ng).
+	$(BIN)/python benchmarks/compress_nano.py
 
 $(READY): requirements.txt pyproject.toml audiolm-trainer/pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -28,7 +28,8 @@ SHIPPED = sorted(
     path
     for folder in (ROOT / "configs", TRAINER / "configs")
     for path in folder.rglob("*.yaml")
-    if "pretrain" not in yaml.safe_load(path.read_text(encoding="utf-8"))
+    # Files of commands of their own.
+    if not {"pretrain", "compress"} & yaml.safe_load(path.read_text(encoding="utf-8")).keys()
 )
 
 

@@ -84,7 +84,7 @@ def scene_clips(
         yield scene.wave, {**labels, "text": draw_caption(rng, relation, scene.events)}
 
 
-def make_corpora(folder: Path, *, kind: str) -> None:
+def make_corpora(folder: Path, *, kind: str, share: float = 1.0, pretrain: bool = True) -> None:
     """Make the corpora of one kind of clip that are not there yet.
 
     The clips that pretrain the encoders are not used again, so that the SALMONN stages see the encoders as they are
@@ -94,24 +94,27 @@ def make_corpora(folder: Path, *, kind: str) -> None:
     Args:
         folder: nano/build/data.
         kind: "speech" or "sounds".
+        share: part of each corpus's clips that is made.
+        pretrain: whether the corpora of the encoders are made.
     """
-    for name, clips in _corpora(kind):
-        if not (folder / name / "labels.jsonl").exists():
+    for name, clips in _corpora(kind, share):
+        if (pretrain or not name.endswith("_pretrain")) and not (folder / name / "labels.jsonl").exists():
             write_corpus(folder / name, clips)
 
 
-def _corpora(kind: str) -> Iterator[tuple[str, Iterator[tuple[Wave, dict[str, Any]]]]]:
+def _corpora(kind: str, share: float) -> Iterator[tuple[str, Iterator[tuple[Wave, dict[str, Any]]]]]:
+    counts = {name: max(round(share * count), 1) for name, count in CLIPS.items()}
     if kind == "speech":
         sample = json.loads((SAMPLE / "asr.json").read_text(encoding="utf-8"))["annotation"]
         avoid = frozenset(row["text"] for row in sample)
-        yield "speech_pretrain", speech_clips(100, CLIPS["speech_pretrain"], digit_share=None)
-        yield "speech_train", speech_clips(101, CLIPS["speech_train"], digit_share=TRAIN_DIGIT_SHARE)
-        valid = valid_speech_clips(102, CLIPS["speech_valid"], digit_share=VALID_DIGIT_SHARE, avoid=avoid)
+        yield "speech_pretrain", speech_clips(100, counts["speech_pretrain"], digit_share=None)
+        yield "speech_train", speech_clips(101, counts["speech_train"], digit_share=TRAIN_DIGIT_SHARE)
+        valid = valid_speech_clips(102, counts["speech_valid"], digit_share=VALID_DIGIT_SHARE, avoid=avoid)
         yield "speech_valid", valid
     else:
         for seed, name in ((200, "sounds_pretrain"), (201, "sounds_train")):
-            yield name, scene_clips(seed, CLIPS[name], shares=(0.25, 0.3, 0.45), held_out=False)
-        yield "sounds_valid", scene_clips(202, CLIPS["sounds_valid"], shares=(0.4, 0.3, 0.3), held_out=True)
+            yield name, scene_clips(seed, counts[name], shares=(0.25, 0.3, 0.45), held_out=False)
+        yield "sounds_valid", scene_clips(202, counts["sounds_valid"], shares=(0.4, 0.3, 0.3), held_out=True)
 
 
 def make_sample(folder: Path, *, seed: int) -> None:
@@ -227,17 +230,21 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 
 @click.command()
 @click.option("--sample", is_flag=True, help="Make data/sample anew instead; figures are then no longer comparable.")
-def main(sample: bool) -> None:
+@click.option("--share", type=click.FloatRange(0, 1, min_open=True), default=1.0, help="Part of the clips to make.")
+@click.option("--for-training-only", is_flag=True, help="Leave the encoders' own corpora out.")
+def main(sample: bool, share: float, for_training_only: bool) -> None:
     """Make the corpora that are not there yet, two at a time, and the files that train.py reads."""
     if sample:
         make_sample(SAMPLE, seed=SAMPLE_SEED)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(2, mp_context=context) as pool:
-        for future in [pool.submit(make_corpora, DATA, kind=kind) for kind in ("speech", "sounds")]:
+        wanted = {"share": share, "pretrain": not for_training_only}
+        for future in [pool.submit(make_corpora, DATA, kind=kind, **wanted) for kind in ("speech", "sounds")]:
             future.result()
     write_training_files(DATA)
-    click.echo(f"{DATA}: {', '.join(f'{count} {name}' for name, count in CLIPS.items())}")
+    made = sorted(path.parent for path in DATA.glob("*/labels.jsonl"))
+    click.echo(f"{DATA}: {', '.join(f'{len(read_corpus(path))} {path.name}' for path in made)}")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ def settings() -> None:
     """Print every setting of the YAML file that this package reads, as Markdown tables."""
     from pydantic import BaseModel
 
+    from salmonn.compress.settings import CompressSettings
     from salmonn.config.reference import reference
     from salmonn.config.schema import DatasetsConfig, GenerateConfig, ModelConfig, RunConfig
 
@@ -39,6 +40,7 @@ def settings() -> None:
         "generate": GenerateConfig,
         "datasets": DatasetsConfig,
         "run": RunConfig,
+        "compress": CompressSettings,
     }
     click.echo(reference(sections))
 

@@ -2,10 +2,12 @@
 
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
@@ -30,7 +32,8 @@ def write_pruned_llm(source: str, kept: Sequence[int], folder: Path) -> None:
     path = Path(local_copy(source))
     llm: Any = AutoModelForCausalLM.from_pretrained(path, dtype="auto")
     keep(llm, decoder_of(llm), kept)
-    _write(llm, path, folder)
+    with _beside_its_files(llm, path, folder) as unfinished:
+        llm.save_pretrained(unfinished)
 
 
 def write_pruned_whisper(source: str, kept: Sequence[int], folder: Path) -> None:
@@ -38,16 +41,22 @@ def write_pruned_whisper(source: str, kept: Sequence[int], folder: Path) -> None
     path = Path(local_copy(source))
     whisper: Any = WhisperEncoderAlone.from_pretrained(path, dtype="auto", key_mapping={WHISPER_ENCODER: ""})
     keep(whisper, whisper, kept)
-    _write(whisper, path, folder)
+    with _beside_its_files(whisper, path, folder) as unfinished:
+        whisper.config.save_pretrained(unfinished)
+        # transformers would undo the renaming that the file was read with, and has no name for its end.
+        tensors = {f"encoder.{name}": tensor.contiguous() for name, tensor in whisper.state_dict().items()}
+        save_file(tensors, unfinished / "model.safetensors", metadata={"format": "pt"})
 
 
-def _write(model: Any, source: Path, folder: Path) -> None:
+@contextmanager
+def _beside_its_files(model: Any, source: Path, folder: Path) -> Iterator[Path]:
+    """Give a new folder that has the source's files but for the weights and their sizes."""
     with whole_folder(folder, size=sum(tensor.nbytes for tensor in model.parameters())) as unfinished:
         for file in source.iterdir():
-            # Everything but the weights and their sizes: tokenizer, chat template, feature extractor, licence.
+            # Tokenizer, chat template, feature extractor, licence.
             if file.is_file() and not file.name.endswith(_WEIGHTS) and file.name != "config.json":
                 shutil.copyfile(file, unfinished / file.name)
-        model.save_pretrained(unfinished)
+        yield unfinished
 
 
 def write_pruned_checkpoint(source: Path, kept: Sequence[int], file: Path) -> None:
