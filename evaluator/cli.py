@@ -51,6 +51,8 @@ Examples:
     python {program} --mode submission_asr --cfg-path my_config.yaml
   submission_aac  caption for a submission
     python {program} --mode submission_aac --options run.batch_size_eval=4 generate.num_beams=1
+  valid_qa        answer questions, score accuracy
+    python {program} --mode valid_qa --options datasets.test_ann_path_qa=questions.json
   the contract    check that a model of your own keeps it
     python {program} --check
   a try           the first ten rows; the CSV's name and the summary say so
@@ -218,7 +220,7 @@ def _run(provider: "ModelProvider", arguments: _Arguments, num_gpus: Callable[[]
 
 
 def _scoring_extras(mode: Mode | None) -> list[str]:
-    return [task_of(mode).extra] if mode is not None and is_scored(mode) else []
+    return [task_of(mode).extra] if mode is not None and is_scored(mode) and task_of(mode).extra else []
 
 
 def _evaluate(

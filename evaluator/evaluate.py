@@ -367,7 +367,8 @@ def _score(work: _Work, texts: Sequence[str]) -> tuple[Scores | None, str | None
     references = [sample.references for sample in ready.samples]
     with record.timed("score"):
         try:
-            scores = score(ready.task, references, texts, work.config.scoring)
+            choices = [sample.choices for sample in ready.samples]
+            scores = score(ready.task, references, texts, work.config.scoring, choices)
             scores = with_intervals(scores, work.config.scoring, ready.units)
         except AudioLMError as error:
             record.scoring_error = str(error)

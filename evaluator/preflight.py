@@ -241,7 +241,8 @@ def _load(
     Raises:
         AnnotationError: with the problems of rows and audio.
     """
-    annotation = read_annotation(path, prefix=config.datasets.prefix, mode=mode, known_tasks=tasks)
+    data = config.datasets
+    annotation = read_annotation(path, prefix=data.prefix, mode=mode, known_tasks=tasks, shuffle=data.shuffle_choices)
     found = _clips(annotation.samples, mode=mode, limit=None if annotation.problems else limit)
     looked_at = dict.fromkeys(file for sample in found.samples for file in sample.files)
     _read_headers(headers, looked_at, workers=config.run.num_workers)

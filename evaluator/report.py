@@ -100,6 +100,11 @@ def score_lines(scores: Scores) -> list[str]:
         if metric.interval is not None:
             value = f"{value} {told(metric.interval, percent=bool(metric.kind.unit))}".rstrip()
         lines += _line(title, f"{value}  ({_errors(metric) if metric.kind.unit else metric.kind.scale})")
+    if scores.details.get("unparsed"):
+        asked = scores.details["with_choices"]
+        lines += _line(
+            "not parsed", f"{scores.details['unparsed']} of {asked} answers name no choice, or several: wrong"
+        )
     first: tuple[str, str] | None = None
     for text, names in protocols.items():
         title = ", ".join(names)

@@ -1,4 +1,4 @@
-"""The tasks that can be scored, and the four modes of the command made of them.
+"""The tasks that can be scored, and the modes of the command made of them.
 
 A task is a name, the annotation labels that belong to it and how many references a row may have. To add one, extend
 TASKS and give `scoring/result.py` its metrics.
@@ -7,8 +7,8 @@ TASKS and give `scoring/result.py` its metrics.
 from dataclasses import dataclass
 from typing import Literal
 
-TaskName = Literal["asr", "aac"]
-Mode = Literal["submission_asr", "submission_aac", "valid_asr", "valid_aac"]
+TaskName = Literal["asr", "aac", "qa"]
+Mode = Literal["submission_asr", "submission_aac", "submission_qa", "valid_asr", "valid_aac", "valid_qa"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Task:
         title: what people call it.
         labels: values of the annotation's "task" that belong to it.
         many_references: whether a row may have several references.
-        extra: the part of the installation that scores it.
+        extra: the part of the installation that scores it; "" where the core does.
     """
 
     name: TaskName
@@ -38,10 +38,17 @@ AAC = Task(
     many_references=True,
     extra="captions",
 )
-TASKS: tuple[Task, ...] = (ASR, AAC)
+QA = Task(
+    name="qa",
+    title="question answering",
+    labels=("QA", "gender_QA", "inference_QA"),
+    many_references=False,
+    extra="",
+)
+TASKS: tuple[Task, ...] = (ASR, AAC, QA)
 QUESTION = "What do you hear?"
 """What tasks whose prompt needs a question are asked where no annotation has one."""
-MODES: tuple[Mode, ...] = ("submission_asr", "submission_aac", "valid_asr", "valid_aac")
+MODES: tuple[Mode, ...] = ("submission_asr", "submission_aac", "submission_qa", "valid_asr", "valid_aac", "valid_qa")
 
 
 def task_of(mode: Mode) -> Task:

@@ -109,7 +109,10 @@ def test_help_has_an_example_of_each_mode(site: Site) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ([], "--mode is required: one of submission_asr, submission_aac, valid_asr, valid_aac."),
+        (
+            [],
+            "--mode is required: one of submission_asr, submission_aac, submission_qa, valid_asr, valid_aac, valid_qa.",
+        ),
         (["--mode", "valid_arc"], "'valid_arc' is not one of"),
         (["--mode", "valid_asr", "--task", "aac"], "contradicts"),
         (["--skip_scoring"], "--skip_scoring needs --task"),

@@ -141,7 +141,8 @@ def test_the_shipped_books_know_the_originals_tasks() -> None:
     train = PromptBook.from_files(PROMPTS / "train_prompt.json")
     test = PromptBook.from_files(PROMPTS / "test_prompt.json")
     assert set(train.wordings) == BOTH | TRAIN_ONLY
-    assert set(test.wordings) == BOTH | TEST_ONLY
+    # What a model was trained on can be asked: the original cannot ask what is TRAIN_ONLY.
+    assert set(test.wordings) == BOTH | TRAIN_ONLY | TEST_ONLY
     assert all(len(entry) == 1 for entry in test.wordings.values())
 
 

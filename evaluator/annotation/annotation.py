@@ -22,9 +22,10 @@ from evaluator.annotation.clip_fields import (
     unsupported,
 )
 from evaluator.annotation.file import Row, read_rows
+from evaluator.annotation.question_sets import choices_of, in_own_fields, right_choice, shuffled, with_choices
 from evaluator.audio.clip import Clip, Stamp
 from evaluator.errors import AnnotationError, Problem
-from evaluator.tasks import Mode, Task, is_scored, task_of
+from evaluator.tasks import QA, Mode, Task, is_scored, task_of
 from evaluator.wording import counted, did_you_mean, nearest, shown
 
 SUBMISSION_ID = re.compile(r"test[0-9]{4}")
@@ -46,8 +47,9 @@ class Sample:
         id: the row's testset_id; where a valid mode's row has none, its path as written.
         path: the audio file.
         task: the label, for example "asr" or "audiocaption_v2".
-        question: the row's Q, "" where it has none.
+        question: the row's Q with its choices below it, "" where it has none.
         references: the row's text in valid modes; empty in submission modes.
+        choices: of a question with given answers, in the order in which they are asked.
         further: files that are joined to the first one (the row's expand_wav).
         stamps: what the files, the first one in front, looked like when they were checked; none where they were not.
     """
@@ -58,6 +60,7 @@ class Sample:
     task: str
     question: str
     references: tuple[str, ...]
+    choices: tuple[str, ...] = ()
     further: tuple[Path, ...] = ()
     stamps: tuple[Stamp, ...] = ()
 
@@ -119,7 +122,9 @@ class Annotation:
         return self.samples
 
 
-def read_annotation(path: Path, *, prefix: str, mode: Mode, known_tasks: Mapping[str, bool]) -> Annotation:
+def read_annotation(
+    path: Path, *, prefix: str, mode: Mode, known_tasks: Mapping[str, bool], shuffle: int | None = None
+) -> Annotation:
     """Read an annotation file and check its rows.
 
     Args:
@@ -129,6 +134,7 @@ def read_annotation(path: Path, *, prefix: str, mode: Mode, known_tasks: Mapping
         mode: submission modes want ids of the form test0000, each once, and no text; valid modes want text
             and only rows of their task.
         known_tasks: task label -> whether it needs a question.
+        shuffle: orders the choices of questions anew; None leaves them.
 
     Returns:
         Annotation: the samples, and every problem: where it is, the field, the value, and what to do.
@@ -142,10 +148,14 @@ def read_annotation(path: Path, *, prefix: str, mode: Mode, known_tasks: Mapping
         [Sample(0, "test0000", Path("/data/a.flac"), "asr", "", ("hello",))].
     """
     rows = read_rows(path)
+    if task_of(mode) == QA:
+        rows = [in_own_fields(row) for row in rows]
     problems: list[Problem] = []
     if not rows:
         problems.append(Problem(str(path), "the annotation has no rows"))
-    reader = _RowReader(path=path, prefix=prefix, mode=mode, known_tasks=known_tasks, problems=problems)
+    reader = _RowReader(
+        path=path, prefix=prefix, mode=mode, known_tasks=known_tasks, problems=problems, shuffle=shuffle
+    )
     samples = [sample for row in rows if (sample := reader.sample(row)) is not None]
     if not is_scored(mode):
         _report_duplicates(path, rows, problems)
@@ -214,6 +224,7 @@ class _RowReader:
     mode: Mode
     known_tasks: Mapping[str, bool]
     problems: list[Problem]
+    shuffle: int | None
 
     def sample(self, row: Row) -> Sample | None:
         """The row's sample, or None if it has problems; the problems are noted."""
@@ -225,14 +236,17 @@ class _RowReader:
             self.note(row, f"{shown(key)[1:-1]}: the field appears twice in the row")
         for problem in unsupported(row.value):
             self.note(row, problem)
-        audio = self.audio_path(row)
+        audio, identifier = self.audio_path(row), self.identifier(row)
+        references = self.references(row) if is_scored(self.mode) else ()
+        choices = self.choices(row, identifier, references)
         sample = Sample(
             index=row.number - 1,
-            id=self.identifier(row),
+            id=identifier,
             path=audio,
             task=self.task(row),
-            question=self.question(row),
-            references=self.references(row) if is_scored(self.mode) else (),
+            question=with_choices(self.question(row), choices),
+            references=references,
+            choices=choices,
             further=self.further(row),
         )
         return sample if len(self.problems) == before else None
@@ -304,6 +318,16 @@ class _RowReader:
         if isinstance(task, str) and self.known_tasks.get(task, False) and not value.strip():
             self.note(row, f"Q: the task {shown(task)} asks the question in this field, which is missing or blank")
         return value
+
+    def choices(self, row: Row, identifier: str, references: tuple[str, ...]) -> tuple[str, ...]:
+        """The choices as they are asked; what is right has to be one of them."""
+        written, problem = choices_of(row.value)
+        if problem is not None:
+            self.note(row, problem)
+        for answer in references if written else ():
+            if right_choice(answer, written) is None:
+                self.note(row, f"text: {shown(answer)} is none of the choices {shown(list(written))}")
+        return shuffled(written, seed=self.shuffle, identifier=identifier)
 
     def references(self, row: Row) -> tuple[str, ...]:
         value = row.value.get("text")

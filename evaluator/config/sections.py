@@ -33,6 +33,8 @@ class DatasetsConfig(_Section):
         prefix: folder that the annotation's relative audio paths start from; "" is the working directory.
         test_ann_path_asr: annotation of the asr modes.
         test_ann_path_aac: annotation of the aac modes.
+        test_ann_path_qa: annotation of the qa modes.
+        shuffle_choices: a number that orders the choices of every question anew, always the same way; null leaves them.
         test_ann_path: deprecated: annotation of whatever mode runs.
         whisper_path: the original's; handed on and not read here, since the model makes its own features.
     """
@@ -40,6 +42,8 @@ class DatasetsConfig(_Section):
     prefix: str = ""
     test_ann_path_asr: str = ""
     test_ann_path_aac: str = ""
+    test_ann_path_qa: str = ""
+    shuffle_choices: int | None = None
     test_ann_path: str = ""
     whisper_path: str = ""
 

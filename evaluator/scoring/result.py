@@ -61,6 +61,8 @@ KINDS: Mapping[str, MetricKind] = MappingProxyType(
         **{f"bleu_{order}": MetricKind("aac", f"BLEU-{order}", _UNIT) for order in (1, 2, 3, 4)},
         "rouge_l": MetricKind("aac", "ROUGE-L", _UNIT),
         "meteor": MetricKind("aac", "METEOR", _UNIT),
+        "accuracy": MetricKind("qa", "accuracy", _UNIT),
+        "mmau_match": MetricKind("qa", "MMAU match", _UNIT),
     }
 )
 """Every metric, by its name in files and settings, in the order of reports."""
@@ -126,7 +128,7 @@ class Scores:
     """What a set scores.
 
     Attributes:
-        task: "asr" or "aac".
+        task: "asr", "aac" or "qa".
         num_samples: rows scored; a row without an answer is scored as an empty text.
         metrics: in the order of reports.
         details: facts behind the scores (error counts, Java, files of SPICE ...), plain JSON values.

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from evaluator.config.sections import ScoringConfig
 from evaluator.errors import ConfigError, MetricUnavailableError, Problem
+from evaluator.scoring.answers import score_answers
 from evaluator.scoring.protocols.advice import better_protocol
 from evaluator.scoring.protocols.korean import read_references
 from evaluator.scoring.protocols.protocol import Protocol, Rate, protocol_of
 from evaluator.scoring.result import KINDS, MetricResult, Scores, failed
 from evaluator.submission.invisible import is_invisible
-from evaluator.tasks import AAC, ASR, Task
+from evaluator.tasks import AAC, ASR, QA, Task
 from evaluator.wording import did_you_mean
 
 # The metrics' libraries are imported where they are used: a command's --help imports this file.
@@ -30,8 +31,7 @@ def metric_names(task: Task, config: ScoringConfig) -> tuple[str, ...]:
     Raises:
         ConfigError: the protocol cannot be used.
     """
-    protocol = protocol_of(task, config)
-    own = [rate.metric for rate in protocol.rates] if task.name == ASR.name else KINDS
+    own = [rate.metric for rate in protocol_of(task, config).rates] if task.name == ASR.name else KINDS
     return tuple(name for name, kind in KINDS.items() if kind.task == task.name and name in own)
 
 
@@ -40,6 +40,7 @@ def score(
     references: Sequence[tuple[str, ...]],
     hypotheses: Sequence[str],
     config: ScoringConfig,
+    choices: Sequence[tuple[str, ...]] = (),
 ) -> Scores:
     """Score a set.
 
@@ -48,6 +49,7 @@ def score(
         references: N rows of at least one raw reference; exactly one for speech recognition.
         hypotheses: N raw texts, "" for a row without an answer.
         config: by which protocol, which metrics, and where Java and SPICE's files are.
+        choices: N rows of a question's choices as they were asked, () for a free answer; for question answering alone.
 
     Returns:
         Scores: every wanted metric, with a value or with a reason.
@@ -58,18 +60,19 @@ def score(
         ValueError: the numbers of references and hypotheses differ, or a row has the wrong number of
             references.
     """
-    protocol = protocol_of(task, config)
     wanted = _wanted(task, config)
     _check_rows(task, references, len(hypotheses))
     if not hypotheses:
         reason, fix = "there are no rows to score", "check the annotation"
         found = Scores(task.name, 0, tuple(MetricResult(name, None, reason=reason, fix=fix) for name in wanted), {})
+    elif task.name == QA.name:
+        found = score_answers(hypotheses, references, choices or [()] * len(hypotheses))
     elif task.name == ASR.name:
-        found = _score_transcripts(protocol, [row[0] for row in references], hypotheses, config)
+        found = _score_transcripts(protocol_of(task, config), [row[0] for row in references], hypotheses, config)
     else:
         from evaluator.scoring.caption_scores import score_captions
 
-        found = score_captions(hypotheses, references, protocol=protocol, wanted=wanted, config=config)
+        found = score_captions(hypotheses, references, protocol=protocol_of(task, config), wanted=wanted, config=config)
     requested = config.metrics or ()
     return replace(
         found,
@@ -96,8 +99,10 @@ def preflight(task: Task, config: ScoringConfig, references: Sequence[tuple[str,
         ConfigError: as `score`.
         AnnotationError: as `score`.
     """
-    protocol = protocol_of(task, config)
     wanted = _wanted(task, config)
+    if task.name == QA.name:
+        return []
+    protocol = protocol_of(task, config)
     if task.name != AAC.name:
         texts = [row[0] for row in references]
         _read(protocol, texts, config)
@@ -122,8 +127,8 @@ def _wanted(task: Task, config: ScoringConfig) -> tuple[str, ...]:
     ]
     if problems:
         raise ConfigError("The configuration asks for metrics that do not exist.", problems)
-    captions = protocol_of(task, config).captions
-    usual = names if captions is None or task.name == ASR.name else captions.usual
+    captions = protocol_of(task, config).captions if task.name == AAC.name else None
+    usual = names if captions is None else captions.usual
     chosen = [name for name in names if name in named] or usual
     return tuple(name for name in names if name in chosen or (name == "meteor" and config.meteor))
 

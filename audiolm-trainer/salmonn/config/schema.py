@@ -151,6 +151,8 @@ class DatasetsConfig(_Section):
         test_ann_path: the evaluator's, for every mode; deprecated.
         test_ann_path_asr: the evaluator's, for the asr modes.
         test_ann_path_aac: the evaluator's, for the aac modes.
+        test_ann_path_qa: the evaluator's, for the qa modes.
+        shuffle_choices: the evaluator's, for the qa modes.
         whisper_path: of the original; the features are the model's own.
         cache_dir: folder of memory-mapped annotations and, with `run.cache_features: disk`, of encoded clips; "" means
             `run.output_dir`/cache.
@@ -164,6 +166,8 @@ class DatasetsConfig(_Section):
     test_ann_path: str = ""
     test_ann_path_asr: str = ""
     test_ann_path_aac: str = ""
+    test_ann_path_qa: str = ""
+    shuffle_choices: int | None = None
     whisper_path: str = ""
     cache_dir: str = ""
     task_weights: dict[str, PositiveFloat] = {}

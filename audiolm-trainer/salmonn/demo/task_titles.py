@@ -16,6 +16,7 @@ TITLES: dict[str, str] = {
     "translation_en2de": "Translation: English to German",
     "emotion_recognition": "Voices: name the emotion",
     "gender_QA": "Voices: answer about the speaker",
+    "gender_recognition": "Voices: a man or a woman",
     "speaker_verification": "Voices: one speaker or two",
     "speech_separation": "Voices: separate people talking at once",
     "speaker_diarization_asr": "Voices: write down who says what",
@@ -28,6 +29,7 @@ TITLES: dict[str, str] = {
     "music_description": "Music: describe it",
     "lyrics_recognition": "Music: write down the lyrics",
     "QA": "Question: answer about the clip",
+    "inference_QA": "Question: think about the clip, then answer",
 }
 
 
