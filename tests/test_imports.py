@@ -22,9 +22,9 @@ EVALUATOR_ORDER = (
     "report", "speed", "board", "evaluate", "conformance", "commands", "cli",
 )  # fmt: skip
 SALMONN_ORDER = (
-    "errors", "wording", "device", "json_object", "collector", "cpu_threads", "config", "command_line", "audio",
-    "weights", "prompts", "frontend", "decoding", "model", "export", "data", "preflight", "inference", "training",
-    "compress", "demo", "planning", "__main__",
+    "errors", "wording", "device", "json_object", "quiet_libraries", "collector", "cpu_threads", "config",
+    "command_line", "audio", "weights", "prompts", "frontend", "quantization", "decoding", "model", "export", "data",
+    "preflight", "inference", "training", "compress", "demo", "planning", "__main__",
 )  # fmt: skip
 MOST_FILES = 15
 """Files of a wing, `__init__.py` not counted."""

@@ -7,6 +7,8 @@ package costs nothing.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from salmonn.quiet_libraries import quiet_libraries
+
 if TYPE_CHECKING:
     from salmonn.inference.inference import SalmonnLM
 
@@ -22,6 +24,8 @@ __all__ = [
     "notices",
     "tasks",
 ]
+
+quiet_libraries()
 
 
 def load_model(config: Mapping[str, Any], device: str) -> "SalmonnLM":

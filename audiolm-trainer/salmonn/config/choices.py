@@ -23,6 +23,13 @@ _TRAINING_REFUSALS: tuple[tuple[str, object, str], ...] = (
 )
 
 
+QUANTIZE_LIBRARIES: Mapping[str, str] = {
+    "int8": "torchao",
+    "int8_dynamic": "torchao",
+    "llm_int8": "bitsandbytes",
+    "nf4": "bitsandbytes",
+}
+"""Kind of `model.quantize` -> the package that does it."""
 HALF_A_FRAME = 0.01
 FRAMES_A_SECOND = 50
 LONGEST_CONTEXT = 30.0
@@ -48,10 +55,30 @@ def choice_problems(tree: Mapping[str, Any], purpose: Purpose, *, longest: int) 
         yield "model.prompt_template", "must hold {} exactly once: the place of the prompt"
     if get_value(tree, "model.merge_lora") is True and get_value(tree, "model.lora") is False:
         yield "model.merge_lora", "there is no adapter to merge, for model.lora is False; set one of them to the other"
+    yield from _quantize_problems(tree, purpose)
     yield from _decoding_problems(tree, longest)
     yield from _window_problems(tree)
     if get_value(tree, "model.end_sym") == "":
         yield "model.end_sym", "must not be empty: it is what ends an answer"
+
+
+def _quantize_problems(tree: Mapping[str, Any], purpose: Purpose) -> Iterable[tuple[str, str]]:
+    """Quantised weights that cannot be trained beside, merged into or cut, and a kind whose library is not here."""
+    settings = get_value(tree, "model.quantize")
+    kind = settings.get("kind") if isinstance(settings, Mapping) else None
+    library = QUANTIZE_LIBRARIES.get(kind) if isinstance(kind, str) else None
+    if library is None or not isinstance(settings, Mapping):
+        return
+    if importlib.util.find_spec(library) is None:
+        yield "model.quantize.kind", f"{kind} needs {library}, which is not installed: pip install {library}"
+    parts = settings.get("parts") or ["llm"]
+    if isinstance(parts, list) and "llm" in parts:
+        if get_value(tree, "model.merge_lora") is True:
+            yield "model.merge_lora", f"an adapter cannot be merged into weights that are {kind}; set it to False"
+        if purpose == "train" and kind == "int8_dynamic":
+            yield "model.quantize.kind", "int8_dynamic rounds activations, which lets no gradient through: use int8"
+        if get_value(tree, "run.parallel") == "fsdp2":
+            yield "run.parallel", f"fsdp2 cannot cut weights that are {kind}; use ddp"
 
 
 def _tracker_problems(names: object) -> Iterable[tuple[str, str]]:

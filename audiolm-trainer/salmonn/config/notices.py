@@ -21,6 +21,7 @@ def find_notices(config: Config, purpose: Purpose) -> list[Notice]:
     """
     found = list(_missing_parts(config.model, purpose))
     found += _idle_model_settings(config.model)
+    found += _quantised(config.model, purpose)
     if purpose in ("train", "dryrun"):
         found += _idle_training_settings(config)
     else:
@@ -35,6 +36,14 @@ def _missing_parts(parts: ModelConfig, purpose: Purpose) -> Iterator[Notice]:
     if not parts.beats_path:
         does = "hears" if answers else "is trained"
         yield "model.beats_path", f'is "": the model {does} without BEATs, with Whisper alone'
+
+
+def _quantised(parts: ModelConfig, purpose: Purpose) -> Iterator[Notice]:
+    quantize = parts.quantize
+    if quantize.kind != "none":
+        does = "answers" if purpose in ("evaluate", "answer") else "is trained"
+        named = " and ".join(dict.fromkeys(quantize.parts))
+        yield "model.quantize", f"is {quantize.kind} of {named}: the model {does} with weights of fewer bits"
 
 
 def _idle_model_settings(parts: ModelConfig) -> Iterator[Notice]:

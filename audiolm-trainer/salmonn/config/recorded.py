@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from salmonn.config.paths import PATHS
-from salmonn.config.schema import DatasetsConfig, GenerateConfig, ModelConfig, OptimConfig, RunConfig
+from salmonn.config.schema import DatasetsConfig, GenerateConfig, ModelConfig, OptimConfig, QuantizeConfig, RunConfig
 
 _SECTIONS: Mapping[str, type[BaseModel]] = {
     "model": ModelConfig,
@@ -19,6 +19,7 @@ _SECTIONS: Mapping[str, type[BaseModel]] = {
     "datasets": DatasetsConfig,
     "run": RunConfig,
 }
+_NESTED: Mapping[str, type[BaseModel]] = {"run.optims": OptimConfig, "model.quantize": QuantizeConfig}
 # Secrets, and what says how a model was loaded and nothing of its weights.
 _NEVER = ("model.token", "run.dist_url", "model.merge_lora")
 _FOLDERS = ("datasets.cache_dir", "run.output_dir")
@@ -68,8 +69,8 @@ def _plain(section: str, schema: type[BaseModel], values: Mapping[Any, Any]) -> 
         if key not in values or dotted in _NEVER:
             continue
         value = values[key]
-        if dotted == "run.optims" and isinstance(value, Mapping):
-            kept[key] = _plain("run.optims", OptimConfig, value)
+        if dotted in _NESTED and isinstance(value, Mapping):
+            kept[key] = _plain(dotted, _NESTED[dotted], value)
         elif isinstance(value, str):
             kept[key] = _text(dotted, value)
         elif isinstance(value, (bool, int, float)) or _is_flat(value):

@@ -24,6 +24,23 @@ class _Section(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
+class QuantizeConfig(_Section):
+    """Linear layers that are held in fewer bits; docs/quantisation.md says what each kind costs and needs.
+
+    Attributes:
+        kind: "int8" and "int8_dynamic" are torchao's 8 bit weights, and activations too; "llm_int8" and "nf4"
+            bitsandbytes' 8 and 4 bits.
+        parts: what is quantised: "llm", "whisper" or both.
+    """
+
+    kind: Literal["none", "int8", "int8_dynamic", "llm_int8", "nf4"] = "none"
+    parts: Annotated[list[Literal["llm", "whisper"]], Field(min_length=1)] = ["llm"]
+
+    def kind_of(self, part: Literal["llm", "whisper"]) -> str:
+        """The kind that a part is quantised by, "none" where it is not."""
+        return self.kind if part in self.parts else "none"
+
+
 class ModelConfig(_Section):
     """The components, what is trained, and the prompt. Paths are files or folders; "" means none.
 
@@ -74,6 +91,7 @@ class ModelConfig(_Section):
     speech_llama_proj_model: str = ""
     token: Annotated[SecretStr, Field(strict=False)] = SecretStr("")
     dtype: Precision = "auto"
+    quantize: QuantizeConfig = QuantizeConfig()
 
     freeze_whisper: bool = True
     freeze_beats: bool = True

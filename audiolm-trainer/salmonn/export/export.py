@@ -24,8 +24,9 @@ from salmonn.errors import CheckpointError, ConfigError
 from salmonn.export.model_card import CardFacts, Sizes, write_card
 from salmonn.model import components
 from salmonn.model.lora_merge import merge_adapter
-from salmonn.model.meta import build_meta_model
+from salmonn.model.meta import build_meta_model, llm_sizes
 from salmonn.model.salmonn import SALMONN
+from salmonn.quantization.folders import folder_method
 from salmonn.weights.atomic_write import whole_file, whole_folder
 from salmonn.weights.checkpoint import (
     LAYOUT,
@@ -236,6 +237,11 @@ def _write_merged(config: Config, trained: Trained, output: Path, facts: CardFac
 
 def _merged_llm(config: Config, trained: Trained, dtype: str | None) -> PreTrainedModel:
     parts = config.model
+    if method := folder_method(llm_sizes(parts.llama_path, token=config.token, offline=False)):
+        raise CheckpointError(
+            f"{parts.llama_path!r} is quantised ({method}), and an adapter cannot be merged into it: export as peft, "
+            "or name the language model's own folder in model.llama_path"
+        )
     llm = components.load_llm(
         parts.llama_path, device=torch.device("cpu"), dtype=_llm_dtype(config, dtype), token=config.token
     )

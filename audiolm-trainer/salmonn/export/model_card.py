@@ -218,6 +218,8 @@ def _loading(facts: CardFacts) -> Iterable[str]:
         "ckpt": f"{facts.name}{file}",
         **{key: model[key] for key in keys},
     }
+    if model["quantize"]["kind"] != "none" and not merged:
+        values["quantize"] = model["quantize"]
     if merged:
         values |= {"llama_path": facts.name, "lora": False}
     yield "## Loading"

@@ -16,6 +16,7 @@ from salmonn.decoding.transformers_decoding import generate_ids
 from salmonn.device import dtype_name
 from salmonn.inference.stages import ClipStages, Stage, peak_activations
 from salmonn.model.figures import model_figures
+from salmonn.quantization.layers import weights_format
 
 if TYPE_CHECKING:
     from salmonn.inference.inference import Request, SalmonnLM
@@ -83,6 +84,8 @@ class Probe:
             "encoder_dtype": dtype_name(model.speech_encoder.whisper.conv1.weight.dtype),
             "bridge_dtype": dtype_name(model.speech_encoder.query_tokens.dtype),
             "llm_dtype": dtype_name(model.llm.dtype),
+            "llm_weights": weights_format(model.llm),
+            "whisper_weights": weights_format(model.speech_encoder.whisper),
             "attention": str(getattr(model.llm.config, "_attn_implementation", None)),
             "engine": "transformers" if self.lm.decoder is None else "own",
             "num_beams": decoding.num_beams,

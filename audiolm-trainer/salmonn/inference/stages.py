@@ -7,18 +7,19 @@ the language model as it is, without the package's own decoder.
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from salmonn.frontend.features import Features
 from salmonn.model.salmonn import SALMONN
 from salmonn.model.speech_encoder import Encoded
+from salmonn.quantization.layers import packed_tensors, tensor_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +61,16 @@ class ClipStages:
         """The stages in their order; each can be run again while the one before it is not."""
         encoder = self.model.speech_encoder
         bridge = [encoder.ln_speech, encoder.ln_audio, encoder.qformer]
-        with_beats = [Stage("beats", self._run_beats, tensor_bytes(tensors_of(encoder.beats)))] if encoder.beats else []
+        with_beats = (
+            [Stage("beats", self._run_beats, tensor_bytes(packed_tensors(encoder.beats)))] if encoder.beats else []
+        )
         return [
             Stage("features", self._run_features, 0),
-            Stage("whisper", self._run_whisper, tensor_bytes(tensors_of(encoder.whisper))),
+            Stage("whisper", self._run_whisper, tensor_bytes(packed_tensors(encoder.whisper))),
             *with_beats,
-            Stage("qformer", self._run_qformer, tensor_bytes([*tensors_of(*bridge), encoder.query_tokens])),
-            Stage("projection", self._run_projection, tensor_bytes(tensors_of(encoder.projection))),
-            Stage("prompt", self._run_prompt, tensor_bytes(tensors_of(self.model.llm))),
+            Stage("qformer", self._run_qformer, tensor_bytes([*packed_tensors(*bridge), encoder.query_tokens])),
+            Stage("projection", self._run_projection, tensor_bytes(packed_tensors(encoder.projection))),
+            Stage("prompt", self._run_prompt, tensor_bytes(packed_tensors(self.model.llm))),
             Stage("step", self._run_step, 0),
         ]
 
@@ -104,29 +107,6 @@ class ClipStages:
         token = self._output.logits[:, -1:].argmax(dim=-1)
         cache = self._output.past_key_values
         self._output = self.model.llm(input_ids=token, past_key_values=cache, use_cache=True, logits_to_keep=1)
-
-
-def tensors_of(*modules: nn.Module | None) -> list[Tensor]:
-    """Parameters and buffers of modules."""
-    return [tensor for module in modules if module is not None for tensor in (*module.parameters(), *module.buffers())]
-
-
-def tensor_bytes(tensors: Iterable[Tensor]) -> int:
-    """Bytes that tensors take in memory, shared ones once; of a quantised tensor what it is packed in counts."""
-    storages = {}
-    for tensor in tensors:
-        for part in _parts(tensor):
-            storage = part.untyped_storage()
-            storages[part.device, storage.data_ptr()] = storage.nbytes()
-    return sum(storages.values())
-
-
-def _parts(tensor: Tensor) -> list[Tensor]:
-    """The plain tensors that a tensor is made of."""
-    if not hasattr(tensor, "__tensor_flatten__"):
-        return [tensor]
-    names, _ = tensor.__tensor_flatten__()
-    return [part for name in names for part in _parts(getattr(tensor, name))]
 
 
 def peak_activations(run: Callable[[], None], device: torch.device) -> int:

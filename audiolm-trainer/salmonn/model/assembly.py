@@ -20,6 +20,7 @@ from salmonn.frontend.features import FrontEnd
 from salmonn.model import components
 from salmonn.model.beats import BEATs
 from salmonn.model.speech_encoder import SpeechEncoder, Windows
+from salmonn.quantization.layers import unpack_for_cpu
 
 
 def build_speech_encoder(
@@ -110,7 +111,10 @@ def load_speech_encoder(
     Raises:
         CheckpointError: a part cannot be loaded.
     """
-    whisper = components.load_whisper_encoder(parts.whisper_path, device=device, dtype=dtype, token=token)
+    whisper = components.load_whisper_encoder(
+        parts.whisper_path, device=device, dtype=dtype, token=token, kind=parts.quantize.kind_of("whisper")
+    )
+    unpack_for_cpu(whisper, train=False)
     beats = components.load_beats(Path(parts.beats_path), device=device, dtype=dtype) if parts.beats_path else None
     extractor = components.load_front_end_extractor(parts.whisper_path, token)
     # Drawn on the CPU whatever the device, so that a seed gives the same bridge everywhere.

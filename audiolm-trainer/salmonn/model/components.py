@@ -5,6 +5,7 @@ dtype without a second copy, and logs what was loaded from where. Folders may be
 """
 
 import json
+import logging
 import sys
 import warnings
 from pathlib import Path
@@ -27,11 +28,15 @@ from transformers.utils.logging import disable_progress_bar
 from salmonn.config.schema import ModelConfig
 from salmonn.errors import CheckpointError
 from salmonn.model.beats import BEATs, BEATsConfig
+from salmonn.quantization.kinds import NO_KIND, transformers_settings
+from salmonn.quantization.layers import count_numbers, packed_tensors, quantised_layers, tensor_bytes
 from salmonn.weights.checkpoint import assign_beats_weights, check_tensors, read_weights, report
 from salmonn.weights.hub import local_copy
 
 if TYPE_CHECKING:
     from peft import LoraConfig
+
+logger = logging.getLogger(__name__)
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -70,16 +75,18 @@ def load_front_end_extractor(path: str, token: str | None) -> WhisperFeatureExtr
         raise CheckpointError(f"no Whisper feature extractor in {path!r}: {_reason(error)}") from error
 
 
-def load_whisper_encoder(path: str, *, device: torch.device, dtype: torch.dtype, token: str | None) -> WhisperEncoder:
-    """The frozen encoder of a Whisper folder; the decoder's weights stay on the disk.
+def load_whisper_encoder(
+    path: str, *, device: torch.device, dtype: torch.dtype, token: str | None, kind: str = NO_KIND
+) -> WhisperEncoder:
+    """The frozen encoder of a Whisper folder, quantised by `kind`; the decoder's weights stay on the disk.
 
     Raises:
         CheckpointError: the folder cannot be read or lacks weights of the encoder.
     """
     encoder: WhisperEncoder = _from_pretrained(
-        WhisperEncoderAlone, path, device=device, dtype=dtype, token=token, key_mapping={WHISPER_ENCODER: ""}
+        WhisperEncoderAlone, path, device=device, dtype=dtype, token=token, kind=kind, key_mapping={WHISPER_ENCODER: ""}
     )
-    report("Whisper encoder", path, encoder.parameters())
+    _report("Whisper encoder", path, encoder)
     return _freeze(encoder)
 
 
@@ -115,14 +122,18 @@ def load_beats(path: Path, *, device: torch.device, dtype: torch.dtype) -> BEATs
     return _freeze(beats)
 
 
-def load_llm(path: str, *, device: torch.device, dtype: torch.dtype, token: str | None) -> PreTrainedModel:
-    """The frozen causal language model of a folder.
+def load_llm(
+    path: str, *, device: torch.device, dtype: torch.dtype, token: str | None, kind: str = NO_KIND
+) -> PreTrainedModel:
+    """The frozen causal language model of a folder, quantised by `kind`, or as the folder is quantised already.
 
     Raises:
         CheckpointError: the folder cannot be read or lacks weights.
     """
-    llm: PreTrainedModel = _from_pretrained(AutoModelForCausalLM, path, device=device, dtype=dtype, token=token)
-    report(type(llm).__name__, path, llm.parameters())
+    llm: PreTrainedModel = _from_pretrained(
+        AutoModelForCausalLM, path, device=device, dtype=dtype, token=token, kind=kind
+    )
+    _report(type(llm).__name__, path, llm)
     return _freeze(llm)
 
 
@@ -195,6 +206,8 @@ def add_lora(llm: PreTrainedModel, config: "LoraConfig", *, drawn: bool = True) 
         with warnings.catch_warnings():
             # peft asks transformers for an attribute under its old name.
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+            # Merging is refused for quantised weights: it would round them anew.
+            warnings.filterwarnings("ignore", message=".*without `get_apply_tensor_subclass`")
             wrapped: Any = get_peft_model(llm, config, autocast_adapter_dtype=True, low_cpu_mem_usage=not drawn)
     except ValueError as error:
         names = sorted(config.target_modules or ())
@@ -268,16 +281,41 @@ def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, (OSError, ValueError, ImportError)) else f"{type(error).__name__}: {error}"
 
 
+def _report(what: str, path: str, model: nn.Module) -> None:
+    """Log what was loaded; of a quantised model what it takes in memory."""
+    layers = quantised_layers(model)
+    if not layers:
+        report(what, path, model.parameters())
+        return
+    numbers, size = count_numbers(model.parameters()), tensor_bytes(packed_tensors(model))
+    logger.info("loaded %s from %s: %s numbers, %.1f MB, %d layers quantised", what, path, f"{numbers:,}", size / 1e6,
+                len(layers))  # fmt: skip
+
+
 def _from_pretrained(
-    factory: Any, path: str, *, device: torch.device, dtype: torch.dtype, token: str | None, **names: dict[str, str]
+    factory: Any,
+    path: str,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    token: str | None,
+    kind: str,
+    **names: dict[str, str],
 ) -> Any:
     """transformers' loading, made strict; `names` may hold its `key_mapping` from the file's names to the model's."""
+    quantised = {} if kind == NO_KIND else {"quantization_config": transformers_settings(kind, dtype)}
     if not sys.stderr.isatty():
         # A progress bar belongs on a terminal; in a log file it is noise.
         disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         model, info = factory.from_pretrained(
-            local_copy(path), dtype=dtype, device_map={"": device}, token=token, output_loading_info=True, **names
+            local_copy(path),
+            dtype=dtype,
+            device_map={"": device},
+            token=token,
+            output_loading_info=True,
+            **quantised,
+            **names,
         )
     except Exception as error:  # transformers raises whatever its reading of a file comes to
         raise CheckpointError(f"no {factory.__name__} can be loaded from {path!r}: {_reason(error)}") from error

@@ -7,6 +7,7 @@ Norms, activations, softmax and features' Fourier transforms are left out, as is
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from salmonn.decoding.decoder_support import without_adapter
 from salmonn.model.salmonn import SALMONN
+from salmonn.quantization.layers import count_numbers, quantised_layers
 
 FLOPS_PER_MAC = 2
 
@@ -40,19 +42,19 @@ def model_figures(model: SALMONN, audio: NDArray[np.float32], prompt: str) -> di
         prompt_tokens: tokens of that prompt, audio included.
     """
     macs: dict[str, float] = {}
-    with _counted(macs, "macs_encoders"):
+    with _counted(macs, "macs_encoders", model):
         encoded = model.encode([audio])
-    with _counted(macs, "macs_bridge"):
+    with _counted(macs, "macs_bridge", model):
         speech = model.embed(encoded)[0]
     embeds = model.wrap(speech, prompt)
     llm = without_adapter(model.llm)
-    with _counted(macs, "macs_prompt"):
+    with _counted(macs, "macs_prompt", model):
         first = llm(inputs_embeds=embeds[None], use_cache=True, logits_to_keep=1)
     token = first.logits[:, -1:].argmax(dim=-1)
-    with _counted(macs, "macs_token"):
+    with _counted(macs, "macs_token", model):
         llm(input_ids=token, past_key_values=first.past_key_values, use_cache=True, logits_to_keep=1)
     return {
-        "parameters_total": sum(parameter.numel() for parameter in model.parameters()),
+        "parameters_total": count_numbers(model.parameters()),
         "parameters_trained": model.count_trained(),
         **({"parameters_merged": model.merged_numbers} if model.merged_numbers else {}),
         **macs,
@@ -61,8 +63,37 @@ def model_figures(model: SALMONN, audio: NDArray[np.float32], prompt: str) -> di
 
 
 @contextmanager
-def _counted(macs: dict[str, float], name: str) -> Iterator[None]:
-    """Count the MACs of the block. Attention takes plain products there: the CPU's fused kernel is not counted."""
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+def _counted(macs: dict[str, float], name: str, model: SALMONN) -> Iterator[None]:
+    """Count the MACs of the block. Attention takes plain products there: the CPU's fused kernel is not counted.
+
+    The counter does not know the kernels of quantised layers: these count as the products that they stand for.
+    """
+    with (
+        sdpa_kernel(SDPBackend.MATH),
+        FlopCounterMode(display=False) as counter,
+        _whole_layers(model, counter) as missed,
+    ):
         yield
-    macs[name] = counter.get_total_flops() // FLOPS_PER_MAC
+    macs[name] = (counter.get_total_flops() + sum(missed)) // FLOPS_PER_MAC
+
+
+@contextmanager
+def _whole_layers(model: SALMONN, counter: FlopCounterMode) -> Iterator[list[int]]:
+    """Collect the FLOPs of quantised layers that a counter misses."""
+    missed: list[int] = []
+    before: list[int] = []
+
+    def begin(*_: Any) -> None:
+        before.append(counter.get_total_flops())
+
+    def end(layer: Any, inputs: Any, _: Any) -> None:
+        found = counter.get_total_flops() - before.pop()
+        missed.append(FLOPS_PER_MAC * inputs[0].numel() * layer.out_features - found)
+
+    hooks = [hook for _, layer in quantised_layers(model)
+             for hook in (layer.register_forward_pre_hook(begin), layer.register_forward_hook(end))]  # fmt: skip
+    try:
+        yield missed
+    finally:
+        for hook in hooks:
+            hook.remove()

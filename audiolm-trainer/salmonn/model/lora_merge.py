@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from salmonn.device import dtype_name
 from salmonn.errors import CheckpointError
+from salmonn.quantization.layers import is_quantised
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +73,8 @@ def _mergeable_weight(name: str, layer: Any, owners: Mapping[int, Sequence[str]]
     """
     base: Any = layer.get_base_layer()
     weight = getattr(base, "weight", None)
+    if is_quantised(base):
+        raise CheckpointError(f"the adapter of {name} cannot be merged into a quantised weight: {_INSTEAD}")
     if not isinstance(base, nn.Linear) or not isinstance(weight, nn.Parameter) or not weight.is_floating_point():
         raise CheckpointError(f"the adapter of {name} cannot be merged into a {type(base).__name__}: {_INSTEAD}")
     shared = owners[id(weight)]

@@ -5,7 +5,7 @@ target with its end symbol; there is no padding inside it. Shape letters are exp
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +29,8 @@ from salmonn.model import components
 from salmonn.model.assembly import load_speech_encoder
 from salmonn.model.speech_encoder import Encoded, SpeechEncoder
 from salmonn.prompts import split_at_audio
+from salmonn.quantization.kinds import NO_KIND
+from salmonn.quantization.layers import unpack_for_cpu
 from salmonn.weights.checkpoint import (
     check_tensors,
     copy_strictly,
@@ -162,7 +164,9 @@ class SALMONN(nn.Module):
             raise ConfigError("a merged adapter cannot be trained: set model.merge_lora to False")
         # What a checkpoint overwrites need not be drawn. Training draws it, so that its random numbers stay the same.
         drawn = train or not parts.checkpoint_path
-        llm = components.load_llm(parts.llama_path, device=device, dtype=dtype, token=config.token)
+        kind = parts.quantize.kind_of("llm")
+        llm = components.load_llm(parts.llama_path, device=device, dtype=dtype, token=config.token, kind=kind)
+        unpack_for_cpu(llm, train=train)
         encoder = load_speech_encoder(
             parts, output_width=llm.config.hidden_size, device=device, dtype=dtype, token=config.token, drawn=drawn
         )
@@ -338,14 +342,24 @@ class SALMONN(nn.Module):
         different = disagreements(recorded, config.public())
         if different:
             raise CheckpointError("\n".join([f"{path} was trained with other settings:", *different]))
+        self._say_what_differs(path, recorded.get("model", {}), config.model)
+        self.trained_tasks = recorded_tasks(entries.get("tasks"))
+
+    @staticmethod
+    def _say_what_differs(path: str, recorded: Mapping[str, Any], parts: ModelConfig) -> None:
+        """Log what a checkpoint was trained with otherwise, and computes nearly the same with."""
         # Checkpoints of before do not say it.
-        trained, now = recorded.get("model", {}).get("context_seconds", LONGEST_CONTEXT), config.model.context_seconds
+        trained, now = recorded.get("context_seconds", LONGEST_CONTEXT), parts.context_seconds
         if trained != now:
             logger.warning(
                 "%s was trained with model.context_seconds %g, and hears %g s now: it was not taught to do that",
                 *(path, trained, now),
             )
-        self.trained_tasks = recorded_tasks(entries.get("tasks"))
+        beside = recorded.get("quantize", {}).get("kind", NO_KIND)
+        if beside not in (NO_KIND, parts.quantize.kind):
+            logger.warning(
+                "%s was trained beside weights that were %s, and they are %s now", path, beside, parts.quantize.kind
+            )
 
     def _merge_adapter(self) -> None:
         # Here, because only merging needs it, and peft with it.

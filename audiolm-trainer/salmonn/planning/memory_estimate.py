@@ -8,7 +8,7 @@ B clips, T = 1500 frames of width D = Dw + Db, Tb BEATs' tokens, q and j the Q-F
 audio tokens, r the summed input widths of LoRA's modules, f bytes of a frozen number, c of a computed one, m of one
 in a dropout mask (1 on a GPU, 4 on a CPU):
 
-    weights      frozen numbers x f + the trained part's x 4
+    weights      frozen numbers x f (quantised: 1 byte each, of NF4 0.516) + the trained part's x 4
     gradients    trainable numbers x 4
     optimizer    trainable numbers x 8                        AdamW's two moments
     activations  the larger of what an encoder works with and what is kept for the backward pass:
@@ -50,6 +50,7 @@ class BatchPlan:
         weights_dtype: of the frozen parts.
         compute_dtype: of matrix products (autocast's, else the frozen parts').
         on_gpu: dropout masks take one byte there, four on a CPU.
+        saved_bytes: what quantised layers take less than `weights_dtype`.
     """
 
     batch_size: int
@@ -59,6 +60,7 @@ class BatchPlan:
     weights_dtype: torch.dtype
     compute_dtype: torch.dtype
     on_gpu: bool
+    saved_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ def estimate_memory(model: SALMONN, counts: ParameterCounts, plan: BatchPlan) ->
     """Compute what training takes on one device; the formula is in this file's docstring."""
     kept = _llm_bytes(model, plan) + plan.batch_size * _bridge_bytes(model, plan)
     return MemoryEstimate(
-        frozen_weights=counts.frozen * plan.weights_dtype.itemsize,
+        frozen_weights=counts.frozen * plan.weights_dtype.itemsize - plan.saved_bytes,
         trained_weights=counts.trained_part * FLOAT32_BYTES,
         gradients=counts.trainable * FLOAT32_BYTES,
         optimizer=counts.trainable * ADAMW_BYTES,

@@ -11,9 +11,11 @@ import torch
 
 from salmonn.config.schema import Config
 from salmonn.data.batch_order import count_batches
+from salmonn.decoding.decoder_support import without_adapter
 from salmonn.device import choose_dtype, dtype_name
 from salmonn.errors import CheckpointError
 from salmonn.model.meta import build_meta_model
+from salmonn.model.salmonn import SALMONN
 from salmonn.planning.data_report import ReadingRate
 from salmonn.planning.memory_estimate import (
     BatchPlan,
@@ -22,6 +24,8 @@ from salmonn.planning.memory_estimate import (
     count_parameters,
     estimate_memory,
 )
+from salmonn.quantization.kinds import KINDS, NO_KIND
+from salmonn.quantization.layers import linear_layers
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +115,19 @@ def measure_sizes(config: Config, longest: Longest) -> Sizes | CheckpointError:
         weights_dtype=weights,
         compute_dtype=compute,
         on_gpu=device != "a CPU",
+        saved_bytes=_saved_bytes(config, model, weights),
     )
     return Sizes(counts, estimate_memory(model, counts, plan), f"{device} and {dtype_name(weights)} weights")
+
+
+def _saved_bytes(config: Config, model: SALMONN, weights: torch.dtype) -> int:
+    """Bytes that the layers of quantised parts take less than in the dtype of the others."""
+    quantize = config.model.quantize
+    if quantize.kind == NO_KIND:
+        return 0
+    modules = {"llm": without_adapter(model.llm), "whisper": model.speech_encoder.whisper}
+    numbers = sum(layer.weight.numel() for part in set(quantize.parts) for _, layer in linear_layers(modules[part]))
+    return int(numbers * (weights.itemsize - KINDS[quantize.kind].number_bytes))
 
 
 def plan_lines(config: Config, plan: RunPlan) -> list[str]:

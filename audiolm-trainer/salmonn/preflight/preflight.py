@@ -18,6 +18,7 @@ from salmonn.device import choose_device
 from salmonn.errors import CheckpointError, ConfigError, PromptError
 from salmonn.model.meta import llm_sizes
 from salmonn.preflight.parts import Problem, file_problems, find_tokenizer, fit_problems, part_problems, sentence
+from salmonn.preflight.quantise import quantise_problems
 from salmonn.prompts import test_prompts, train_prompts
 from salmonn.weights.hub import local_copy
 from salmonn.wording import counted, did_you_mean
@@ -48,7 +49,7 @@ def find_training_problems(config: Config, *, offline: bool) -> list[tuple[str, 
     """
     found = [*_device_problems(config.run.device), *_precision_problems(config), *_validation_problems(config)]
     found += _prompt_problems(config)
-    found += _model_problems(config, offline=offline, answers=False)
+    found += _model_problems(config, config.run.device, offline=offline, answers=False)
     return [(problem.key, problem.text) for problem in dict.fromkeys(found)]
 
 
@@ -70,14 +71,16 @@ def find_answering_problems(config: Config, device: str) -> list[tuple[str, str]
         config: a configuration whose files are there.
         device: "auto", "cpu", "cuda", "cuda:1".
     """
-    found = [*_device_problems(device), *_model_problems(config, offline=False, answers=True)]
+    found = [*_device_problems(device), *_model_problems(config, device, offline=False, answers=True)]
     return [(problem.key, problem.text) for problem in dict.fromkeys(found)]
 
 
-def _model_problems(config: Config, *, offline: bool, answers: bool) -> Iterator[Problem]:
+def _model_problems(config: Config, device: str, *, offline: bool, answers: bool) -> Iterator[Problem]:
     """Yield what is wrong with the parts, with the tokenizer, and with what does not belong together."""
     parts = part_problems(config, offline=offline)
     yield from parts
+    if not parts:
+        yield from quantise_problems(config, device, offline=offline)
     # What the hub does not have is not asked for again.
     if (
         offline

@@ -15,7 +15,7 @@ import torch
 
 from salmonn.config.config import flatten, load_config
 from salmonn.config.notices import find_notices
-from salmonn.config.schema import Config, RunConfig
+from salmonn.config.schema import Config, ModelConfig, RunConfig
 from salmonn.data.batch_order import BatchOrder, build_batch_order
 from salmonn.data.dataset import Samples, open_samples
 from salmonn.data.unreadable import UnreadableClips
@@ -152,7 +152,10 @@ def read_resumable(path: Path, config: Config) -> dict[str, Any]:
 
 def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
     """The keys that decide what is learned: {"run.seed": 42, ...}."""
-    flat = {k: v for k, v in flatten(config).items() if k.startswith(("model.", "run.", "datasets.task_weights"))}
+    # A run of before a key was there was one with its default.
+    defaults = Config(model=ModelConfig(llama_path="", whisper_path="")).shareable()
+    settings = flatten(defaults) | flatten(config)
+    flat = {k: v for k, v in settings.items() if k.startswith(("model.", "run.", "datasets.task_weights"))}
     # The starting point of the first step is no longer needed, and the parts may lie elsewhere by now.
     free = [f"run.{key}" for key in FREE_TO_CHANGE] + ["model.ckpt", "model.test_prompt_path"]
     return {key: value for key, value in flat.items() if key not in free}
