@@ -7,8 +7,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from salmonn.inference.stages import ClipStages, peak_activations, tensor_bytes
+from salmonn.inference.stages import ClipStages, peak_activations
 from salmonn.model.salmonn import SALMONN
+from salmonn.quantization.layers import tensor_bytes
 
 PROMPT = "USER: <Speech><SpeechHere></Speech> What do you hear?\nASSISTANT:"
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 
 from salmonn.compress.layers import holder_of
-from salmonn.inference.stages import ClipStages, peak_activations, tensor_bytes
+from salmonn.inference.stages import ClipStages, peak_activations
 from salmonn.model.salmonn import SALMONN
 from salmonn.prompts import PromptBook
+from salmonn.quantization.layers import count_numbers, packed_tensors, tensor_bytes
 from salmonn.training.processes import Engine
 from salmonn.training.validation import Validation
 
@@ -71,13 +72,13 @@ def measure(model: SALMONN, step: str, validation: Validation, engine: Engine) -
         _seconds([stage.run for stage in stages[:-1]], stages[-1].run, device) for _ in range(WARM_UPS + REPEATS)
     ]
     first, step_seconds = (statistics.median(times) for times in zip(*seconds[WARM_UPS:], strict=True))
-    weights = tensor_bytes([*model.parameters(), *model.buffers()])
+    weights = tensor_bytes(packed_tensors(model))
     return Row(
         step=step,
         llm_layers=len(holder_of(model, "llm").layers),
         whisper_layers=len(holder_of(model, "whisper").layers),
         context_seconds=model.speech_encoder.front_end.max_samples / model.sampling_rate,
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        parameters=count_numbers(model.parameters()),
         weight_bytes=weights,
         memory_bytes=weights + max(peak_activations(stage.run, device) for stage in stages),
         ttft_seconds=first,
