@@ -23,6 +23,7 @@ from evaluator.commands.efficiency import (
     refuse_stray_options,
 )
 from evaluator.commands.explain import explain_command
+from evaluator.commands.score import score_command
 from evaluator.commands.session import session
 from evaluator.commands.settings import settings_command
 from evaluator.commands.setup import setup_metrics_command
@@ -291,3 +292,4 @@ main.add_command(efficiency_command, "efficiency")
 main.add_command(settings_command, "settings")
 main.add_command(board_command, "board")
 main.add_command(explain_command, "explain")
+main.add_command(score_command, "score")

@@ -50,9 +50,8 @@ from evaluator.run.row_shares import balance
 from evaluator.run.timing import speed_of
 from evaluator.run.worker import Attempt, WorkerReport, answer_share, peak_memory
 from evaluator.run_end import recorded, write_ended
-from evaluator.scoring.intervals import with_intervals
 from evaluator.scoring.result import Scores
-from evaluator.scoring.scoring import score
+from evaluator.scoring.scored_set import score_set
 from evaluator.speed.latency_pass import latency_of_run
 from evaluator.submission.submission import MAX_TEXT, write_submission
 from evaluator.submission.text import clean_text, is_blank
@@ -368,8 +367,7 @@ def _score(work: _Work, texts: Sequence[str]) -> tuple[Scores | None, str | None
     with record.timed("score"):
         try:
             choices = [sample.choices for sample in ready.samples]
-            scores = score(ready.task, references, texts, work.config.scoring, choices)
-            scores = with_intervals(scores, work.config.scoring, ready.units)
+            scores = score_set(ready.task, references, texts, work.config.scoring, ready.units, choices)
         except AudioLMError as error:
             record.scoring_error = str(error)
             return None, str(error)

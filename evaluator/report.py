@@ -47,26 +47,26 @@ def summarize(result: EvaluationResult) -> list[str]:
         checkpoint = ", UNTRAINED (checkpoint none): its answers mean nothing"
     lines = [
         f"{result.mode}: {task_of(result.mode).title}",
-        *_line("model", f"{result.model}{checkpoint}"),
-        *_line("rows", _rows(result)),
-        *_line("failed", str(counts.failed)),
+        *label_line("model", f"{result.model}{checkpoint}"),
+        *label_line("rows", _rows(result)),
+        *label_line("failed", str(counts.failed)),
         *_failure_lines(result),
-        *_line("empty", str(counts.empty)),
-        *_line(f"cut at {result.heard_seconds:g} s", str(counts.cut)),
-        *_line("hit max length", str(counts.hit_max_length)),
+        *label_line("empty", str(counts.empty)),
+        *label_line(f"cut at {result.heard_seconds:g} s", str(counts.cut)),
+        *label_line("hit max length", str(counts.hit_max_length)),
     ]
     if result.scoring_error is not None:
-        lines += _line("scores", f"none: {result.scoring_error}")
+        lines += label_line("scores", f"none: {result.scoring_error}")
     if result.scores is not None:
         lines += score_lines(result.scores)
     return [
         *lines,
-        *_line("speed", _speed(result)),
-        *(_line("latency", _latency(result.latency)) if result.latency.reason != LATENCY_OFF else []),
-        *_line("peak memory", _memory(result)),
-        *_line("CSV", str(result.csv_path)),
-        *_line("folder", str(result.folder)),
-        *(_line("run.json", f"not complete: {result.record_error}") if result.record_error is not None else []),
+        *label_line("speed", _speed(result)),
+        *(label_line("latency", _latency(result.latency)) if result.latency.reason != LATENCY_OFF else []),
+        *label_line("peak memory", _memory(result)),
+        *label_line("CSV", str(result.csv_path)),
+        *label_line("folder", str(result.folder)),
+        *(label_line("run.json", f"not complete: {result.record_error}") if result.record_error is not None else []),
     ]
 
 
@@ -89,7 +89,7 @@ def score_lines(scores: Scores) -> list[str]:
         if metric.value is None:
             why = "; ".join(filter(None, (metric.reason, metric.fix)))
             # The same reason is told once: eight metrics without Java are one problem.
-            lines += _line(title, f"unavailable: see {reasons[why]}" if why in reasons else f"unavailable: {why}")
+            lines += label_line(title, f"unavailable: see {reasons[why]}" if why in reasons else f"unavailable: {why}")
             reasons.setdefault(why, title)
             continue
         if metric.signature:
@@ -99,10 +99,10 @@ def score_lines(scores: Scores) -> list[str]:
         value = f"{100 * metric.value:.2f} %" if metric.kind.unit else f"{metric.value:.4f}"
         if metric.interval is not None:
             value = f"{value} {told(metric.interval, percent=bool(metric.kind.unit))}".rstrip()
-        lines += _line(title, f"{value}  ({_errors(metric) if metric.kind.unit else metric.kind.scale})")
+        lines += label_line(title, f"{value}  ({_errors(metric) if metric.kind.unit else metric.kind.scale})")
     if scores.details.get("unparsed"):
         asked = scores.details["with_choices"]
-        lines += _line(
+        lines += label_line(
             "not parsed", f"{scores.details['unparsed']} of {asked} answers name no choice, or several: wrong"
         )
     first: tuple[str, str] | None = None
@@ -111,9 +111,9 @@ def score_lines(scores: Scores) -> list[str]:
         if first is not None and text.startswith(f"{first[1]}; "):
             text = f"as {first[0]}{text.removeprefix(first[1])}"
         first = first or (title, text)
-        lines += _line("protocol", f"{title}: {text}")
+        lines += label_line("protocol", f"{title}: {text}")
     for text, names in signatures.items():
-        lines += [*_line("signature", ", ".join(names)), f"    {text}"]
+        lines += [*label_line("signature", ", ".join(names)), f"    {text}"]
     return [*lines, *_interval_lines(scores)]
 
 
@@ -125,13 +125,13 @@ def _interval_lines(scores: Scores) -> list[str]:
     _, first = intervals[0]
     source = "" if first.unit_source == "rows" else f" ({first.unit_source})"
     drawn = f"[{100 * first.level:g} %] of {first.units} {first.unit}s{source}"
-    lines = _line("intervals", f"{drawn}, bootstrap, {first.resamples} resamples, seed {first.seed}")
+    lines = label_line("intervals", f"{drawn}, bootstrap, {first.resamples} resamples, seed {first.seed}")
     remarks: dict[str, list[str]] = {}
     for title, interval in intervals:
         if interval.remark is not None:
             remarks.setdefault(interval.remark, []).append(title)
     for remark, titles in remarks.items():
-        lines += _line("", remark if len(titles) == len(intervals) else f"{', '.join(titles)}: {remark}")
+        lines += label_line("", remark if len(titles) == len(intervals) else f"{', '.join(titles)}: {remark}")
     return lines
 
 
@@ -171,7 +171,7 @@ def scores_json(scores: Scores, *, ids: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _line(label: str, text: str) -> list[str]:
+def label_line(label: str, text: str) -> list[str]:
     """A labelled text, on as many lines as it needs; only a word that is longer than a line, as a path, passes it."""
     lines = _wrapped(text, f"  {label:{_LABEL_WIDTH}}", " " * (2 + _LABEL_WIDTH))
     if all(len(line) <= _WIDTH for line in lines):
@@ -194,9 +194,9 @@ def _wrapped(text: str, first: str, others: str) -> list[str]:
 
 def _failure_lines(result: EvaluationResult) -> list[str]:
     shown = result.failures[:_SHOWN_FAILURES]
-    lines = [line for failure in shown for line in _line("", f"{failure.id}: {failure.reason}")]
+    lines = [line for failure in shown for line in label_line("", f"{failure.id}: {failure.reason}")]
     left = len(result.failures) - len(shown)
-    return [*lines, *_line("", f"and {left} more, see predictions.jsonl")] if left else lines
+    return [*lines, *label_line("", f"and {left} more, see predictions.jsonl")] if left else lines
 
 
 def _rows(result: EvaluationResult) -> str:

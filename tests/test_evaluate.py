@@ -269,7 +269,7 @@ def test_scoring_that_fails_costs_nothing_else(site: Site, monkeypatch: pytest.M
         assert len(rows_of(path)) == 6
         raise error
 
-    monkeypatch.setattr(module, "score", broken)
+    monkeypatch.setattr(module, "score_set", broken)
     if isinstance(error, AudioLMError):
         result = evaluate(FakeProvider(), site.load(), "valid_asr")
         assert (result.exit_code, result.scores, result.scoring_error) == (1, None, "no Java")

@@ -19,7 +19,7 @@ SALMONN = ROOT / "audiolm-trainer" / "salmonn"
 EVALUATOR_ORDER = (
     "errors", "tasks", "extras", "wording", "files", "cpu_threads", "machine", "audio", "annotation", "model",
     "submission", "redaction", "config", "provider", "statistics", "scoring", "preflight", "run", "run_end",
-    "report", "speed", "board", "evaluate", "conformance", "commands", "cli",
+    "report", "answer_files", "speed", "board", "evaluate", "conformance", "commands", "cli",
 )  # fmt: skip
 SALMONN_ORDER = (
     "errors", "wording", "device", "json_object", "quiet_libraries", "collector", "cpu_threads", "config",
@@ -36,6 +36,7 @@ COMMAND_FILES = {
     "evaluator.commands.deprecated",
     "evaluator.commands.efficiency",
     "evaluator.commands.explain",
+    "evaluator.commands.score",
     "evaluator.commands.settings",
     "evaluator.commands.setup",
     "evaluator.commands.validate",
@@ -177,7 +178,7 @@ def test_click_is_in_salmonns_command_files_only(salmonn: dict[str, list[Import]
     assert with_click <= {"salmonn.__main__", "salmonn.command_line"}
 
 
-@pytest.mark.parametrize("place", ["scoring", "submission", "report", "tasks", "run.record"])
+@pytest.mark.parametrize("place", ["scoring", "submission", "report", "answer_files", "tasks", "run.record"])
 def test_what_follows_the_journal_needs_no_model(evaluator: dict[str, list[Import]], place: str) -> None:
     found = [module for module in evaluator if f"{module}.".startswith(f"evaluator.{place}.")]
     assert found

@@ -171,10 +171,11 @@ def _score_transcripts(
         details[f"{unit}s"] = {**metric.totals, **_lengths(rate, errors)}
         per_sample[metric.name] = metric.rows
         # The rate of a set is a ratio of two sums; whoever resamples rows needs both terms.
-        terms = terms or {
-            f"{unit}_edits": tuple(float(row.edits) for row in errors.rows),
-            f"reference_{unit}s": tuple(float(row.reference_length) for row in errors.rows),
-        }
+        if metric.name == "wer":
+            terms = {
+                "word_edits": tuple(float(row.edits) for row in errors.rows),
+                "reference_words": tuple(float(row.reference_length) for row in errors.rows),
+            }
     notes = better_protocol(protocol, references)
     if notes:
         details["notes"] = notes

@@ -130,7 +130,7 @@ def check_submission(path: Path, *, annotation: Path | None = None, require_ids:
     check = RowCheck(findings, require_ids=require_ids, expected=expected)
     try:
         with open_regular(path) as file:
-            if _check_bytes(file, findings, limit=max_bytes):
+            if check_bytes(file, findings, limit=max_bytes):
                 check.run(file, max_rows=max_rows, max_bytes=max_bytes)
     except NotAFileError as error:
         findings.add("E102", None, f"{shown(str(path), 200)} {reason(error)}")
@@ -143,7 +143,7 @@ def check_submission(path: Path, *, annotation: Path | None = None, require_ids:
     return findings.report(check.rows)
 
 
-def _check_bytes(file: BinaryIO, findings: FindingCollector, *, limit: int) -> bool:
+def check_bytes(file: BinaryIO, findings: FindingCollector, *, limit: int) -> bool:
     """Look at size and first bytes; False if there is no point in reading rows."""
     size = os.fstat(file.fileno()).st_size
     head = file.read(4096)

@@ -25,6 +25,7 @@ _FIELDS: dict[str, dict[str, str]] = {
         "ptb": "CoreNLP 3.4.1's PTB tokens on both sides, each caption for itself",
         "ptb-whole-set": "CoreNLP 3.4.1's PTB tokens on both sides, each side as one text",
     },
+    "parse": {"strict": "an answer that names no choice, or several, is wrong"},
     "case": {"lower": "case does not count"},
     "punct": {"no": "punctuation does not count"},
     "spaces": {
@@ -34,7 +35,12 @@ _FIELDS: dict[str, dict[str, str]] = {
     },
     "spacing": {"reference": "the hypothesis is spaced as the reference where their characters align"},
     "compounds": {"merged": "neighbouring words that make one word of the other side are no error"},
-    "unit": {"word": "words are counted", "char": "characters are counted", "caption": "captions are compared whole"},
+    "unit": {
+        "word": "words are counted",
+        "char": "characters are counted",
+        "caption": "captions are compared whole",
+        "question": "questions are right or wrong",
+    },
     "dual": {
         "none": "references are plain text",
         "spelling": "of (spelling)/(pronunciation) in references the spelling counts",

@@ -320,8 +320,23 @@ _BASIC_PROTOCOL = Protocol(
     rates=(_BASIC_WER, _SPACED_CER),
 )
 
+_ANSWERS = Protocol(
+    name="answers",
+    title="answers to questions, free or of given choices",
+    steps={
+        "qa": (
+            "With choices an answer is a letter, the text of a choice, or both where they agree; one that names none, "
+            "or several, is wrong and counted.",
+            "Texts are compared in lower case, with white space as one space, without quotes and full stops around "
+            "them.",
+            "accuracy: right answers by all questions. MMAU match, for questions with choices: the answer holds every "
+            "word of the right choice and no word that only the others have.",
+        )
+    },
+)
+
 PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
-    {protocol.name: protocol for protocol in (_CHALLENGE, _OPEN_ASR, _DCASE, *_KOREAN, _CJK, _BASIC_PROTOCOL)}
+    {protocol.name: protocol for protocol in (_CHALLENGE, _OPEN_ASR, _DCASE, *_KOREAN, _CJK, _BASIC_PROTOCOL, _ANSWERS)}
 )
 """Every protocol by its name."""
 
