@@ -3,6 +3,7 @@
 import importlib
 import random
 import re
+import sys
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,14 @@ def test_merged_compounds_are_counted_as_by_trying_everything() -> None:
     scores = scored("open-asr", [" ".join(row[0]) for row in rows], [" ".join(row[1]) for row in rows])
     assert scores.per_sample["word_edits"] == tuple(float(merged_edits(*row)) for row in rows)
     assert "hypothesis_length" not in scores.details["words"]
+
+
+def test_without_kaldialign_open_asr_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "kaldialign", None)
+    [metric] = scored("open-asr", ["a"], ["a"]).metrics
+    assert (metric.value, bool(metric.signature)) == (None, False)
+    assert metric.reason == "open-asr compares with kaldialign, which is not installed"
+    assert scored("challenge", ["a"], ["a"]).metrics[0].value == 0
 
 
 DUAL = "b/ 아/ 모+ 몬 소리야 (70%)/(칠 십 퍼센트) 확률이라니 n/"

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from fake_model import EchoLM, FakeProvider
 from fake_site import Site, make_site
 
+from evaluator.annotation.annotation import read_annotation
 from evaluator.cli import main
 from evaluator.evaluate import evaluate
 from evaluator.run.journal import read_journal, write_journal
@@ -170,6 +171,26 @@ def test_the_task_is_told_by_the_labels(place: Site) -> None:
     wrong = run("--annotation", place.folder / "both.json", "--predictions", file, "--task", "asr")
     assert wrong.exit_code == 3
     assert "row 1 (test0000): task: 'audiocaption_v2' is not scored by valid_asr, which takes \"asr\"" in wrong.stderr
+
+
+def test_answers_to_questions_are_scored_as_they_were_asked(place: Site) -> None:
+    """A letter means another choice where the run has shuffled them."""
+    rows = [
+        {"testset_id": f"q{number}", "path": "a.wav", "task": "QA", "Q": "What?", "choices": [*"wxyz"], "text": "w"}
+        for number in range(8)
+    ]
+    annotation = place.folder / "qa.json"
+    annotation.write_text(json.dumps(rows))
+    samples = read_annotation(annotation, prefix="", mode="valid_qa", known_tasks={"QA": True}, shuffle=3).samples
+    right = [(sample.id, f"({'ABCD'[sample.choices.index('w')]})") for sample in samples]
+    file = written(place.folder, "a.csv", right)
+    shuffled = run("--annotation", annotation, "--predictions", file, "--shuffle-choices", 3, "--json")
+    [accuracy, _] = json.loads(shuffled.stdout)["metrics"]
+    assert (accuracy["name"], accuracy["value"]) == ("accuracy", 1.0)
+    plain = json.loads(run("--annotation", annotation, "--predictions", file, "--json").stdout)
+    assert plain["metrics"][0]["value"] == sum(text == "(A)" for _, text in right) / 8 < 1
+    again = run("--annotation", annotation, "--predictions", file, "--signature", accuracy["signature"])
+    assert again.exit_code == 0, again.output
 
 
 def test_clips_of_one_id_take_answers_in_order(place: Site) -> None:
