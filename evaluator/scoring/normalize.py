@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from importlib import metadata, resources
 from typing import cast
 
-from evaluator.scoring.other_scripts import set_aside, without_unwritten_spaces
+from evaluator.scoring.protocols.other_scripts import set_aside, without_unwritten_spaces
 
 PROTOCOL = "whisper-en + 13a"
 

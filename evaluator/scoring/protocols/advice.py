@@ -7,7 +7,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
-from evaluator.scoring.other_scripts import is_other_letter
+from evaluator.scoring.protocols.other_scripts import is_other_letter
 from evaluator.scoring.protocols.protocol import Protocol
 
 # First words of the letters' Unicode names -> (what to call them, the protocol for them).

@@ -25,7 +25,10 @@ _FIELDS: dict[str, dict[str, str]] = {
         "ptb": "CoreNLP 3.4.1's PTB tokens on both sides, each caption for itself",
         "ptb-whole-set": "CoreNLP 3.4.1's PTB tokens on both sides, each side as one text",
     },
-    "parse": {"strict": "an answer that names no choice, or several, is wrong"},
+    "parse": {
+        "strict": "an answer that names no choice, or several, is wrong",
+        "mmau": "an answer has to hold every word of the right choice and none that only the others have",
+    },
     "case": {"lower": "case does not count"},
     "punct": {"no": "punctuation does not count"},
     "spaces": {
