@@ -25,6 +25,7 @@ from typing import Any, cast
 import numpy as np
 
 from evaluator.errors import MetricUnavailableError
+from evaluator.scoring.cider import cider_d
 from evaluator.scoring.java import Java, JavaProcesses
 from evaluator.scoring.normalize import caption_line
 from evaluator.scoring.result import MetricResult
@@ -39,7 +40,6 @@ _LIBRARY = "aac_metrics"
 _HEAVY_PACKAGES = (_LIBRARY, f"{_LIBRARY}.functional")
 _MODULES = {
     "bleu": "functional.bleu",
-    "cider_d": "functional.cider_d",
     "rouge_l": "functional.rouge_l",
     "meteor": "functional.meteor",
     "tokenization": "utils.tokenization",
@@ -187,8 +187,8 @@ class CaptionMetrics:
             raise MetricUnavailableError(reason, fix="score at least 2 rows")
         if not any(text for row in captions.references for text in row):
             raise MetricUnavailableError("no reference has any word", fix="check the annotation's texts")
-        corpus, rows = self._library.cider_d.cider_d(*_lists(captions))
-        return MetricResult("cider_d", float(corpus["cider_d"]), tuple(rows["cider_d"].tolist()))
+        rows = cider_d(captions.candidates, captions.references)
+        return MetricResult("cider_d", float(rows.mean()), tuple(rows.tolist()))
 
     def meteor(self, captions: Captions) -> MetricResult:
         """METEOR 1.5 (`-l en -norm`), 0-1. Java reads a table for about 30 s first and takes up to 2 GB."""
@@ -256,7 +256,6 @@ class _Library:
     """The modules of aac-metrics that are used."""
 
     bleu: Any
-    cider_d: Any
     rouge_l: Any
     meteor: Any
     tokenization: Any
