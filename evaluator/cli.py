@@ -15,6 +15,7 @@ import click
 
 from evaluator.commands.board import board_command
 from evaluator.commands.command_line import SETTINGS, version_option
+from evaluator.commands.compare import compare_command
 from evaluator.commands.deprecated import chosen_mode, deprecated_options
 from evaluator.commands.efficiency import (
     efficiency_command,
@@ -293,3 +294,4 @@ main.add_command(settings_command, "settings")
 main.add_command(board_command, "board")
 main.add_command(explain_command, "explain")
 main.add_command(score_command, "score")
+main.add_command(compare_command, "compare")

@@ -502,7 +502,8 @@ def test_group_has_its_commands() -> None:
     def names(command: click.Group) -> Sequence[str]:
         return sorted(command.commands)
 
-    assert names(main) == ["board", "efficiency", "explain", "score", "settings", "setup-metrics", "validate"]
+    expected = ["board", "compare", "efficiency", "explain", "score", "settings", "setup-metrics", "validate"]
+    assert names(main) == expected
 
 
 def test_group_validates(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ SALMONN = ROOT / "audiolm-trainer" / "salmonn"
 EVALUATOR_ORDER = (
     "errors", "tasks", "extras", "wording", "files", "cpu_threads", "machine", "audio", "annotation", "model",
     "submission", "redaction", "config", "provider", "statistics", "scoring", "preflight", "run", "run_end",
-    "report", "answer_files", "speed", "board", "evaluate", "conformance", "commands", "cli",
+    "report", "answer_files", "speed", "board", "comparison", "evaluate", "conformance", "commands", "cli",
 )  # fmt: skip
 SALMONN_ORDER = (
     "errors", "wording", "device", "json_object", "quiet_libraries", "collector", "cpu_threads", "config",
@@ -33,6 +33,7 @@ COMMAND_FILES = {
     "evaluator.cli",
     "evaluator.commands.board",
     "evaluator.commands.command_line",
+    "evaluator.commands.compare",
     "evaluator.commands.deprecated",
     "evaluator.commands.efficiency",
     "evaluator.commands.explain",

@@ -15,12 +15,14 @@ from fake_site import WORDS, Site, make_site
 from evaluator.annotation.annotation import Sample
 from evaluator.annotation.file import Row
 from evaluator.config.sections import ScoringConfig
-from evaluator.errors import AnnotationError
+from evaluator.errors import AnnotationError, ConfigError
 from evaluator.evaluate import evaluate
 from evaluator.report import score_lines, summarize
 from evaluator.scoring.captioning import CaptionMetrics, Captions
 from evaluator.scoring.intervals import interval_token, with_intervals
 from evaluator.scoring.java import find_java
+from evaluator.scoring.protocols.explain import explain, settings_of
+from evaluator.scoring.protocols.signature import parse_signature
 from evaluator.scoring.result import MetricResult, Scores
 from evaluator.scoring.scoring import score
 from evaluator.statistics.bootstrap import ratio, resampled_sums, unit_sums
@@ -132,7 +134,8 @@ def test_scores_stay_and_get_intervals() -> None:
     answers = [text if place % 3 else f"{text} extra word" for place, text in enumerate(texts)]
     before = score(ASR, [(text,) for text in texts], answers, ScoringConfig())
     after = with_intervals(before, ScoringConfig())
-    assert [replace(metric, interval=None) for metric in after.metrics] == list(before.metrics)
+    for old, new in zip(before.metrics, after.metrics, strict=True):
+        assert replace(new, interval=None, signature=old.signature) == old
     for metric in after.metrics:
         told = metric.interval
         assert told is not None
@@ -213,10 +216,21 @@ def test_nothing_to_divide_by() -> None:
 
 
 def test_token_of_the_signature() -> None:
-    assert interval_token(ScoringConfig()) == "ci:95,unit:clip,n:1000,seed:0"
-    assert interval_token(ScoringConfig(bootstrap_resamples=0)) == "ci:none"
+    assert interval_token(ScoringConfig()) == "95,clip,n1000,seed0"
+    assert interval_token(ScoringConfig(bootstrap_resamples=0)) == ""
     by_name = ScoringConfig(unit="speaker", unit_field="name:1", bootstrap_resamples=200, bootstrap_seed=3)
-    assert interval_token(by_name) == "ci:95,unit:speaker,n:200,seed:3,by:name:1"
+    assert interval_token(by_name) == "95,speaker=name-1,n200,seed3"
+    [wer, _] = scored(["a b c"] * 3, ["a x c", "a b c", "a b c"]).metrics
+    assert parse_signature(str(wer.signature)).get("ci") == "95,clip,n1000,seed0"
+    told = " ".join(explain(wer.signature))
+    assert "95 % interval by bootstrap" in told
+    assert "is not known" not in told
+    settings = settings_of(wer.signature.extended({"ci": "95,clip,n200,seed3"}))
+    assert (settings.bootstrap_resamples, settings.bootstrap_seed) == (200, 3)
+    assert settings_of(score(ASR, [("a",)], ["a"], ScoringConfig()).metrics[0].signature).bootstrap_resamples == 0
+    for wrong in ("95,speaker=name-1,n200,seed3", "99,clip,n200,seed3", "95,clip,n200"):
+        with pytest.raises(ConfigError, match="this version knows no ci"):
+            settings_of(wer.signature.extended({"ci": wrong}))
 
 
 # Units

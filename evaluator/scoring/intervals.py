@@ -5,6 +5,7 @@ rows as their rows, BLEU as its counts of n-grams and lengths. All metrics of a 
 frequencies stay those of the whole set.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,20 +13,24 @@ from evaluator.config.sections import ScoringConfig
 from evaluator.scoring.result import MetricResult, Scores
 from evaluator.statistics.bootstrap import Columns, ratio, resampled_sums, unit_sums
 from evaluator.statistics.interval import LEVEL, Interval, interval_of
-from evaluator.statistics.units import Units
+from evaluator.statistics.units import CLIP, Units
 
+_SEPARATORS = re.compile(r"[|:,\s]")
 # What aac-metrics adds so that nothing is divided by 0.
 _SMALL, _TINY = 1e-9, 1e-15
 
 
 def interval_token(config: ScoringConfig) -> str:
-    """How intervals are made, as one token of a signature: "ci:95,unit:clip,n:1000,seed:0"; "ci:none" without."""
+    """How intervals are made, as the value of a signature's field "ci"; "" without intervals.
+
+    Example:
+        "95,clip,n1000,seed0"; "95,speaker=name-1,n1000,seed0" by the rule name:1
+    """
     if not config.bootstrap_resamples:
-        return "ci:none"
-    return (
-        f"ci:{100 * LEVEL:g},unit:{config.unit},n:{config.bootstrap_resamples},seed:{config.bootstrap_seed}"
-        f"{f',by:{config.unit_field}' if config.unit_field else ''}"
-    )
+        return ""
+    # A signature's values have no colon, bar or space.
+    by = f"={_SEPARATORS.sub('-', config.unit_field)}" if config.unit_field and config.unit != CLIP else ""
+    return f"{100 * LEVEL:g},{config.unit}{by},n{config.bootstrap_resamples},seed{config.bootstrap_seed}"
 
 
 def with_intervals(scores: Scores, config: ScoringConfig, units: Units | None = None) -> Scores:
@@ -77,7 +82,13 @@ def _intervals(metrics: tuple[MetricResult, ...], config: ScoringConfig, units: 
             part = places[metric.name]
             values = _statistic(metric)(drawn[:, part])
             found[metric.name] = interval_of(values, sums[:, part], units=units, seed=seed, rate_of=metric.kind.unit)
-    return tuple(replace(metric, interval=found.get(metric.name)) for metric in metrics)
+    token = {"ci": interval_token(config)}
+    return tuple(
+        replace(metric, interval=found[metric.name], signature=metric.signature.extended(token))
+        if metric.name in found
+        else metric
+        for metric in metrics
+    )
 
 
 def _columns(metric: MetricResult) -> list[Columns]:

@@ -3,6 +3,7 @@
 In: a signature, or the name of a protocol. Out: sentences; settings that replay it; versions that differ.
 """
 
+import re
 from collections.abc import Iterator
 from importlib import metadata
 
@@ -53,8 +54,10 @@ _FIELDS: dict[str, dict[str, str]] = {
     "rows": {"*": "rows scored: {}"},
     "spice": {"*": "SPICE and CoreNLP: {}"},
     "spice-words": {"*": "captions are cut to {} words, for SPICE only"},
+    "ci": {"*": "95 % interval by bootstrap; level, what is drawn, resamples, seed: {}"},
     "meteor": {"1.5-en-norm": "METEOR 1.5 with -l en -norm"},
 }
+_INTERVAL = re.compile(r"95,clip,n([0-9]{1,5}|100000),seed([0-9]{1,18})")
 _PACKAGES = frozenset({"transformers", "sacrebleu", "jiwer", "kaldialign", "aac-metrics"})
 
 
@@ -102,7 +105,11 @@ def settings_of(signature: Signature) -> ScoringConfig:
     words = signature.get("spice-words") or "80"
     if not problems and not (words.isdecimal() and 1 <= int(words) <= 1000):
         problems.append(Problem("spice-words", f"expected 1 to 1000, found {words}"))
-    if problems:
+    interval = _INTERVAL.fullmatch(signature.get("ci") or "95,clip,n0,seed0")
+    if interval is None:
+        # Which clips are a speaker's or a recording's is the annotation's knowledge.
+        problems.append(Problem("ci", f"this version knows no ci:{signature.get('ci')} without its annotation"))
+    if problems or interval is None:
         raise ConfigError("The signature cannot be replayed.", problems)
     dual = signature.get("dual") or "none"
     return ScoringConfig.model_validate(
@@ -111,6 +118,8 @@ def settings_of(signature: Signature) -> ScoringConfig:
             "dual_transcripts": dual,
             "spice_max_words": int(words),
             "meteor": signature.get("meteor") is not None,
+            "bootstrap_resamples": int(interval[1]),
+            "bootstrap_seed": int(interval[2]),
         }
     )
 
