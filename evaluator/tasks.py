@@ -5,10 +5,13 @@ TASKS and give `scoring/result.py` its metrics.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-TaskName = Literal["asr", "aac", "qa"]
-Mode = Literal["submission_asr", "submission_aac", "submission_qa", "valid_asr", "valid_aac", "valid_qa"]
+TaskName = Literal["asr", "aac", "qa", "cls", "st"]
+Mode = Literal[
+    "submission_asr", "submission_aac", "submission_qa", "submission_cls", "submission_st",
+    "valid_asr", "valid_aac", "valid_qa", "valid_cls", "valid_st",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +48,24 @@ QA = Task(
     many_references=False,
     extra="",
 )
-TASKS: tuple[Task, ...] = (ASR, AAC, QA)
+CLS = Task(
+    name="cls",
+    title="classification",
+    labels=("emotion_recognition", "gender_recognition", "speaker_verification"),
+    many_references=False,
+    extra="",
+)
+ST = Task(
+    name="st",
+    title="speech translation",
+    labels=("translation_ec", "translation_en2ja", "translation_en2de"),
+    many_references=False,
+    extra="asr",
+)
+TASKS: tuple[Task, ...] = (ASR, AAC, QA, CLS, ST)
 QUESTION = "What do you hear?"
 """What tasks whose prompt needs a question are asked where no annotation has one."""
-MODES: tuple[Mode, ...] = ("submission_asr", "submission_aac", "submission_qa", "valid_asr", "valid_aac", "valid_qa")
+MODES: tuple[Mode, ...] = get_args(Mode)
 
 
 def task_of(mode: Mode) -> Task:

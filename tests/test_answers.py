@@ -13,7 +13,9 @@ from evaluator.annotation.annotation import Sample, read_annotation
 from evaluator.annotation.question_sets import shuffled, with_choices
 from evaluator.cli import build_evaluate_command
 from evaluator.errors import AnnotationError
-from evaluator.scoring.answers import mmau_match, parse_answer, score_answers
+from evaluator.scoring.answers.classes import score_classes
+from evaluator.scoring.answers.questions import mmau_match, parse_answer, score_answers
+from evaluator.scoring.answers.translations import score_translations
 from evaluator.tasks import Mode
 
 TASKS = {"asr": False, "QA": True}
@@ -191,3 +193,51 @@ def test_both_modes_from_the_command_line(site: Site) -> None:
     metrics = {metric["name"]: metric["value"] for metric in json.loads(scores.read_text(encoding="utf-8"))["metrics"]}
     assert metrics == {"accuracy": 2 / 3, "mmau_match": 0.0}
     assert list(site.results.glob("submission_results/*_submission_qa.csv"))
+
+
+def test_classes_by_hand() -> None:
+    """happy: 2 rows, answered 2, right 1: F1 1/2; sad: 1, 1, 1: 1; angry: 1, 0, 0: 0. Mean 1/2."""
+    scores = score_classes(["Happy.", "sad", "happy", "He is angry"], ["happy", "sad", "angry", "happy"])
+    accuracy, macro_f1 = scores.metrics
+    assert accuracy.rows == (1.0, 1.0, 0.0, 0.0)
+    assert (accuracy.value, macro_f1.value) == (0.5, 0.5)
+    assert scores.details["unparsed"] == 1
+    assert scores.details["classes"]["happy"] == {"rows": 2, "answered": 2, "right": 1, "f1": 0.5}
+
+
+def test_translations_by_hand() -> None:
+    """5 tokens, the first four right: precisions 4/5, 3/4, 2/3, 1/2, equal lengths: their geometric mean."""
+    scores = score_translations(["der Hund bellt sehr leise"], ["der Hund bellt sehr laut"], tokenizer="13a")
+    bleu, chrf = scores.metrics
+    assert bleu.value == pytest.approx(100 * (4 / 5 * 3 / 4 * 2 / 3 * 1 / 2) ** 0.25)
+    assert chrf.value is not None
+    assert 50 < chrf.value < 100
+    assert "tok:13a" in str(bleu.signature)
+    characters = score_translations(["\u72ac\u304c\u9cf4\u304f"], ["\u72ac\u304c\u9cf4\u304f"], tokenizer="char")
+    assert characters.metrics[0].value == pytest.approx(100.0)
+
+
+@pytest.mark.parametrize(
+    ("mode", "label", "texts", "names"),
+    [
+        ("valid_cls", "emotion_recognition", ("sad", "happy"), {"class_accuracy", "macro_f1"}),
+        ("valid_st", "translation_en2de", ("der Hund", "die Katze"), {"bleu", "chrf"}),
+    ],
+)
+def test_further_tasks_from_the_command_line(site: Site, mode: str, label: str, texts: Any, names: set[str]) -> None:
+    rows = [
+        {"testset_id": f"test{row:04d}", "path": f"clip{row}.wav", "task": label, "text": text}
+        for row, text in enumerate(texts)
+    ]
+    path = site.wavs / "rows.json"
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    provider = FakeProvider(model=EchoLM(say=lambda request: texts[0]))
+    provider.labels = {label: False}
+    key = f"datasets.test_ann_path_{mode.partition('_')[2]}={path}"
+    command = build_evaluate_command(provider, default_config=site.config)
+    result = CliRunner().invoke(command, ["--mode", mode, "--options", key, f"datasets.prefix={site.wavs}"])
+    assert result.exit_code == 0, result.output
+    [scores] = site.results.glob(f"valid_results/*_{mode}/scores.json")
+    metrics = {metric["name"]: metric["value"] for metric in json.loads(scores.read_text(encoding="utf-8"))["metrics"]}
+    assert metrics.keys() == names
+    assert all(value is not None for value in metrics.values())

@@ -111,7 +111,7 @@ def test_help_has_an_example_of_each_mode(site: Site) -> None:
     [
         (
             [],
-            "--mode is required: one of submission_asr, submission_aac, submission_qa, valid_asr, valid_aac, valid_qa.",
+            "--mode is required: one of submission_asr, submission_aac, submission_qa, submission_cls, ",
         ),
         (["--mode", "valid_arc"], "'valid_arc' is not one of"),
         (["--mode", "valid_asr", "--task", "aac"], "contradicts"),

@@ -34,6 +34,8 @@ class DatasetsConfig(_Section):
         test_ann_path_asr: annotation of the asr modes.
         test_ann_path_aac: annotation of the aac modes.
         test_ann_path_qa: annotation of the qa modes.
+        test_ann_path_cls: annotation of the cls modes.
+        test_ann_path_st: annotation of the st modes.
         shuffle_choices: a number that orders the choices of every question anew, always the same way; null leaves them.
         test_ann_path: deprecated: annotation of whatever mode runs.
         whisper_path: the original's; handed on and not read here, since the model makes its own features.
@@ -43,6 +45,8 @@ class DatasetsConfig(_Section):
     test_ann_path_asr: str = ""
     test_ann_path_aac: str = ""
     test_ann_path_qa: str = ""
+    test_ann_path_cls: str = ""
+    test_ann_path_st: str = ""
     shuffle_choices: int | None = None
     test_ann_path: str = ""
     whisper_path: str = ""
@@ -108,6 +112,7 @@ class ScoringConfig(_Section):
             ko-wer, cjk-cer or basic.
         dual_transcripts: side of KsponSpeech's (spelling)/(pronunciation) that the Korean protocols compare with.
         metrics: names of the metrics to compute; None: the task's usual ones.
+        bleu_tokenizer: sacreBLEU's for translations: 13a for words at spaces, zh for Chinese, char for Japanese, intl.
         meteor: METEOR too (slow to start: another Java process).
         java_path: the `java` to use; "": the one that the requirements brought.
         cache_path: folder of SPICE's files; "": where `audiolm-evaluator setup-metrics` puts them.
@@ -124,6 +129,7 @@ class ScoringConfig(_Section):
     protocol: str = "challenge"
     dual_transcripts: Literal["none", "spelling", "phonetic"] = "none"
     metrics: list[str] | None = None
+    bleu_tokenizer: Literal["13a", "zh", "char", "intl"] = "13a"
     meteor: bool = False
     java_path: str = ""
     cache_path: str = ""

@@ -63,6 +63,10 @@ KINDS: Mapping[str, MetricKind] = MappingProxyType(
         "meteor": MetricKind("aac", "METEOR", _UNIT),
         "accuracy": MetricKind("qa", "accuracy", _UNIT),
         "mmau_match": MetricKind("qa", "MMAU match", _UNIT),
+        "class_accuracy": MetricKind("cls", "accuracy", _UNIT),
+        "macro_f1": MetricKind("cls", "macro-F1", _UNIT),
+        "bleu": MetricKind("st", "BLEU", "0 to 100"),
+        "chrf": MetricKind("st", "chrF", "0 to 100"),
     }
 )
 """Every metric, by its name in files and settings, in the order of reports."""
@@ -128,7 +132,7 @@ class Scores:
     """What a set scores.
 
     Attributes:
-        task: "asr", "aac" or "qa".
+        task: a task's name.
         num_samples: rows scored; a row without an answer is scored as an empty text.
         metrics: in the order of reports.
         details: facts behind the scores (error counts, Java, files of SPICE ...), plain JSON values.

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from evaluator.config.sections import ScoringConfig
 from evaluator.errors import ConfigError, MetricUnavailableError, Problem
-from evaluator.scoring.answers import score_answers
+from evaluator.scoring.answers import OTHER_TASKS, score_other
 from evaluator.scoring.protocols.advice import better_protocol
 from evaluator.scoring.protocols.korean import read_references
 from evaluator.scoring.protocols.protocol import Protocol, Rate, protocol_of
 from evaluator.scoring.result import KINDS, MetricResult, Scores, failed
 from evaluator.submission.invisible import is_invisible
-from evaluator.tasks import AAC, ASR, QA, Task
+from evaluator.tasks import AAC, ASR, Task
 from evaluator.wording import did_you_mean
 
 # The metrics' libraries are imported where they are used: a command's --help imports this file.
@@ -65,8 +65,8 @@ def score(
     if not hypotheses:
         reason, fix = "there are no rows to score", "check the annotation"
         found = Scores(task.name, 0, tuple(MetricResult(name, None, reason=reason, fix=fix) for name in wanted), {})
-    elif task.name == QA.name:
-        found = score_answers(hypotheses, references, choices or [()] * len(hypotheses))
+    elif task.name in OTHER_TASKS:
+        found = score_other(task, hypotheses, references, choices, config)
     elif task.name == ASR.name:
         found = _score_transcripts(protocol_of(task, config), [row[0] for row in references], hypotheses, config)
     else:
@@ -100,7 +100,7 @@ def preflight(task: Task, config: ScoringConfig, references: Sequence[tuple[str,
         AnnotationError: as `score`.
     """
     wanted = _wanted(task, config)
-    if task.name == QA.name:
+    if task.name in OTHER_TASKS:
         return []
     protocol = protocol_of(task, config)
     if task.name != AAC.name:

@@ -45,6 +45,8 @@ PATHS: Mapping[str, _PathRule] = {
     "datasets.test_ann_path_asr": _PathRule("file"),
     "datasets.test_ann_path_aac": _PathRule("file"),
     "datasets.test_ann_path_qa": _PathRule("file"),
+    "datasets.test_ann_path_cls": _PathRule("file"),
+    "datasets.test_ann_path_st": _PathRule("file"),
     "run.distill": _PathRule("file"),
 }
 """Every key that names a file or folder. Not datasets.whisper_path: the front end is the model's own."""

@@ -170,6 +170,8 @@ class DatasetsConfig(_Section):
         test_ann_path_asr: the evaluator's, for the asr modes.
         test_ann_path_aac: the evaluator's, for the aac modes.
         test_ann_path_qa: the evaluator's, for the qa modes.
+        test_ann_path_cls: the evaluator's, for the cls modes.
+        test_ann_path_st: the evaluator's, for the st modes.
         shuffle_choices: the evaluator's, for the qa modes.
         whisper_path: of the original; the features are the model's own.
         cache_dir: folder of memory-mapped annotations and, with `run.cache_features: disk`, of encoded clips; "" means
@@ -185,6 +187,8 @@ class DatasetsConfig(_Section):
     test_ann_path_asr: str = ""
     test_ann_path_aac: str = ""
     test_ann_path_qa: str = ""
+    test_ann_path_cls: str = ""
+    test_ann_path_st: str = ""
     shuffle_choices: int | None = None
     whisper_path: str = ""
     cache_dir: str = ""
