@@ -131,6 +131,8 @@ BROKEN = [
     ("a.jsonl", b'{"testset_id": "a", "answer": "b"}\n', "text: the field is missing; the row has testset_id, answer"),
     ("a.jsonl", b'{"testset_id": "a", "text": null}\n', "text: expected a text, found None"),
     ("a.json", b'["a", {"id": "b", "text": "c"}]', "item 1: expected an object with testset_id and text, found 'a'"),
+    ("a.json", b'{"metrics": [],\n "task": "asr"}', "one JSON object with metrics, task; expected an object a line"),
+    ("a.csv", b"testset_id\ttext\ntest0000\ta\n", "found 'testset_id\\ttext'; the separator is a comma"),
     ("a.json", b"[1,\n2", "a.json:2: not valid JSON"),
     ("a.json", b'[{"a": "\xff"}]', "are not UTF-8 text"),
 ]  # fmt: skip
@@ -158,6 +160,7 @@ def test_files_that_are_not_there(place: Site) -> None:
         assert message in done.stderr
     file = written(place.folder, "a.csv", answers())
     assert run("--annotation", place.folder / "none.json", "--predictions", file).exit_code == 3
+    assert "asr.json is the annotation itself" in asr(place, place.folder / "asr.json").stderr
 
 
 def test_the_task_is_told_by_the_labels(place: Site) -> None:

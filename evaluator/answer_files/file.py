@@ -14,10 +14,10 @@ from typing import Any
 from evaluator.audio.regular_file import open_regular, reason
 from evaluator.errors import Problem, ResultError
 from evaluator.run.journal import read_journal
-from evaluator.submission.check import MAX_LINE_BYTES, read_records
+from evaluator.submission.check import MAX_LINE_BYTES, header_cure, read_records
 from evaluator.submission.rules import FindingCollector
 from evaluator.submission.submission import MAX_VALIDATION_BYTES, MAX_VALIDATION_ROWS, check_bytes
-from evaluator.wording import counted, shown
+from evaluator.wording import counted, named, shown
 
 PREDICTIONS = "predictions.jsonl"
 
@@ -92,7 +92,8 @@ def _read_csv(file: Path) -> list[Answer]:
             header = next(records, None)
             names = header.fields if header is not None else []
             if not {"testset_id", "text"} <= set(names):
-                findings.add("E301", 1, f"expected testset_id,text, found {shown(','.join(names), 200)}")
+                found = f"expected testset_id,text, found {shown(','.join(names), 200)}"
+                findings.add("E301", 1, found + header_cure(names))
             else:
                 answers = list(_csv_answers(records, names, findings))
     report = findings.report(len(answers))
@@ -153,6 +154,16 @@ def _values(text: str, problems: list[Problem], file: Path) -> Iterator[tuple[st
         except (ValueError, RecursionError):
             problems.append(Problem(str(file), "nests too deep or has a number too long"))
         return
+    whole = _whole_object(text)
+    if whole is not None and not set(whole) & set(_ID_KEYS):
+        keys = named(list(whole), 5)
+        problems.append(
+            Problem(str(file), f"one JSON object with {keys}; expected an object a line, or a list of them")
+        )
+        return
+    if whole is not None:
+        yield "line 1", whole
+        return
     # Not splitlines(): JSON texts may hold U+2028 and its like as they are.
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -166,6 +177,15 @@ def _values(text: str, problems: list[Problem], file: Path) -> Iterator[tuple[st
             problems.append(Problem(f"{file}: line {number}", "nests too deep or has a number too long"))
 
 
+def _whole_object(text: str) -> dict[str, Any] | None:
+    """The file as one object; None where it is several, or none."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
 def _answer(value: object, place: str) -> Answer | str:
     """An answer, or what is wrong with the row."""
     if not isinstance(value, Mapping):
@@ -174,7 +194,7 @@ def _answer(value: object, place: str) -> Answer | str:
     for keys in (_ID_KEYS, _TEXT_KEYS):
         found = [key for key in keys if key in value]
         if not found:
-            return f"{keys[0]}: the field is missing; the row has {', '.join(map(str, value)) or 'no field'}"
+            return f"{keys[0]}: the field is missing; the row has {named(list(value), 8) or 'no field'}"
         if len(found) > 1 and keys is _TEXT_KEYS:
             return f"it has {' and '.join(found)}: keep the answer alone, as text"
         cell = value[found[0]]

@@ -1,5 +1,6 @@
 """Scoring without a model: an annotation and a file of answers in, the scores that a run with these answers has out."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from evaluator.annotation.references import group_references
 from evaluator.answer_files.file import Answer, read_answers
 from evaluator.answer_files.matching import match
 from evaluator.config.sections import ScoringConfig
-from evaluator.errors import ConfigError, Problem
+from evaluator.errors import ConfigError, Problem, ResultError
 from evaluator.extras import check_installed
 from evaluator.scoring import scoring
 from evaluator.scoring.protocols.signature import Signature
@@ -55,6 +56,9 @@ def score_answer_file(
     Raises:
         AudioLMError: with all problems of the annotation, of the answers, or of how they fit.
     """
+    with contextlib.suppress(OSError):  # whoever reads the files says what is wrong with them
+        if answers.samefile(annotation):
+            raise ResultError(f"{answers} is the annotation itself: give the file of answers as --predictions.")
     task = task or _task_of(annotation)
     check_installed(*filter(None, (task.extra,)))
     labels = {label: False for each in TASKS for label in each.labels}

@@ -211,7 +211,7 @@ class RowCheck:
             self._row(record)
             return
         found = with_codes(shown(",".join(names[:20]), 200))
-        self._findings.add("E301", record.line, f"expected {wanted}, found {found}{_header_cure(names)}")
+        self._findings.add("E301", record.line, f"expected {wanted}, found {found}{header_cure(names)}")
         self._columns = max(len(names), len(HEADER))
         if set(HEADER) <= set(names):
             self._id_column, self._text_column = names.index(HEADER[0]), names.index(HEADER[1])
@@ -315,7 +315,7 @@ class RowCheck:
             self._findings.add("W302", None, detail)
 
 
-def _header_cure(names: Sequence[str]) -> str:
+def header_cure(names: Sequence[str]) -> str:
     """What to do about a wrong header whose mistake is a known one."""
     if names and names[0].strip() in ("", "Unnamed: 0", "index") and tuple(names[1:]) == HEADER:
         return "; the first column is the index of pandas: write with to_csv(..., index=False)"

@@ -48,7 +48,7 @@ def better_protocol(protocol: Protocol, references: Sequence[str]) -> list[str]:
     share = round(100 * others / (others + latin))
     return [
         f"{share} % of the references' letters are in a script that the protocol {protocol.name} is not made for "
-        f"(most: {title}): its English normaliser drops their marks. Take scoring.protocol: {name} (docs/protocols.md)."
+        f"(most: {title}): its English normaliser takes them apart. Take scoring.protocol: {name} (docs/protocols.md)."
     ]
 
 
