@@ -16,6 +16,7 @@ import click
 from evaluator.commands.board import board_command
 from evaluator.commands.command_line import SETTINGS, version_option
 from evaluator.commands.compare import compare_command
+from evaluator.commands.control import control_config, gain_lines, refuse_where_nothing_is_scored
 from evaluator.commands.deprecated import chosen_mode, deprecated_options
 from evaluator.commands.efficiency import (
     efficiency_command,
@@ -35,7 +36,7 @@ from evaluator.errors import ConfigError
 from evaluator.extras import check_installed
 from evaluator.run.launch import Launch, device_of, launch_of
 from evaluator.speed.plan import EfficiencyPlan, Protocol
-from evaluator.tasks import MODES, TASKS, Mode, is_scored, task_of
+from evaluator.tasks import CONTROLS, MODES, TASKS, Control, Mode, is_scored, task_of
 
 if TYPE_CHECKING:
     from evaluator.config.config import Config
@@ -80,6 +81,7 @@ class _Arguments:
     check: bool
     notices: tuple[str, ...]
     efficiency: EfficiencyPlan | None = None
+    control: Control | None = None
 
 
 class _ManyValues(click.Command):
@@ -135,6 +137,11 @@ def build_evaluate_command(
     @click.option(
         "--limit", type=click.IntRange(min=1), metavar="N", help="Run the first N rows only, for a try: no submission."
     )
+    @click.option(
+        "--control",
+        type=click.Choice(CONTROLS),
+        help="Run a valid mode twice, the second time with other audio, and say what listening gains.",
+    )
     @click.option("--check", is_flag=True, help="Check the model's contract on made-up audio, and end.")
     @efficiency_options
     @deprecated_options
@@ -147,6 +154,7 @@ def build_evaluate_command(
         output_dir: str | None,
         resume: str | None,
         limit: int | None,
+        control: Control | None,
         check: bool,
         efficiency: bool,
         protocol: Protocol,
@@ -160,8 +168,11 @@ def build_evaluate_command(
         """Run a model over an annotation: a CSV in submission modes, a CSV and scores in valid modes."""
         chosen, notices = chosen_mode(mode, task, skip_scoring=skip_scoring)
         _refuse_contradictions(chosen, check=check, efficiency=efficiency, protocol=protocol, limit=limit)
+        refuse_where_nothing_is_scored(control, chosen if not (check or efficiency) else None)
         plan = EfficiencyPlan(chosen, noise, clips, repeats, protocol, processes) if efficiency else None
-        arguments = _Arguments(chosen, cfg_path, options, device, output_dir, resume, limit, check, notices, plan)
+        arguments = _Arguments(
+            chosen, cfg_path, options, device, output_dir, resume, limit, check, notices, plan, control
+        )
         raise SystemExit(_run(provider, arguments, num_gpus))
 
     return evaluate_command
@@ -218,6 +229,8 @@ def _run(provider: "ModelProvider", arguments: _Arguments, num_gpus: Callable[[]
             return _efficiency(provider, config, arguments.efficiency) if launch.rank == 0 else 0
         resume = arguments.resume or ("auto" if launch.restarted else None)
         mode = cast("Mode", arguments.mode)
+        if arguments.control is not None:
+            return _control(provider, config, mode, arguments.control, launch=launch, limit=arguments.limit)
         return _evaluate(provider, config, mode, resume=resume, launch=launch, limit=arguments.limit)
 
 
@@ -239,6 +252,28 @@ def _evaluate(
         result = evaluate(provider, config, mode, progress=progress, resume=resume, launch=launch, limit=limit)
     click.echo("\n".join(summarize(result)))
     return result.exit_code
+
+
+def _control(
+    provider: "ModelProvider", config: "Config", mode: Mode, kind: Control, *, launch: Launch, limit: int | None
+) -> int:
+    """Run the mode with the clips and with other audio, one model for both."""
+    if launch.world_size > 1:
+        raise ConfigError("--control runs in one process: leave the launcher out.")
+    from evaluator.commands.session import ProgressBar
+    from evaluator.evaluate import evaluate
+    from evaluator.provider.control import Controlled, LoadedOnce
+    from evaluator.report import summarize
+
+    once = LoadedOnce(provider)
+    with ProgressBar() as progress:
+        plain = evaluate(once, config, mode, progress=progress, launch=launch, limit=limit)
+    click.echo("\n".join(summarize(plain)))
+    with ProgressBar() as progress:
+        controlled = control_config(config, kind)
+        other = evaluate(Controlled(once, kind), controlled, mode, progress=progress, launch=launch, limit=limit)
+    click.echo("\n".join(["", *gain_lines(plain, other, kind)]))
+    return plain.exit_code or other.exit_code
 
 
 def _check(provider: "ModelProvider", config: "Config", mode: Mode | None) -> int:

@@ -67,6 +67,10 @@ QUESTION = "What do you hear?"
 """What tasks whose prompt needs a question are asked where no annotation has one."""
 MODES: tuple[Mode, ...] = get_args(Mode)
 
+Control = Literal["silence", "noise", "shuffle"]
+"""What a control run hears in place of its clips."""
+CONTROLS: tuple[Control, ...] = get_args(Control)
+
 
 def task_of(mode: Mode) -> Task:
     """The task of a mode: "valid_aac" -> AAC."""

@@ -34,6 +34,7 @@ COMMAND_FILES = {
     "evaluator.commands.board",
     "evaluator.commands.command_line",
     "evaluator.commands.compare",
+    "evaluator.commands.control",
     "evaluator.commands.deprecated",
     "evaluator.commands.efficiency",
     "evaluator.commands.explain",

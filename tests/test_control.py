@@ -1,0 +1,100 @@
+"""Tests of control runs: what is heard instead, that nothing else changes, and what listening gains."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from fake_model import EchoLM, FakeProvider
+from fake_site import Site, make_site
+
+from evaluator.cli import build_evaluate_command
+from evaluator.errors import ConfigError
+from evaluator.model import Request
+from evaluator.provider.control import replaced
+from evaluator.tasks import Control
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def clips(*lengths: int) -> list[Request]:
+    return [Request(row, np.full(length, 0.5, np.float32), "asr", "") for row, length in enumerate(lengths)]
+
+
+@pytest.mark.parametrize("kind", ["silence", "noise"])
+def test_length_stays_and_the_clip_is_gone(kind: Control) -> None:
+    for before, after in zip(clips(16000, 8000), replaced(clips(16000, 8000), kind), strict=True):
+        assert (after.index, after.audio.shape, after.audio.dtype) == (before.index, before.audio.shape, np.float32)
+        loudness = float(np.sqrt(np.mean(after.audio**2)))
+        assert loudness == (0.0 if kind == "silence" else pytest.approx(0.5, rel=0.05))
+        assert abs(float(np.mean(after.audio))) < 0.02
+
+
+def test_shuffled_clips_are_those_before() -> None:
+    heard = [len(request.audio) for request in replaced(clips(1, 2, 3, 4), "shuffle")]
+    assert heard == [2, 1, 2, 3]
+    assert list(replaced([], "shuffle")) == []
+    with pytest.raises(ConfigError, match="there is one only"):
+        list(replaced(clips(1), "shuffle"))
+
+
+def test_requests_are_pulled_as_they_are_needed() -> None:
+    pulled: list[int] = []
+
+    def stream() -> Any:
+        for request in clips(1, 2, 3, 4):
+            pulled.append(request.index)
+            yield request
+
+    asked = replaced(stream(), "shuffle")
+    next(asked)
+    assert pulled == [0, 1]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return make_site(tmp_path)
+
+
+def invoke(site: Site, provider: FakeProvider, *args: str) -> Result:
+    return CliRunner().invoke(build_evaluate_command(provider, default_config=site.config), args)
+
+
+def test_both_runs_are_scored_and_the_model_is_loaded_once(site: Site) -> None:
+    provider = FakeProvider(model=EchoLM(say=lambda request: "hound" if request.audio.any() else "nothing"))
+    result = invoke(site, provider, "--mode", "valid_asr", "--control", "silence")
+    assert result.exit_code == 0, result.output
+    assert len(provider.loads) == 1
+    assert "listening gain: the same prompts with silence" in result.stdout
+    [plain] = site.results.glob("valid_results/*_valid_asr/run.json")
+    [other] = site.results.glob("control_silence/valid_results/*_valid_asr/run.json")
+    models = [json.loads(path.read_text(encoding="utf-8"))["model"] for path in (plain, other)]
+    assert models[1] == f"{models[0]}, hearing silence"
+    answers = (other.parent / "predictions.jsonl").read_text(encoding="utf-8")
+    assert "nothing" in answers
+    assert "hound" not in answers
+
+
+@pytest.mark.parametrize("args", [("--mode", "submission_asr"), ("--check",), ("--efficiency",)])
+def test_it_belongs_to_valid_modes(site: Site, args: tuple[str, ...]) -> None:
+    result = invoke(site, FakeProvider(), *args, "--control", "noise")
+    assert result.exit_code == 2
+    assert "--control compares scores" in result.stderr
+
+
+@pytest.mark.slow
+def test_the_nano_model_listens(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "evaluate_salmonn.py"), "--mode", "valid_asr", "--control", "shuffle",
+         "--output-dir", str(tmp_path), "--options", "run.latency_clips=0"],
+        capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    [scores] = tmp_path.glob("control_shuffle/valid_results/*/scores.json")
+    metrics = {metric["name"]: metric["value"] for metric in json.loads(scores.read_text(encoding="utf-8"))["metrics"]}
+    assert metrics["wer"] >= 0.9
