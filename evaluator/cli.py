@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from evaluator.commands.board import board_command
-from evaluator.commands.command_line import SETTINGS, version_option
+from evaluator.commands.command_line import SETTINGS, ManyValues, version_option
 from evaluator.commands.compare import compare_command
 from evaluator.commands.control import control_config, gain_lines, refuse_where_nothing_is_scored
 from evaluator.commands.deprecated import chosen_mode, deprecated_options
@@ -30,7 +30,6 @@ from evaluator.commands.session import session
 from evaluator.commands.settings import settings_command
 from evaluator.commands.setup import setup_metrics_command
 from evaluator.commands.validate import validate_command
-from evaluator.config.yaml import spread_values
 from evaluator.cpu_threads import prepare_cpu_threads
 from evaluator.errors import ConfigError
 from evaluator.extras import check_installed
@@ -84,14 +83,6 @@ class _Arguments:
     control: Control | None = None
 
 
-class _ManyValues(click.Command):
-    """A command whose --options takes every value up to the next flag: `--options a.b=1 c.d=2 --mode valid_asr`."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Spread the values, then parse as usual."""
-        return super().parse_args(ctx, spread_values(args))
-
-
 def build_evaluate_command(
     provider: "ModelProvider",
     *,
@@ -111,7 +102,7 @@ def build_evaluate_command(
         click.Command: to be called as the script's main.
     """
 
-    @click.command(cls=_ManyValues, epilog=_EXAMPLES.format(program=program), context_settings=SETTINGS)
+    @click.command(cls=ManyValues, epilog=_EXAMPLES.format(program=program), context_settings=SETTINGS)
     @click.option("--mode", type=click.Choice(MODES), help="What to run (see the examples below).")
     @click.option(
         "--cfg-path",

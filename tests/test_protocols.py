@@ -19,8 +19,8 @@ from evaluator.scoring.java import JavaProcesses, find_java
 from evaluator.scoring.protocols.basic_text import basic_text
 from evaluator.scoring.protocols.explain import _FIELDS, differences, explain, explain_protocol, settings_of
 from evaluator.scoring.protocols.korean import read_references
-from evaluator.scoring.protocols.protocol import PROTOCOLS
 from evaluator.scoring.protocols.signature import Signature, parse_signature
+from evaluator.scoring.protocols.table import PROTOCOLS
 from evaluator.scoring.result import MetricResult, Scores
 from evaluator.scoring.scoring import preflight, score
 from evaluator.tasks import AAC, ASR

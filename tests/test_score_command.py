@@ -19,6 +19,8 @@ from evaluator.annotation.annotation import read_annotation
 from evaluator.cli import main
 from evaluator.evaluate import evaluate
 from evaluator.run.journal import read_journal, write_journal
+from evaluator.scoring.protocols.explain import explain
+from evaluator.scoring.protocols.signature import parse_signature
 
 ROOT = Path(__file__).resolve().parents[1]
 SAID = ["The CAT\nsat, sir", "", "rain, is falling", "bird sings", "a door opens"]
@@ -187,7 +189,9 @@ def test_answers_to_questions_are_scored_as_they_were_asked(place: Site) -> None
     samples = read_annotation(annotation, prefix="", mode="valid_qa", known_tasks={"QA": True}, shuffle=3).samples
     right = [(sample.id, f"({'ABCD'[sample.choices.index('w')]})") for sample in samples]
     file = written(place.folder, "a.csv", right)
-    shuffled = run("--annotation", annotation, "--predictions", file, "--shuffle-choices", 3, "--json")
+    shuffled = run(
+        "--annotation", annotation, "--predictions", file, "--options", "datasets.shuffle_choices=3", "--json"
+    )
     [accuracy, _] = json.loads(shuffled.stdout)["metrics"]
     assert (accuracy["name"], accuracy["value"]) == ("accuracy", 1.0)
     plain = json.loads(run("--annotation", annotation, "--predictions", file, "--json").stdout)
@@ -195,6 +199,56 @@ def test_answers_to_questions_are_scored_as_they_were_asked(place: Site) -> None
     for metric in json.loads(shuffled.stdout)["metrics"]:
         again = run("--annotation", annotation, "--predictions", file, "--signature", metric["signature"], "--json")
         assert [each["name"] for each in json.loads(again.stdout)["metrics"]] == [metric["name"]]
+
+
+OTHER_TASKS = {
+    "QA": [{"text": "dog", "Q": "What?", "choices": ["cat", "dog"]}, {"text": "cat", "Q": "What?"}],
+    "emotion_recognition": [{"text": "happy"}, {"text": "sad"}],
+    "translation_en2de": [{"text": "das ist ein altes Haus"}, {"text": "guten Morgen"}],
+}
+
+
+@pytest.mark.parametrize("label", OTHER_TASKS)
+def test_every_score_of_every_task_is_signed_explained_and_replayed(place: Site, label: str) -> None:
+    rows = [
+        {"testset_id": f"k{number}", "path": "a.wav", "task": label, **row}
+        for number, row in enumerate(OTHER_TASKS[label])
+    ]
+    annotation = place.folder / "other.json"
+    annotation.write_text(json.dumps(rows))
+    texts = ["das ist ein gutes Haus", "guten Morgen"] if label.startswith("translation") else ["happy", "cat"]
+    file = written(place.folder, "a.csv", [(f"k{number}", text) for number, text in enumerate(texts)])
+    options = ("--options", "scoring.bleu_tokenizer=char") if label.startswith("translation") else ()
+    found = run("--annotation", annotation, "--predictions", file, *options, "--json")
+    metrics = json.loads(found.stdout)["metrics"]
+    assert len(metrics) == 2
+    for metric in metrics:
+        assert not any("not known" in line for line in explain(parse_signature(metric["signature"])))
+        again = run("--annotation", annotation, "--predictions", file, "--signature", metric["signature"], "--json")
+        replayed = {each["name"]: each for each in json.loads(again.stdout)["metrics"]}
+        assert replayed[metric["name"]] == metric
+
+
+def test_settings_are_a_files_or_options(place: Site) -> None:
+    file = written(place.folder, "a.csv", answers())
+    place.change({"scoring": {"protocol": "basic", "bootstrap_resamples": 50}})
+    told = asr(place, file, "--cfg-path", place.config, "--options", "scoring.bootstrap_seed=4").stdout
+    assert "protocol:basic|" in told
+    assert "50 resamples, seed 4" in told
+    line = next(line.strip() for line in told.splitlines() if "unit:word" in line)
+    # A signature decides what it says, the settings everything else.
+    again = asr(place, file, "--signature", line, "--options", "scoring.bootstrap_seed=9", "scoring.threads=1").stdout
+    assert line in again
+    for options, message in (
+        (("scoring.metrics=[cer]",), ""),
+        (("scoring.metric=[cer]",), 'scoring.metric: unknown key; did you mean "metrics"?'),
+        (("run.device=cpu", "datasets.prefix=a"), "--options: run.device: answers that are on disk are scored by"),
+        (("datasets.shuffle_choices=x",), "datasets.shuffle_choices: expected a whole number"),
+        (("scoring.unit=speaker",), 'rows do not tell "speaker"'),
+    ):
+        done = asr(place, file, "--options", *options)
+        assert (done.exit_code == 0) == (not message), done.output
+        assert message in done.stderr
 
 
 def test_clips_of_one_id_take_answers_in_order(place: Site) -> None:
@@ -218,7 +272,7 @@ def test_a_signature_is_replayed(place: Site) -> None:
     for changed, code, message in (
         (line.replace("jiwer:4", "jiwer:3"), 2, "jiwer: the signature has 3.0.0, installed is 4.0.0; pip install"),
         (line.replace("rows:5", "rows:9"), 2, "WER: rows is 5, not 9"),
-        (line.replace("case:lower", "case:mixed"), 2, "case: this version knows no case:mixed"),
+        (line.replace("case:lower", "case:upper"), 2, "case: this version knows no case:upper"),
         ("nonsense", 2, "This is no signature of a score"),
     ):
         assert changed != line
@@ -239,7 +293,7 @@ def test_a_protocol_that_does_not_fit_is_told(place: Site) -> None:
     refused = asr(place, file, "--protocol", "ko-cer")
     assert refused.exit_code == 3
     assert "scoring.dual_transcripts: spelling or phonetic" in refused.stderr
-    spoken = asr(place, file, "--protocol", "ko-cer", "--dual-transcripts", "phonetic")
+    spoken = asr(place, file, "--protocol", "ko-cer", "--options", "scoring.dual_transcripts=phonetic")
     assert "CER             0.00 %" in spoken.stdout
 
 

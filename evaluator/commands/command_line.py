@@ -8,11 +8,21 @@ from typing import Any, TypeVar
 
 import click
 
+from evaluator.config.yaml import spread_values
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 PACKAGE = "audiolm-evaluator"
 # For `context_settings` of a command.
 SETTINGS = {"help_option_names": ["-h", "--help"]}
+
+
+class ManyValues(click.Command):
+    """A command whose --options takes every value up to the next flag: `--options a.b=1 c.d=2 --mode valid_asr`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Spread the values, then parse as usual."""
+        return super().parse_args(ctx, spread_values(args))
 
 
 def version_option(function: Function) -> Function:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from evaluator.commands.command_line import SETTINGS, escape_what_cannot_be_printed, version_option
+from evaluator.commands.command_line import SETTINGS, ManyValues, escape_what_cannot_be_printed, version_option
 from evaluator.errors import AudioLMError, ConfigError, ResultError
 from evaluator.tasks import TASKS
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from evaluator.scoring.protocols.signature import Signature
 
 
-@click.command("score", context_settings=SETTINGS)
+@click.command("score", cls=ManyValues, context_settings=SETTINGS)
 @click.option("--annotation", metavar="FILE.json", type=click.Path(path_type=Path), required=True, help="References.")
 @click.option(
     "--predictions",
@@ -27,15 +27,11 @@ if TYPE_CHECKING:
 )
 @click.option("--task", type=click.Choice([task.name for task in TASKS]), help="Default: what the rows' labels say.")
 @click.option("--protocol", metavar="NAME", help="How to score (docs/protocols.md). [default: challenge]")
-@click.option(
-    "--dual-transcripts",
-    type=click.Choice(["none", "spelling", "phonetic"]),
-    help="Side of (spelling)/(pronunciation) in the references, for the Korean protocols.",
-)
 @click.option("--signature", "line", metavar="SIGNATURE", help="Score as it says; other versions are an error.")
-@click.option("--unit", type=click.Choice(["clip", "speaker", "recording"]), default="clip", help="What is drawn anew.")
-@click.option("--unit-field", default="", help="The annotation's field with it, or path:1, name:1 (docs/scoring.md).")
-@click.option("--shuffle-choices", type=int, metavar="SEED", help="The run's datasets.shuffle_choices.")
+@click.option("--cfg-path", metavar="FILE.yaml", type=click.Path(path_type=Path), help="Score as this run would.")
+@click.option(
+    "--options", multiple=True, metavar="KEY=VALUE ...", help="Override settings: --options scoring.unit=speaker"
+)
 @click.option("--output-dir", metavar="FOLDER", type=click.Path(path_type=Path), help="Write scores.json into it.")
 @click.option("--json", "as_json", is_flag=True, help="Print what scores.json holds.")
 @version_option
@@ -44,11 +40,9 @@ def score_command(
     predictions: Path,
     task: str | None,
     protocol: str | None,
-    dual_transcripts: str | None,
     line: str | None,
-    unit: str,
-    unit_field: str,
-    shuffle_choices: int | None,
+    cfg_path: Path | None,
+    options: tuple[str, ...],
     output_dir: Path | None,
     *,
     as_json: bool,
@@ -58,12 +52,17 @@ def score_command(
     Clips without an answer, answers for no clip and repeated ones are one report that names them.
     """
     escape_what_cannot_be_printed()
-    if line is not None and (protocol is not None or dual_transcripts is not None):
+    if line is not None and protocol is not None:
         raise click.UsageError("--signature says the protocol: give it alone.")
     try:
-        signature, config = _settings(line, protocol, dual_transcripts)
-        config = config.model_copy(update={"unit": unit, "unit_field": unit_field})
-        done = _score(annotation, predictions, task, config, signature, shuffle_choices)
+        # Here, so that --help need not wait for it.
+        from evaluator.config.scoring_settings import scoring_settings
+
+        config, shuffle = scoring_settings(cfg_path, options)
+        if protocol is not None:
+            config = config.model_copy(update={"protocol": protocol})
+        signature, config = _replayed(line, config)
+        done = _score(annotation, predictions, task, config, signature, shuffle)
         if output_dir is not None:
             _write(output_dir, done)
     except AudioLMError as error:
@@ -75,27 +74,22 @@ def score_command(
     raise SystemExit(0 if any(metric.value is not None for metric in done.scores.metrics) else 1)
 
 
-def _settings(
-    line: str | None, protocol: str | None, dual_transcripts: str | None
-) -> "tuple[Signature | None, ScoringConfig]":
-    """The signature, if one is given, and the settings that it or the options stand for.
+def _replayed(line: str | None, config: "ScoringConfig") -> "tuple[Signature | None, ScoringConfig]":
+    """The signature, if one is given, and the settings with what it says.
 
     Raises:
         ConfigError: it is no signature, or versions differ from those installed here.
     """
-    # Here, so that --help need not wait for them.
-    from evaluator.config.sections import ScoringConfig
     from evaluator.scoring.protocols.explain import differences, settings_of
     from evaluator.scoring.protocols.signature import parse_signature
 
     if line is None:
-        given = {"protocol": protocol, "dual_transcripts": dual_transcripts}
-        return None, ScoringConfig.model_validate({key: value for key, value in given.items() if value is not None})
+        return None, config
     signature = parse_signature(line)
-    config, wrong = settings_of(signature), differences(signature)
+    said, wrong = settings_of(signature), differences(signature)
     if wrong:
         raise ConfigError("The signature cannot be replayed with what is installed here:", wrong)
-    return signature, config
+    return signature, config.model_copy(update=said.model_dump(exclude_unset=True))
 
 
 def _score(

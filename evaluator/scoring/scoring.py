@@ -14,7 +14,8 @@ from evaluator.errors import ConfigError, MetricUnavailableError, Problem
 from evaluator.scoring.answers import OTHER_TASKS, score_other
 from evaluator.scoring.protocols.advice import better_protocol
 from evaluator.scoring.protocols.korean import read_references
-from evaluator.scoring.protocols.protocol import Protocol, Rate, protocol_of
+from evaluator.scoring.protocols.protocol import Protocol, Rate
+from evaluator.scoring.protocols.table import protocol_of
 from evaluator.scoring.result import KINDS, MetricResult, Scores, failed
 from evaluator.submission.invisible import is_invisible
 from evaluator.tasks import AAC, ASR, Task

@@ -1,6 +1,6 @@
 """How each protocol compares a set: raw references and hypotheses in, counts of errors out.
 
-One function for each way; the table in protocol.py says which protocol takes which. The texts are normalised here,
+One function for each way; table.py says which protocol takes which. The texts are normalised here,
 once.
 """
 

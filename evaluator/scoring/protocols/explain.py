@@ -9,8 +9,9 @@ from importlib import metadata
 
 from evaluator.config.sections import ScoringConfig
 from evaluator.errors import ConfigError, Problem
-from evaluator.scoring.protocols.protocol import PROTOCOLS, Protocol
+from evaluator.scoring.protocols.protocol import Protocol
 from evaluator.scoring.protocols.signature import VERSION, Signature, evaluator_version
+from evaluator.scoring.protocols.table import PROTOCOLS
 from evaluator.tasks import TASKS
 from evaluator.wording import did_you_mean
 
@@ -25,12 +26,13 @@ _FIELDS: dict[str, dict[str, str]] = {
     "tok": {
         "ptb": "CoreNLP 3.4.1's PTB tokens on both sides, each caption for itself",
         "ptb-whole-set": "CoreNLP 3.4.1's PTB tokens on both sides, each side as one text",
+        **{name: f"sacreBLEU's tokens {name}" for name in ("13a", "zh", "char", "intl")},
     },
     "parse": {
         "strict": "an answer that names no choice, or several, is wrong",
         "mmau": "an answer has to hold every word of the right choice and none that only the others have",
     },
-    "case": {"lower": "case does not count"},
+    "case": {"lower": "case does not count", "mixed": "case counts"},
     "punct": {"no": "punctuation does not count"},
     "spaces": {
         "yes": "spaces count as characters",
@@ -44,6 +46,8 @@ _FIELDS: dict[str, dict[str, str]] = {
         "char": "characters are counted",
         "caption": "captions are compared whole",
         "question": "questions are right or wrong",
+        "clip": "clips are right or wrong",
+        "set": "the set is scored as a whole",
     },
     "dual": {
         "none": "references are plain text",
@@ -52,6 +56,7 @@ _FIELDS: dict[str, dict[str, str]] = {
     },
     "refs": {"*": "references a row: {}"},
     "rows": {"*": "rows scored: {}"},
+    **{key: {"*": f"sacreBLEU's field {key}: {{}}"} for key in ("nrefs", "eff", "smooth", "nc", "nw", "space")},
     "spice": {"*": "SPICE and CoreNLP: {}"},
     "spice-words": {"*": "captions are cut to {} words, for SPICE only"},
     "ci": {"*": "95 % interval by bootstrap; level, what is drawn, resamples, seed: {}"},
@@ -111,12 +116,14 @@ def settings_of(signature: Signature) -> ScoringConfig:
     if problems or interval is None:
         raise ConfigError("The signature cannot be replayed.", problems)
     dual = signature.get("dual") or "none"
+    tokens = {"bleu_tokenizer": signature.get("tok")} if "smooth" in dict(signature.fields) else {}
     return ScoringConfig.model_validate(
         {
             "protocol": signature.get("protocol"),
             "dual_transcripts": dual,
             "spice_max_words": int(words),
             "meteor": signature.get("meteor") is not None,
+            **tokens,
             "bootstrap_resamples": int(interval[1]),
             "bootstrap_seed": int(interval[2]),
         }
