@@ -15,6 +15,8 @@ from pathlib import Path
 
 from evaluator.annotation.annotation import Sample
 from evaluator.config.config import Config
+from evaluator.diagnosis.answers import Given
+from evaluator.diagnosis.diagnosis import diagnosed
 from evaluator.errors import AudioLMError, JournalError
 from evaluator.files import sha256
 from evaluator.machine import machine, versions
@@ -126,7 +128,7 @@ def evaluate(
         outcome = _predict(model, work, Attempt(paths, next_attempt(paths), launch), progress)
         texts = [prediction.text for prediction in outcome.predictions]
         notices = _write_csv(work, texts)
-        scores, scoring_error = _score(work, texts)
+        scores, scoring_error = _score(work, outcome.predictions)
         # What run.json says should the process not live to say better.
         if record.latency is None:
             record.latency = UNDER_WAY.facts()
@@ -357,7 +359,7 @@ def _write_csv(work: _Work, texts: Sequence[str]) -> tuple[str, ...]:
     return warnings
 
 
-def _score(work: _Work, texts: Sequence[str]) -> tuple[Scores | None, str | None]:
+def _score(work: _Work, predictions: Sequence[Prediction]) -> tuple[Scores | None, str | None]:
     """Score in valid modes; a failure is a reason, because the CSV and the predictions outlive it."""
     record, ready = work.record, work.ready
     if not is_scored(work.mode):
@@ -367,12 +369,19 @@ def _score(work: _Work, texts: Sequence[str]) -> tuple[Scores | None, str | None
     with record.timed("score"):
         try:
             choices = [sample.choices for sample in ready.samples]
+            texts = [prediction.text for prediction in predictions]
             scores = score_set(ready.task, references, texts, work.config.scoring, ready.units, choices)
+            scores = diagnosed(scores, [_given(*row) for row in zip(ready.samples, predictions, strict=True)])
         except AudioLMError as error:
             record.scoring_error = str(error)
             return None, str(error)
         write_scores(work.paths.folder / "scores.json", scores, ids=[sample.id for sample in ready.samples])
     return scores, None
+
+
+def _given(sample: Sample, prediction: Prediction) -> Given:
+    reason = prediction.finish_reason
+    return Given(sample.id, sample.references, prediction.text, reason == "length", reason == "error")
 
 
 def _latency(model: AudioLM | None, work: _Work, outcome: Outcome, redact: Redactor) -> Latency:

@@ -6,15 +6,16 @@ computed here and nothing is printed: a score that is not there stays "unavailab
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from evaluator.diagnosis.diagnosis import KEY
 from evaluator.files import write_json
 from evaluator.run.latency import LATENCY_OFF, Latency
 from evaluator.run.record import EvaluationResult
 from evaluator.run.timing import MEDIAN_CLIPS, TOO_FEW
-from evaluator.scoring.result import MetricResult, Scores
+from evaluator.scoring.result import KINDS, MetricResult, Scores
 from evaluator.statistics.interval import told
 from evaluator.tasks import is_scored, task_of
 from evaluator.wording import printable
@@ -67,6 +68,7 @@ def summarize(result: EvaluationResult) -> list[str]:
         *label_line("CSV", str(result.csv_path)),
         *label_line("folder", str(result.folder)),
         *(label_line("run.json", f"not complete: {result.record_error}") if result.record_error is not None else []),
+        *(diagnosis_lines(result.scores) if result.scores is not None else []),
     ]
 
 
@@ -115,6 +117,45 @@ def score_lines(scores: Scores) -> list[str]:
     for text, names in signatures.items():
         lines += [*label_line("signature", ", ".join(names)), f"    {text}"]
     return [*lines, *_interval_lines(scores)]
+
+
+# Kinds of wrong answers, as the summary tells their number.
+_WRONG = {
+    "token_limit": "hit the token limit",
+    "loop": "loop",
+    "empty": "empty",
+    "duplicate": "given to 3 clips or more",
+    "refusal": "refuse",
+    "language_switch": "in another script",
+}
+_SHOWN = 4
+
+
+def diagnosis_lines(scores: Scores) -> list[str]:
+    """What is wrong with the answers besides their score; nothing where nothing is."""
+    found = scores.details.get(KEY, {})
+    told = [f"{each['rows']} {_WRONG[name]}" for name, each in found.get("rates", {}).items()]
+    lines = label_line("answers", ", ".join(told)) if told else []
+    for key, label in (("confusions", "confused"), ("deletions", "left out"), ("insertions", "too many")):
+        entries = found.get(key, [])[:_SHOWN]
+        shown = [
+            f"{' -> '.join(entry[name] for name in ('reference', 'answer') if name in entry)} {entry['count']}"
+            for entry in entries
+        ]
+        lines += label_line(label, ", ".join(shown)) if shown else []
+    return [*lines, *_worst_line(found.get("worst", [])[:_SHOWN])]
+
+
+def _worst_line(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """test0012 (4 of 5), ...: errors of words; by CIDEr-D: test0020 (0.3100), ..."""
+    if not entries:
+        return []
+    _, name, *_ = entries[0]
+    if name in KINDS:
+        shown = ", ".join(f"{entry['id']} ({entry[name]:.4f})" for entry in entries)
+        return label_line("worst", f"by {KINDS[name].title}: {shown}")
+    shown = ", ".join("{} ({} of {})".format(*entry.values()) for entry in entries)
+    return label_line("worst", shown)
 
 
 def _interval_lines(scores: Scores) -> list[str]:

@@ -14,7 +14,8 @@ from fake_site import Site, make_site
 
 from evaluator.board.text_columns import width
 from evaluator.cli import main
-from evaluator.comparison.alignment import align, alignment_lines
+from evaluator.comparison.alignment_lines import alignment_lines
+from evaluator.diagnosis.alignment import align
 from evaluator.evaluate import evaluate
 from evaluator.statistics.mapsswe import WordErrors, mapsswe, segments
 from evaluator.statistics.paired import holm, permutation_p

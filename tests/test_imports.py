@@ -18,8 +18,8 @@ SALMONN = ROOT / "audiolm-trainer" / "salmonn"
 # From the ground floor up: a room or wing may import those before it, and its own files.
 EVALUATOR_ORDER = (
     "errors", "tasks", "extras", "wording", "files", "cpu_threads", "machine", "audio", "annotation", "model",
-    "submission", "redaction", "config", "provider", "statistics", "scoring", "preflight", "run", "run_end",
-    "report", "answer_files", "speed", "board", "comparison", "evaluate", "conformance", "commands", "cli",
+    "submission", "redaction", "config", "provider", "statistics", "scoring", "diagnosis", "preflight", "run",
+    "run_end", "report", "answer_files", "speed", "board", "comparison", "evaluate", "conformance", "commands", "cli",
 )  # fmt: skip
 SALMONN_ORDER = (
     "errors", "wording", "device", "json_object", "quiet_libraries", "collector", "cpu_threads", "config",

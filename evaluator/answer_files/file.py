@@ -36,12 +36,14 @@ class Answer:
         text: as the file has it.
         place: where it stands, for messages: "line 3", "item 3".
         failed: whether a run's journal says that there was no answer; the text is "" then.
+        cut_off: whether a run's journal says that the token limit ended it.
     """
 
     id: str
     text: str
     place: str
     failed: bool = False
+    cut_off: bool = False
 
 
 def read_answers(path: Path) -> list[Answer]:
@@ -59,7 +61,13 @@ def read_answers(path: Path) -> list[Answer]:
         return _read_csv(file)
     if _is_journal(head):
         return [
-            Answer(each.id, each.text, f"line {number}", failed=each.finish_reason == "error")
+            Answer(
+                each.id,
+                each.text,
+                f"line {number}",
+                failed=each.finish_reason == "error",
+                cut_off=each.finish_reason == "length",
+            )
             for number, each in enumerate(read_journal(file), start=1)
         ]
     return _read_json(file)

@@ -11,6 +11,8 @@ from evaluator.annotation.references import group_references
 from evaluator.answer_files.file import Answer, read_answers
 from evaluator.answer_files.matching import match
 from evaluator.config.sections import ScoringConfig
+from evaluator.diagnosis.answers import Given
+from evaluator.diagnosis.diagnosis import diagnosed
 from evaluator.errors import ConfigError, Problem, ResultError
 from evaluator.extras import check_installed
 from evaluator.scoring import scoring
@@ -72,6 +74,11 @@ def score_answer_file(
     units = find_units(config.unit, config.unit_field, read.rows, samples, annotation=annotation)
     choices = [sample.choices for sample in samples]
     scores = score_set(task, references, [answer.text for answer in found], config, units, choices)
+    rows = [
+        Given(sample.id, sample.references, answer.text, answer.cut_off, answer.failed)
+        for sample, answer in zip(samples, found, strict=True)
+    ]
+    scores = diagnosed(scores, rows)
     return ScoredAnswers(task, tuple(sample.id for sample in samples), scores, tuple(notices))
 
 

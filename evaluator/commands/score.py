@@ -120,7 +120,7 @@ def _write(folder: Path, done: "ScoredAnswers") -> None:
 
 
 def _lines(done: "ScoredAnswers", annotation: Path, predictions: Path, *, as_json: bool) -> list[str]:
-    from evaluator.report import label_line, score_lines, scores_json
+    from evaluator.report import diagnosis_lines, label_line, score_lines, scores_json
 
     if as_json:
         return [json.dumps(scores_json(done.scores, ids=done.ids), ensure_ascii=False, indent=2, allow_nan=False)]
@@ -130,4 +130,5 @@ def _lines(done: "ScoredAnswers", annotation: Path, predictions: Path, *, as_jso
         *label_line("rows", str(done.scores.num_samples)),
         *label_line("empty", str(done.scores.details.get("empty_hypotheses", 0))),
         *score_lines(done.scores),
+        *diagnosis_lines(done.scores),
     ]

@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
 from evaluator.board.text_columns import aligned
-from evaluator.comparison.alignment import alignment_lines
+from evaluator.comparison.alignment_lines import alignment_lines
 from evaluator.comparison.compare import Bounds, Comparison, Pair, Table, changed_rows, setting_differences
 from evaluator.scoring.result import KINDS, MetricKind
 from evaluator.statistics.interval import LEVEL

@@ -4,14 +4,14 @@ Words are made anew from the texts. Where that does not give the edits that the 
 the normaliser scored them, or the protocol merges words), there is no alignment, and the reason is told.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from evaluator.comparison.alignment import Alignment, align
 from evaluator.comparison.system import System
+from evaluator.diagnosis.alignment import Alignment, align
+from evaluator.diagnosis.units import word_splits
 from evaluator.scoring.result import KINDS
 
-Split = Callable[[str], Sequence[str]]
 _NAME = "protocol:"
 
 
@@ -51,7 +51,9 @@ def align_systems(systems: Sequence[System]) -> Words:
     rates = [metric for name, metric in systems[0].metrics.items() if KINDS[name].unit]
     if not rates:
         return Words()
-    reference_words, answer_words = _splits(rates[0].protocol)
+    fields = rates[0].protocol.split("|")
+    name = next((field.removeprefix(_NAME) for field in fields if field.startswith(_NAME)), "challenge")
+    reference_words, answer_words = word_splits(name)
     references = [reference_words(row[0]) for row in systems[0].references]
     rows: dict[str, tuple[Alignment, ...]] = {}
     counted = all("wer" in system.metrics for system in systems)
@@ -62,19 +64,6 @@ def align_systems(systems: Sequence[System]) -> Words:
         if counted and edits != list(system.metrics["wer"].above):
             return Words(reason=f"the words of {system.name} are not those that its score was made of")
     return Words(rows, counted)
-
-
-def _splits(protocol: str) -> tuple[Split, Split]:
-    """What makes words of a reference and of an answer under a protocol, by its signature."""
-    from evaluator.scoring.normalize import wer_words, whisper_english
-    from evaluator.scoring.protocols.basic_text import basic_words
-
-    name = next((part[len(_NAME) :] for part in protocol.split("|") if part.startswith(_NAME)), "challenge")
-    if name == "challenge":
-        return wer_words, lambda text: wer_words(text.lower())
-    if name == "open-asr":
-        return (lambda text: whisper_english(text).split(),) * 2
-    return basic_words, basic_words
 
 
 def suspects(words: Words) -> list[Suspect]:

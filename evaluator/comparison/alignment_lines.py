@@ -1,54 +1,13 @@
-"""Words of answers laid below those of their reference: where they differ, and lines that show it."""
+"""Lines that show answers word below word of their reference."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from evaluator.board.text_columns import width
-from evaluator.statistics.mapsswe import WordErrors
+from evaluator.diagnosis.alignment import Alignment
 from evaluator.wording import printable
 
 MISSING = "*"
 _COLUMNS = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Alignment:
-    """One answer against its reference.
-
-    Attributes:
-        said: of each reference word the answer's word in its place, or None where it is missing.
-        inserted: the words too many before each reference word, and at the end: one longer than `said`.
-    """
-
-    reference: tuple[str, ...]
-    said: tuple[str | None, ...]
-    inserted: tuple[tuple[str, ...], ...]
-
-    @property
-    def errors(self) -> WordErrors:
-        """Where the answer is wrong."""
-        return WordErrors(
-            tuple(said != word for said, word in zip(self.said, self.reference, strict=True)),
-            tuple(map(len, self.inserted)),
-        )
-
-
-def align(reference: Sequence[str], hypothesis: Sequence[str]) -> Alignment:
-    """Align words by the fewest edits, as the word error rate does.
-
-    Example:
-        ("a", "b", "c"), ("a", "x", "c", "d") -> said ("a", "x", "c"), inserted ((), (), (), ("d",))
-    """
-    from rapidfuzz.distance import Levenshtein
-
-    said: list[str | None] = list(reference)
-    inserted: list[list[str]] = [[] for _ in range(len(reference) + 1)]
-    for edit in Levenshtein.editops(reference, hypothesis):
-        if edit.tag == "insert":
-            inserted[edit.src_pos].append(hypothesis[edit.dest_pos])
-        else:
-            said[edit.src_pos] = None if edit.tag == "delete" else hypothesis[edit.dest_pos]
-    return Alignment(tuple(reference), tuple(said), tuple(map(tuple, inserted)))
 
 
 def alignment_lines(title: str, answers: Mapping[str, Alignment], *, indent: str = "  ") -> list[str]:
