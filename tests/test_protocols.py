@@ -298,6 +298,31 @@ def test_a_signature_reads_back_and_replays(name: str) -> None:
             assert explain(signature)[-1] == "Every version is the one installed here."
 
 
+def test_a_protocol_in_one_line_names_its_versions() -> None:
+    for name in TRANSCRIPT_PROTOCOLS:
+        for metric in scored(name, ["a"], ["a"]).metrics:
+            assert metric.protocol.endswith(")")
+            for key, value in metric.signature.fields:
+                if key in ("transformers", "sacrebleu", "jiwer", "kaldialign"):
+                    assert f"{key} {value}" in metric.protocol
+    wer, cer = scored("challenge", ["a"], ["a"]).metrics
+    assert wer.protocol.startswith("whisper-en + 13a (transformers ")
+    assert cer.protocol.startswith("whisper-en + 13a; other scripts than Latin NFKC with their marks; ")
+
+
+def test_spacing_alone_is_no_error_of_ko_swer() -> None:
+    draw = random.Random(8)
+    texts = [" ".join("".join(draw.choices(SYLLABLES, k=draw.randint(1, 4))) for _ in range(6)) for _ in range(200)]
+    respaced = []
+    for text in texts:
+        letters = text.replace(" ", "")
+        respaced.append("".join(letter + " " * (draw.random() < 0.4) for letter in letters))
+    assert sum(one.split() == other.split() for one, other in zip(texts, respaced, strict=True)) < 20
+    for name, expected in (("ko-swer", 0), ("ko-cer", 0)):
+        assert metrics_of(scored(name, texts, respaced))[name[3:]].value == expected
+    assert metrics_of(scored("ko-wer", texts, respaced))["wer"].value
+
+
 def test_signatures_tell_protocols_apart() -> None:
     texts = ["a b"], ["a"]
     signatures = [str(metric.signature) for name in TRANSCRIPT_PROTOCOLS for metric in scored(name, *texts).metrics]

@@ -12,12 +12,10 @@ import re
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator
-from importlib import metadata, resources
+from importlib import resources
 from typing import cast
 
 from evaluator.scoring.protocols.other_scripts import set_aside, without_unwritten_spaces
-
-PROTOCOL = "whisper-en + 13a"
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -108,20 +106,6 @@ def cer_text(text: str) -> str:
     plain, letters = set_aside(text)
     words = " ".join(wer_words(plain)).translate(letters)
     return without_unwritten_spaces(unicodedata.normalize("NFC", words))
-
-
-def cer_protocol() -> str:
-    """As `wer_protocol`, for characters."""
-    return (
-        f"{wer_protocol()}; other scripts than Latin NFKC with their marks; spaces count, "
-        "but not beside scripts that write none"
-    )
-
-
-def wer_protocol() -> str:
-    """The protocol with the versions of what it is made of, for every place where a score is shown."""
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("transformers", "sacrebleu", "jiwer"))
-    return f"{PROTOCOL} ({versions})"
 
 
 def caption_line(text: str) -> str:
