@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from evaluator.config.sections import ScoringConfig
 from evaluator.errors import AnnotationError, ConfigError
 from evaluator.evaluate import evaluate
 from evaluator.report import score_lines, summarize
+from evaluator.scoring.answers.classes import score_classes
+from evaluator.scoring.answers.translations import score_translations
 from evaluator.scoring.captioning import CaptionMetrics, Captions
-from evaluator.scoring.intervals import interval_token, with_intervals
+from evaluator.scoring.intervals import _columns, _statistic, interval_token, with_intervals
 from evaluator.scoring.java import find_java
 from evaluator.scoring.protocols.explain import explain, settings_of
 from evaluator.scoring.protocols.signature import parse_signature
@@ -159,8 +162,6 @@ def test_bleu_of_a_draw_is_the_librarys() -> None:
         ("music plays and people talk while it plays",),
         ("silence",),
     ]
-    from evaluator.scoring.intervals import _columns, _statistic
-
     with CaptionMetrics(find_java()) as library:
         results = library.bleu(Captions(tuple(candidates), tuple(references)))
         counts = np.array([2, 1, 3, 1])
@@ -171,6 +172,30 @@ def test_bleu_of_a_draw_is_the_librarys() -> None:
         assert _statistic(result)(columns.sum(axis=0, keepdims=True))[0] == pytest.approx(result.value, abs=1e-13)
         assert _statistic(result)((counts @ columns)[None])[0] == pytest.approx(other.value, abs=1e-13)
         assert result.value != other.value
+
+
+def test_translations_and_classes_of_a_draw() -> None:
+    """As above, for sacreBLEU's scores and macro-F1."""
+    said = ["the cat sat on the mat", "a dog", "it rains", "birds sing loudly"]
+    texts = ["the cat is on the mat", "a dog runs far", "it rains hard", "the birds sing"]
+    classes, answers = ["sad", "happy", "sad", "angry"], ["sad", "sad", "happy", "angry"]
+    counts = np.array([2, 1, 3, 0])
+    drawn = np.repeat(np.arange(4), counts)
+    for compute, given, wanted in (
+        (partial(score_translations, tokenizer="13a"), said, texts),
+        (score_classes, answers, classes),
+    ):
+        results = compute(given, wanted).metrics
+        again = compute([given[i] for i in drawn], [wanted[i] for i in drawn]).metrics
+        for result, other in zip(results, again, strict=True):
+            columns = np.stack(_columns(result), axis=1)
+            assert _statistic(result)(columns.sum(axis=0, keepdims=True))[0] == pytest.approx(result.value, abs=1e-9)
+            assert _statistic(result)((counts @ columns)[None])[0] == pytest.approx(other.value, abs=1e-9)
+            assert result.value != other.value
+    many = [str(number) for number in range(101)]
+    accuracy, f1 = with_intervals(score_classes(many, many), ScoringConfig()).metrics
+    assert f1.interval is None
+    assert accuracy.interval is not None
 
 
 def test_means_of_rows() -> None:

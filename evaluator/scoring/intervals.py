@@ -1,18 +1,19 @@
 """Intervals of a set's scores: Scores in, the same Scores with an Interval at each metric out; no score changes.
 
 Error rates are resampled as pairs of edits and reference units (Bisani and Ney, 2004), metrics that are a mean over
-rows as their rows, BLEU as its counts of n-grams and lengths. All metrics of a set share the draws. CIDEr-D's document
-frequencies stay those of the whole set.
+rows as their rows; BLEU, chrF and macro-F1 as the counts that they are made of. All metrics of a set share the draws.
+CIDEr-D's document frequencies stay those of the whole set.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from evaluator.config.sections import ScoringConfig
 from evaluator.scoring.result import MetricResult, Scores
 from evaluator.statistics.bootstrap import Columns, ratio, resampled_sums, unit_sums
-from evaluator.statistics.interval import LEVEL, Interval, interval_of
+from evaluator.statistics.interval import LEVEL, Interval, Statistic, interval_of
 from evaluator.statistics.units import CLIP, Units
 
 _SEPARATORS = re.compile(r"[|:,\s]")
@@ -97,7 +98,7 @@ def _columns(metric: MetricResult) -> list[Columns]:
 
     if metric.value is None:
         return []
-    if metric.name.startswith("bleu_"):
+    if metric.name in _OF_COUNTS:
         return [np.asarray(counts, dtype=np.float64) for counts in metric.evidence.values()]
     if metric.kind.unit:
         return [_edits(metric), _length(metric)] if metric.evidence else []
@@ -123,8 +124,8 @@ def _total(metric: MetricResult, *names: str) -> Columns:
     return total
 
 
-def _statistic(metric: MetricResult) -> Callable[[Columns], Columns]:
-    return _bleu if metric.name.startswith("bleu_") else ratio
+def _statistic(metric: MetricResult) -> Statistic:
+    return _OF_COUNTS.get(metric.name, ratio)
 
 
 def _bleu(sums: Columns) -> Columns:
@@ -137,3 +138,41 @@ def _bleu(sums: Columns) -> Columns:
     lengths = (sums[:, -2] + _TINY) / (sums[:, -1] + _SMALL)
     scores: Columns = precision * np.where(lengths < 1, np.exp(1 - 1 / np.minimum(lengths, 1)), 1.0)
     return scores
+
+
+def _macro_f1(sums: Columns) -> Columns:
+    """Macro-F1 of sums of right answers, answers and rows of each class; a class without a row in a draw is none."""
+    import numpy as np
+
+    right, answered, rows = np.split(sums, 3, axis=1)
+    there = rows > 0
+    f1 = np.divide(2 * right, answered + rows, out=np.zeros_like(right), where=there)
+    return ratio(np.stack([f1.sum(axis=1), there.sum(axis=1)], axis=1))
+
+
+def _translation_bleu(sums: Columns) -> Columns:
+    from sacrebleu import BLEU
+
+    return _by_sacrebleu(BLEU(), sums)
+
+
+def _chrf(sums: Columns) -> Columns:
+    from sacrebleu import CHRF
+
+    return _by_sacrebleu(CHRF(), sums)
+
+
+def _by_sacrebleu(metric: Any, sums: Columns) -> Columns:
+    """The library's own score of each draw's sums."""
+    import numpy as np
+
+    return np.array([metric._compute_score_from_stats(row).score for row in sums.astype(int).tolist()])
+
+
+_OF_COUNTS: Mapping[str, Statistic] = {
+    **dict.fromkeys(("bleu_1", "bleu_2", "bleu_3", "bleu_4"), _bleu),
+    "bleu": _translation_bleu,
+    "chrf": _chrf,
+    "macro_f1": _macro_f1,
+}
+"""Metrics that are a function of the evidence's sums; all others are a mean over rows, or a ratio."""

@@ -12,6 +12,9 @@ from evaluator.scoring.protocols.signature import sign
 from evaluator.scoring.result import MetricResult, Scores
 from evaluator.tasks import CLS
 
+MOST_CLASSES = 100
+"""Classes of a set whose macro-F1 has an interval."""
+
 _PROTOCOL = "whole answers; lower case, white space as one, quotes and stops around them dropped"
 
 
@@ -42,7 +45,13 @@ def score_classes(hypotheses: Sequence[str], references: Sequence[str]) -> Score
             protocol=_PROTOCOL,
             signature=signature,
         ),
-        MetricResult("macro_f1", sum(f1.values()) / len(f1), protocol=_PROTOCOL, signature=signature),
+        MetricResult(
+            "macro_f1",
+            sum(f1.values()) / len(f1),
+            evidence=_class_counts(said, wanted),
+            protocol=_PROTOCOL,
+            signature=signature,
+        ),
     )
     details = {
         "classes": {
@@ -53,3 +62,16 @@ def score_classes(hypotheses: Sequence[str], references: Sequence[str]) -> Score
         "with_choices": len(said),
     }
     return Scores(CLS.name, len(said), metrics, details, {"class_accuracy": metrics[0].rows})
+
+
+def _class_counts(said: Sequence[str], wanted: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """What macro-F1 is computed from: of each class right answers, answers and rows, a count a row.
+
+    Empty for more than 100 classes, of which the counts would be larger than the set.
+    """
+    names = sorted(set(wanted))
+    if len(names) > MOST_CLASSES:
+        return {}
+    right = [a if a == b else None for a, b in zip(said, wanted, strict=True)]
+    columns = (("right", right), ("answered", said), ("rows", wanted))
+    return {f"{kind} {name}": tuple(int(each == name) for each in told) for kind, told in columns for name in names}

@@ -26,12 +26,21 @@ def score_translations(hypotheses: Sequence[str], references: Sequence[str], *, 
     metrics = []
     for name, metric in kinds.items():
         score = metric.corpus_score(list(hypotheses), [list(references)])
+        # A row's part of what the score is computed from; the sums are the set's.
+        counts = metric._extract_corpus_statistics(list(hypotheses), [list(references)])
+        evidence = {f"statistic_{place}": told for place, told in enumerate(zip(*counts, strict=True))}
         own = [field.split(":", 1) for field in str(metric.get_signature()).split("|")]
         fields = [(key, value) for key, value in own if key != "version"]
         signature = sign(
             (("protocol", "translation"), *fields, ("unit", "set"), ("rows", str(len(hypotheses)))), ("sacrebleu",)
         )
         metrics.append(
-            MetricResult(name, float(score.score), protocol=f"sacreBLEU {metric.get_signature()}", signature=signature)
+            MetricResult(
+                name,
+                float(score.score),
+                evidence=evidence,
+                protocol=f"sacreBLEU {metric.get_signature()}",
+                signature=signature,
+            )
         )
     return Scores(ST.name, len(hypotheses), tuple(metrics), {})
