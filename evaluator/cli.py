@@ -310,7 +310,7 @@ def _check_lines(checks: "Iterable[Check]") -> list[str]:
 @click.group(context_settings=SETTINGS)
 @version_option
 def main() -> None:
-    """Validate submissions, set up what the metrics need, compare and rank finished runs."""
+    """Validate submissions, score answers, compare and rank finished runs, set up what the metrics need."""
 
 
 main.add_command(validate_command, "validate")

@@ -103,6 +103,36 @@ def write_run(
     return folder
 
 
+@pytest.mark.parametrize(
+    ("lines", "ways"),
+    [
+        (
+            ("protocol:challenge|rows:4", "protocol:basic|rows:4"),
+            "one by the protocol challenge, two by the protocol basic",
+        ),
+        (
+            ("protocol:ko-wer|dual:spelling", "protocol:ko-wer|dual:phonetic"),
+            "one by the protocol ko-wer with dual transcripts spelling, two by the protocol ko-wer with dual",
+        ),
+        (("protocol:basic|jiwer:4.0.0", "protocol:basic|dual:none|jiwer:4.0.1"), None),
+        (("protocol:basic", None), None),
+    ],
+)
+def test_scores_of_two_protocols_are_not_ranked(
+    tmp_path: Path, lines: tuple[str | None, ...], ways: str | None
+) -> None:
+    for name, line in zip(("one", "two"), lines, strict=True):
+        file = write_run(tmp_path / name) / "scores.json"
+        scores = json.loads(file.read_text())
+        scores["metrics"][0]["signature"] = line
+        file.write_text(json.dumps(scores))
+    done = CliRunner().invoke(
+        main, ["board", str(tmp_path / "one"), str(tmp_path / "two"), "--missing", "last", "--resamples", "0"]
+    )
+    assert (done.exit_code == 0) == (ways is None), done.output
+    assert ways is None or f"WER is measured in different ways ({ways}" in done.output
+
+
 def write_efficiency(folder: Path, *, first_step: float, memory: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     figures = {

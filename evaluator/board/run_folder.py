@@ -107,10 +107,18 @@ def _scores(folder: Path) -> tuple[dict[str, Value], dict[str, str], dict[str, s
             continue
         checked = _amount(number, f"{file}: {name}")
         clips = _clips(name, rows, references, file=file, value=checked)
-        values[name] = Value(checked, f"{file}: {name}", clips=clips)
+        values[name] = Value(checked, f"{file}: {name}", how=_way(metric), clips=clips)
         if metric.get("protocol"):
             protocols[f"protocol of {KINDS[name].title if name in KINDS else name}"] = str(metric["protocol"])
     return values, absent, protocols
+
+
+def _way(metric: Mapping[str, Any]) -> str:
+    """The protocol of a score, and the side of dual transcripts; "" in files that have no signatures."""
+    fields = dict(part.partition(":")[::2] for part in str(metric.get("signature") or "").split("|"))
+    side = fields.get("dual", "none")
+    named = f"the protocol {fields['protocol']}" if "protocol" in fields else ""
+    return f"{named} with dual transcripts {side}" if named and side != "none" else named
 
 
 def _clips(
