@@ -30,6 +30,7 @@ bench: $(READY)  ## Measure loading, features, training, answering and large ann
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/front_end.py --quick
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/start_up.py --runs 1
 	$(BIN)/python benchmarks/annotation_memory.py --rows 200000
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/intervals.py
 
 configuration: $(READY)  ## Write docs/configuration.md from the schemas.
 	$(BIN)/python docs/make_configuration.py

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 from evaluator.comparison.slices import in_order
@@ -10,7 +10,7 @@ from evaluator.comparison.system import Measured, System
 from evaluator.comparison.words import Suspect, Words, suspects
 from evaluator.scoring.result import KINDS
 from evaluator.statistics.bootstrap import Columns, ratio, resampled_sums, unit_sums
-from evaluator.statistics.interval import FEW_UNITS, percentiles
+from evaluator.statistics.interval import FEW_UNITS, RULE_OF_THREE, interval_of, percentiles
 from evaluator.statistics.mapsswe import Mapsswe, mapsswe
 from evaluator.statistics.paired import holm, permutation_p
 from evaluator.statistics.units import Units
@@ -61,6 +61,7 @@ class Table:
         values: system -> value; None where the part has no reference words.
         bounds: system -> 95 % interval.
         pairs: each two.
+        remarks: system without an error -> what its interval is.
     """
 
     metric: str
@@ -68,6 +69,7 @@ class Table:
     values: Mapping[str, float | None]
     bounds: Mapping[str, Bounds]
     pairs: tuple[Pair, ...]
+    remarks: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,9 @@ class Comparison:
         found = []
         if self.unit_count < FEW_UNITS:
             found.append(f"only {self.unit_count} {self.units.plural}: intervals are too narrow, and p-values coarse")
+        for table in self.tables:
+            title = KINDS[table.metric].title
+            found += [f"{title} of {name}: {remark}" for name, remark in table.remarks.items()]
         if self.words.reason is not None:
             found.append(f"no alignment and no MAPSSWE: {self.words.reason}")
         return found
@@ -129,14 +134,14 @@ def compare(
         seed: of both.
     """
     rows = range(len(systems[0].ids))
-    tables = [_table(systems, metric, units.labels, rows, resamples=resamples, seed=seed) for metric in metrics]
+    tables = [_table(systems, metric, units, rows, resamples=resamples, seed=seed) for metric in metrics]
     parts = {
         name: {
             part: tuple(
                 _table(
                     systems,
                     metric,
-                    units.labels,
+                    units,
                     [row for row in rows if labels[row] == part],
                     resamples=resamples,
                     seed=seed,
@@ -161,13 +166,14 @@ def compare(
 
 
 def _table(
-    systems: Sequence[System], metric: str, labels: Sequence[str], rows: Sequence[int], *, resamples: int, seed: int
+    systems: Sequence[System], metric: str, drawn_units: Units, rows: Sequence[int], *, resamples: int, seed: int
 ) -> Table:
     """One metric over some of the clips. All systems share the draws."""
     import numpy as np
 
     columns = [column for system in systems for column in _sums(system.metrics[metric])]
     chosen = np.array(columns, dtype=np.float64).T[list(rows)]
+    labels = drawn_units.labels
     units = unit_sums(chosen, [labels[row] for row in rows] if labels else ())
     drawn = resampled_sums(units, resamples=resamples, seed=seed)
     rates = {each.name: ratio(drawn[:, 2 * i : 2 * i + 2]) for i, each in enumerate(systems)}
@@ -185,7 +191,16 @@ def _table(
         by_unit = units[:, 2 * other] - units[:, 2 * one]
         pair = _pair(metric, [systems[one].name, systems[other].name], values, rates, clips)
         pairs.append(replace(pair, p=permutation_p(by_unit, resamples=resamples, seed=seed)))
-    return Table(metric, len(rows), values, {name: percentiles(rate) for name, rate in rates.items()}, tuple(pairs))
+    bounds: dict[str, Bounds] = {}
+    remarks: dict[str, str] = {}
+    for i, each in enumerate(systems):
+        found = interval_of(
+            rates[each.name], units[:, 2 * i : 2 * i + 2], units=drawn_units, seed=seed, rate_of=KINDS[metric].unit
+        )
+        bounds[each.name] = (found.low, found.high) if found.low is not None and found.high is not None else None
+        if found.method == RULE_OF_THREE and found.remark:
+            remarks[each.name] = found.remark
+    return Table(metric, len(rows), values, bounds, tuple(pairs), remarks)
 
 
 def _sums(measured: Measured) -> tuple[tuple[float, ...], tuple[float, ...]]:

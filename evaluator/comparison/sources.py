@@ -23,7 +23,7 @@ from evaluator.files import sha256
 from evaluator.run.folder import RunPaths, paths_of
 from evaluator.run.journal import Prediction, read_journal
 from evaluator.run.record import RunRecord
-from evaluator.scoring.intervals import error_columns
+from evaluator.scoring.intervals import OF_COUNTS, error_columns
 from evaluator.scoring.result import KINDS
 from evaluator.scoring.scored_set import score_set
 from evaluator.statistics.units import Units
@@ -224,8 +224,8 @@ def _stored_metrics(data: Mapping[str, Any]) -> tuple[dict[str, Measured], dict[
             absent[name] = "this version does not know it"
         elif value is None:
             absent[name] = str(metric.get("reason"))
-        elif name.startswith("bleu_"):
-            absent[name] = "BLEU is no mean over clips"
+        elif name in OF_COUNTS:
+            absent[name] = f"{KINDS[name].title} is no mean over clips"
         else:
             columns = error_columns(name) if KINDS[name].unit else (name, "")
             if any(column and column not in rows for column in columns):

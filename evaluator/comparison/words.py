@@ -20,7 +20,7 @@ class Words:
     """Alignments of every system.
 
     Attributes:
-        rows: system -> one a clip; empty where there are none.
+        rows: system -> one a clip, of no words where all systems are right; empty where there are none.
         counted: whether they are what the word error rates count.
         reason: why there are none.
     """
@@ -54,11 +54,16 @@ def align_systems(systems: Sequence[System]) -> Words:
     fields = rates[0].protocol.split("|")
     name = next((field.removeprefix(_NAME) for field in fields if field.startswith(_NAME)), "challenge")
     reference_words, answer_words = word_splits(name)
-    references = [reference_words(row[0]) for row in systems[0].references]
+    metric = next(name for name in systems[0].metrics if KINDS[name].unit)
+    # Normalising is what costs, and a clip that all have right shows nothing.
+    wrong = [any(edits) for edits in zip(*(system.metrics[metric].above for system in systems), strict=True)]
+    references = [
+        reference_words(row[0]) if differs else () for row, differs in zip(systems[0].references, wrong, strict=True)
+    ]
     rows: dict[str, tuple[Alignment, ...]] = {}
     counted = all("wer" in system.metrics for system in systems)
     for system in systems:
-        said = [answer_words(text) for text in system.texts]
+        said = [answer_words(text) if differs else () for text, differs in zip(system.texts, wrong, strict=True)]
         rows[system.name] = tuple(align(*pair) for pair in zip(references, said, strict=True))
         edits = [float(each.errors.edits) for each in rows[system.name]]
         if counted and edits != list(system.metrics["wer"].above):

@@ -13,9 +13,12 @@ from evaluator.diagnosis.alignment import align
 from evaluator.diagnosis.answers import Given, findings, frequent_answers
 from evaluator.diagnosis.units import counted_splits
 from evaluator.scoring.result import MetricResult, Scores
+from evaluator.tasks import CLS, QA
 
 KEY = "diagnoses"
 
+# Tasks whose answers are some of a few: that many clips have the same is no fault.
+_OF_FEW = (QA.name, CLS.name)
 _MOST_IDS = 20
 _MOST_FREQUENT = 10
 _WORST = 5
@@ -38,10 +41,11 @@ def diagnosed(scores: Scores, rows: Sequence[Given]) -> Scores:
             "ids": [rows[place].id for place in places[:_MOST_IDS]],
         }
         for name, places in findings(rows).items()
+        if name != "duplicate" or scores.task not in _OF_FEW
     }
-    same = [{"text": text, "rows": number} for text, number in frequent_answers(rows)[:_MOST_FREQUENT]]
+    same = frequent_answers(rows)[:_MOST_FREQUENT] if "duplicate" in rates else []
     rate = next((metric for metric in scores.metrics if metric.kind.unit and metric.evidence), None)
-    found |= {"rates": rates, "frequent_answers": same}
+    found |= {"rates": rates, "frequent_answers": [{"text": text, "rows": number} for text, number in same]}
     found |= _errors(rate, rows) if rate is not None else {"worst": _lowest(scores, rows)}
     told = {name: value for name, value in found.items() if value}
     return replace(scores, details={**scores.details, KEY: told}) if told else scores

@@ -98,7 +98,7 @@ def _columns(metric: MetricResult) -> list[Columns]:
 
     if metric.value is None:
         return []
-    if metric.name in _OF_COUNTS:
+    if metric.name in OF_COUNTS:
         return [np.asarray(counts, dtype=np.float64) for counts in metric.evidence.values()]
     if metric.kind.unit:
         return [_edits(metric), _length(metric)] if metric.evidence else []
@@ -125,7 +125,7 @@ def _total(metric: MetricResult, *names: str) -> Columns:
 
 
 def _statistic(metric: MetricResult) -> Statistic:
-    return _OF_COUNTS.get(metric.name, ratio)
+    return OF_COUNTS.get(metric.name, ratio)
 
 
 def _bleu(sums: Columns) -> Columns:
@@ -169,7 +169,7 @@ def _by_sacrebleu(metric: Any, sums: Columns) -> Columns:
     return np.array([metric._compute_score_from_stats(row).score for row in sums.astype(int).tolist()])
 
 
-_OF_COUNTS: Mapping[str, Statistic] = {
+OF_COUNTS: Mapping[str, Statistic] = {
     **dict.fromkeys(("bleu_1", "bleu_2", "bleu_3", "bleu_4"), _bleu),
     "bleu": _translation_bleu,
     "chrf": _chrf,

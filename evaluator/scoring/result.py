@@ -81,8 +81,8 @@ class MetricResult:
         value: the set's score; None where it cannot be had.
         rows: N values, None where a row has none (no reference words); empty if the metric was not computed.
         evidence: what the value was computed from, as N counts for each name; the sums are the set's. An error rate has
-            hits, substitutions, deletions and insertions, SPICE its tuples, BLEU, chrF and macro-F1 their counts; others
-            have none.
+            hits, substitutions, deletions and insertions, SPICE its tuples, BLEU, chrF and macro-F1 their counts;
+            others have none.
         protocol: what decides the value besides the texts: normalisation, versions, number of references.
         signature: the same in one line of fields, to be compared and replayed; empty where there is no value.
         reason: why there is no value.

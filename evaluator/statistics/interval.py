@@ -9,6 +9,7 @@ from evaluator.statistics.bootstrap import Columns
 from evaluator.statistics.units import Units
 
 LEVEL = 0.95
+RULE_OF_THREE = "rule of three"
 FEW_UNITS = 10
 """Fewer units than this, and the bootstrap's intervals are too narrow to be taken as they are."""
 
@@ -89,7 +90,7 @@ def interval_of(
     method, remark = "bootstrap, percentiles", _few(units, number)
     if rate_of and not sums[:, 0].any():
         words = float(sums[:, 1].sum())
-        low, high, method = 0.0, min(1.0, 3 / words), "rule of three"
+        low, high, method = 0.0, min(1.0, 3 / words), RULE_OF_THREE
         remark = f"no error: one-sided, 3 errors in {words:.0f} {rate_of}s, as if {rate_of}s erred independently"
     elif number == 1:
         low = high = None
