@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from kaldialign import edit_distance
 
 from evaluator.cli import main
 from evaluator.config.sections import ScoringConfig
@@ -23,6 +24,7 @@ from evaluator.scoring.protocols.signature import Signature, parse_signature
 from evaluator.scoring.protocols.table import PROTOCOLS
 from evaluator.scoring.result import MetricResult, Scores
 from evaluator.scoring.scoring import preflight, score
+from evaluator.submission.invisible import is_invisible
 from evaluator.tasks import AAC, ASR
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -179,6 +181,49 @@ def test_composed_and_decomposed_text_score_the_same(name: str) -> None:
 )
 def test_basic_text(raw: str, normalised: str) -> None:
     assert basic_text(raw) == normalised
+
+
+def test_without_marks_the_normaliser_is_whispers_basic_one() -> None:
+    """Random texts of letters, digits, symbols, punctuation and brackets of all scripts, as transformers has them."""
+    from transformers.models.whisper.english_normalizer import BasicTextNormalizer
+
+    whisper = BasicTextNormalizer()
+    draw = random.Random(11)
+    pool = [
+        character
+        for character in map(chr, [*range(0x20, 0x3000), *range(0x3000, 0xD7A4, 11), *range(0xFF00, 0xFFEF)])
+        if unicodedata.category(character)[0] in "LNPSZ"
+        and not any(unicodedata.category(part)[0] in "MC" for part in unicodedata.normalize("NFKC", character.lower()))
+        and not is_invisible(character) | character.isspace()
+    ]
+    assert len(pool) > 5000
+    for _ in range(2000):
+        text = "".join(draw.choices([*draw.choices(pool, k=20), *" ()[]<>aA"], k=draw.randint(0, 40)))
+        expected = whisper(unicodedata.normalize("NFC", text))
+        assert basic_text(text) == " ".join(unicodedata.normalize("NFC", expected).split()), text
+
+
+@pytest.mark.parametrize("name", ["cjk-cer", "basic"])
+def test_counts_are_those_of_kaldi(name: str) -> None:
+    """Random kana, Hangul and accented words; edits and lengths of every row by another program."""
+    draw = random.Random(name)
+    texts = [drawn_text(draw) for _ in range(200)]
+    others = [
+        " ".join(draw.sample(text.split(), len(text.split()))) if draw.random() < 0.5 else drawn_text(draw)
+        for text in texts
+    ]
+    for metric in scored(name, texts, others).metrics:
+        for row, pair in enumerate(zip(texts, others, strict=True)):
+            plain = [" ".join(unicodedata.normalize("NFC", text).lower().split()) for text in pair]
+            # A mark at a word's beginning has no letter to stay with.
+            plain = [re.sub("(^| )\u0307+", r"\1", unicodedata.normalize("NFC", text)) for text in plain]
+            if name == "cjk-cer":
+                plain = [text.replace(" ", "") for text in plain]
+            units = [text.split() for text in plain] if metric.name == "wer" else [list(text) for text in plain]
+            counts = metric.evidence
+            edits = sum(counts[kind][row] for kind in ("substitutions", "deletions", "insertions"))
+            length = sum(counts[kind][row] for kind in ("substitutions", "deletions", "hits"))
+            assert (edits, length) == (edit_distance(*units)["total"], len(units[0])), pair
 
 
 def merged_edits(reference: list[str], hypothesis: list[str]) -> int:

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 from evaluator.submission.invisible import is_invisible
 
-_BRACKETED = re.compile(r"[<\[][^>\]]*[>\]]|\([^)]+?\)")
+# One after the other, as Whisper does it: where brackets of two kinds overlap the order decides.
+_BRACKETED = (re.compile(r"[<\[][^>\]]*[>\]]"), re.compile(r"\([^)]+?\)"))
 # Broken, private and unassigned characters are not seen either, but they are part of an answer and count.
 _COUNTED = ("Cs", "Co", "Cn")
 
@@ -31,8 +32,9 @@ def basic_text(text: str) -> str:
         "「がくせい」 [noise] Ünïted (laughs) 50%" -> "がくせい ünïted 50"
     """
     composed = unicodedata.normalize("NFC", text).lower()
-    spoken = _BRACKETED.sub("", composed)
-    letters = unicodedata.normalize("NFKC", spoken).lower()
+    for bracketed in _BRACKETED:
+        composed = bracketed.sub("", composed)
+    letters = unicodedata.normalize("NFKC", composed).lower()
     return " ".join(unicodedata.normalize("NFC", "".join(_kept(letters))).split())
 
 
