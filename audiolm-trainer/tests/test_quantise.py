@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,6 +41,7 @@ from salmonn.quantization.layers import (
     unpack_for_cpu,
     weights_format,
 )
+from salmonn.training.run import encoder_identity, read_resumable
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAINER = ROOT / "audiolm-trainer"
@@ -273,8 +276,8 @@ def test_the_plan_counts_fewer_bytes() -> None:
     assert plain.memory.frozen_weights - packed.memory.frozen_weights == 3 * numbers
 
 
-def train(folder: Path, kind: str, *arguments: object, options: tuple[str, ...] = ()) -> Path:
-    """Train nano on eight sentences for two epochs of three steps; answers are asked for between them."""
+def train_options(folder: Path, kind: str, *options: str) -> list[str]:
+    """The arguments that train nano on eight sentences for two epochs of six steps, with answers asked for between."""
     rows = json.loads((ROOT / "data/sample/asr.json").read_text(encoding="utf-8"))["annotation"][:8]
     folder.mkdir(exist_ok=True)
     (folder / "ann.json").write_text(json.dumps({"annotation": rows}), encoding="utf-8")
@@ -284,10 +287,12 @@ def train(folder: Path, kind: str, *arguments: object, options: tuple[str, ...] 
         *(f"datasets.valid_ann_path={folder / 'ann.json'}", "run.valid_generate=2", "run.device=cpu"),
         *("run.trackers=[]", "run.num_workers=0", "run.optims.warmup_steps=0", "model.ckpt=", quantised(kind)),
     )
-    result = CliRunner().invoke(
-        load_command(),
-        [*map(str, arguments), "--cfg-path", str(TRAINER / "configs/sample.yaml"), "--options", *settings, *options],
-    )
+    return ["--cfg-path", str(TRAINER / "configs/sample.yaml"), "--options", *settings, *options]
+
+
+def train(folder: Path, kind: str, *arguments: object, options: tuple[str, ...] = ()) -> Path:
+    """Train so in this process; the run's folder."""
+    result = CliRunner().invoke(load_command(), [*map(str, arguments), *train_options(folder, kind, *options)])
     assert result.exit_code == 0, result.output
     return next((folder / "output").glob("*/log.txt")).parent
 
@@ -325,13 +330,33 @@ def test_an_adapter_is_trained_resumed_exactly_exported_and_answers(kind: str, t
         )
 
 
+@pytest.mark.parametrize("kind", EVERY_KIND)
+def test_encoded_clips_of_other_weights_are_not_used(kind: str, nano: SalmonnLM) -> None:
+    first, again = (load_language_model(nano_config(quantised(kind, "whisper")), "cpu").model for _ in range(2))
+    assert encoder_identity(first) == encoder_identity(again) != encoder_identity(nano.model)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["int8", "nf4"])
+def test_two_processes_train_beside_quantised_weights(kind: str, tmp_path: Path) -> None:
+    """DDP sends every process the first one's weights, which it cannot do with torchao's tensors."""
+    one = train(tmp_path / "one", kind, options=("run.valid_generate=0", "model.lora_dropout=0"))
+    command = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "train.py")
+    settings = train_options(tmp_path / "two", kind, "run.valid_generate=0", "model.lora_dropout=0")
+    done = subprocess.run([*command, *settings], cwd=TRAINER, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = [(next((tmp_path / name / "output").glob("*/log.txt"))).read_text().splitlines() for name in ("one", "two")]
+    losses = [[r["loss"] for r in map(json.loads, log) if r.get("event") == "train"] for log in lines]
+    assert len(losses[0]) == 2
+    # The Q-Former's own dropout draws otherwise in each process.
+    assert losses[1] == pytest.approx(losses[0], rel=0.2), one
+
+
 @pytest.mark.slow
 def test_a_run_is_not_resumed_with_other_weights_below(tmp_path: Path) -> None:
     folder = train(tmp_path / "whole", "int8")
     config = load_config(TRAINER / "configs/sample.yaml", [quantised("nf4")], purpose="train")
     assert not find_training_problems(config, offline=True)
-    from salmonn.training.run import read_resumable
-
     with pytest.raises(ConfigError, match=r"model\.quantize\.kind"):
         read_resumable(folder / "checkpoint_1.pth", config)
 

@@ -43,18 +43,18 @@ def tensor_bytes(tensors: Iterable[Tensor]) -> int:
     """Bytes that tensors take in memory, shared ones once; of a quantised tensor what it is packed in counts."""
     storages = {}
     for tensor in tensors:
-        for part in _parts(tensor):
+        for part in plain_parts(tensor):
             storage = part.untyped_storage()
             storages[part.device, storage.data_ptr()] = storage.nbytes()
     return sum(storages.values())
 
 
-def _parts(tensor: Tensor) -> list[Tensor]:
-    """The plain tensors that a tensor is made of."""
+def plain_parts(tensor: Tensor) -> list[Tensor]:
+    """The plain tensors that a tensor is made of, itself where it is one."""
     if not hasattr(tensor, "__tensor_flatten__"):
         return [tensor]
     names, _ = tensor.__tensor_flatten__()
-    return [part for name in names for part in _parts(getattr(tensor, name))]
+    return [part for name in names for part in plain_parts(getattr(tensor, name))]
 
 
 def count_numbers(parameters: Iterable[Tensor]) -> int:

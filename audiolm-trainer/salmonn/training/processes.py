@@ -24,6 +24,7 @@ from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwar
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from salmonn.errors import ConfigError
@@ -113,6 +114,11 @@ class Engine:
             with warnings.catch_warnings():
                 # Accelerate hands the option on under the name it had before PyTorch 2.13.
                 warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
+                # Every process has loaded the same; torchao's tensors cannot be sent.
+                packed = [name for name, p in model.named_parameters() if hasattr(p, "__tensor_flatten__")]
+                DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(  # type: ignore[no-untyped-call]
+                    model, packed
+                )
                 wrapped: nn.Module = self.accelerator.prepare_model(model, device_placement=False)
             _KEPT.append(wrapped)
             return wrapped

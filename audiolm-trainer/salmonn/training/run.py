@@ -25,6 +25,7 @@ from salmonn.inference.inference import SalmonnLM
 from salmonn.model.distillation import load_teacher
 from salmonn.model.salmonn import SALMONN, Distillation
 from salmonn.prompts import PromptBook, test_prompts, train_prompts
+from salmonn.quantization.layers import plain_parts
 from salmonn.training.data_split import Split
 from salmonn.training.encoded import build_source
 from salmonn.training.micro_batches import MicroBatches
@@ -314,7 +315,7 @@ def encoder_identity(model: SALMONN) -> str:
     digest = hashlib.sha256()
     for module in model.speech_encoder.frozen_modules():
         for name, tensor in module.state_dict().items():
-            total = float(tensor.double().sum())
+            total = sum(float(part.double().sum()) for part in plain_parts(tensor))
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} {total!r}\n".encode())
     front_end = model.speech_encoder.front_end
     digest.update(f"{front_end.extractor.to_json_string()} {front_end.patch_frames}".encode())
