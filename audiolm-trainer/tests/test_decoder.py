@@ -269,7 +269,7 @@ SLIDING = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers":
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        (lambda: MistralForCausalLM(MistralConfig(**SIZES)), "a sliding window of 4096"),
+        (lambda: MistralForCausalLM(MistralConfig(**SIZES, sliding_window=8)), "a sliding window of 8 tokens"),
         (lambda: Qwen2ForCausalLM(Qwen2Config(**SIZES | SLIDING)), "sliding_attention"),
         (lambda: BloomForCausalLM(BloomConfig(hidden_size=32, n_head=4, n_layer=1, vocab_size=40)), "cannot run Bloom"),
         (lambda: MptForCausalLM(MptConfig(d_model=32, n_heads=4, n_layers=2, vocab_size=40)), "differ from its own"),
@@ -288,7 +288,12 @@ def test_models_that_are_refused(model: Any, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "model", [Qwen2ForCausalLM(Qwen2Config(**SIZES)), MistralForCausalLM(MistralConfig(**SIZES, sliding_window=None))]
+    "model",
+    [
+        Qwen2ForCausalLM(Qwen2Config(**SIZES)),
+        MistralForCausalLM(MistralConfig(**SIZES, sliding_window=None)),
+        MistralForCausalLM(MistralConfig(**SIZES)),
+    ],
 )
 def test_models_that_are_taken(model: Any) -> None:
     check_supported(model.eval())

@@ -20,12 +20,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from salmonn.decoding.decoder_settings import DecoderSettings
-from salmonn.decoding.decoder_support import check_supported, without_adapter
+from salmonn.decoding.decoder_support import attention_window, check_supported, without_adapter
 from salmonn.decoding.memory_plan import plan_slots
 from salmonn.decoding.slots import ScoreRule, Slots
 from salmonn.decoding.step_graphs import Recorder, cuda_recorder
 from salmonn.decoding.token_search import Prompt, Tokens
 from salmonn.device import is_out_of_memory
+from salmonn.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +125,8 @@ class Decoder:
         self.execution = execution or Execution.on(self._device)
         self._score_rule = score_rule
         self._idle: Slots | None = None
-        check_supported(self.llm)
+        check_supported(self.llm, new_tokens=settings.max_new_tokens)
+        self._window = attention_window(self.llm.config)
 
     @torch.no_grad()
     def decode(self, prompts: Iterable[tuple[int, Tensor]]) -> Iterator[Tokens]:
@@ -161,12 +163,27 @@ class Decoder:
     @torch.no_grad()
     def first_token(self, prompt: Prompt) -> int:
         """Compute one prompt and choose the first token, of the best beam so far, and no more."""
+        self.check_window(prompt)
         slots = self._borrow(prompt.embeds.shape[0])
         generator = self.generator(prompt.index)
         slots.admit(0, [prompt], None if generator is None else [generator])
         token = int(slots.search.last[0, 0])
         self._give_back(slots)
         return token
+
+    def check_window(self, prompt: Prompt) -> None:
+        """Refuse a prompt that is, with its answer, longer than what a layer with a sliding window sees.
+
+        Raises:
+            ConfigError: it is.
+        """
+        length = prompt.embeds.shape[0]
+        if self._window is not None and length + self.settings.max_new_tokens > self._window:
+            raise ConfigError(
+                f"clip {prompt.index}: a prompt of {length} tokens and an answer of up to "
+                f"{self.settings.max_new_tokens} do not fit into the sliding window of {self._window} tokens of "
+                f"{type(self.llm).__name__}: set generate.max_new_tokens lower, or generate.engine: transformers"
+            )
 
     def generator(self, index: int) -> torch.Generator | None:
         """What a clip draws from when sampling."""
@@ -231,6 +248,8 @@ class _Stream:
 
     def _admit(self, prompts: list[Prompt]) -> None:
         """Compute prompts and choose their first tokens."""
+        for prompt in prompts:
+            self.decoder.check_window(prompt)
         clips = [_Clip(prompt, self.decoder.generator(prompt.index)) for prompt in prompts]
         self.slots.admit(len(self.clips), prompts, _generators(clips))
         self.clips += clips

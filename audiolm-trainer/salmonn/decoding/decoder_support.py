@@ -1,4 +1,7 @@
-"""Which language models the decoder can run: those whose layers all attend to everything that a mask lets them see."""
+"""Which language models the decoder can run: those whose layers all attend to everything that a mask lets them see.
+
+A sliding window that no prompt with its answer fills is no limit, and is taken for none.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +20,9 @@ _ALWAYS_ALLOWED = 1e-3
 """How far a tried step may be from the same tokens in one row, relative to the largest logit, whatever the model."""
 _TIMES_ITS_NOISE = 4
 """How many times further it may be than the model is from itself: rounding strikes here and there."""
+FULL, SLIDING = "full_attention", "sliding_attention"
+_MOST_TRIED = 16
+"""A window that is not wider is not tried."""
 _NOISE_ROWS = (8, 8)
 """Rows and tokens of each that a model's own noise is measured on."""
 _MOST_ALLOWED = 0.25
@@ -28,18 +34,19 @@ def without_adapter(llm: Any) -> Any:
     return llm.get_base_model() if hasattr(llm, "get_base_model") else llm
 
 
-def check_supported(llm: PreTrainedModel) -> None:
+def check_supported(llm: PreTrainedModel, *, new_tokens: int = 0) -> None:
     """Check that the decoder's cache and mask give a model's own logits, by its configuration and by a try.
 
     Args:
         llm: a causal language model of transformers, without a wrapper.
+        new_tokens: of the longest answer.
 
     Raises:
         ConfigError: they do not.
     """
     config: Any = llm.config.get_text_config()
     name = type(llm).__name__
-    check_architecture(llm.config, name)
+    check_architecture(llm.config, name, new_tokens=new_tokens)
     if config._attn_implementation not in ("sdpa", "eager"):
         raise ConfigError(
             f"the decoder needs attention of type sdpa or eager, {name} has {config._attn_implementation}: {_INSTEAD}"
@@ -60,12 +67,21 @@ def check_supported(llm: PreTrainedModel) -> None:
         )
 
 
-def check_architecture(sizes: PreTrainedConfig, name: str) -> None:
+def attention_window(sizes: PreTrainedConfig) -> int | None:
+    """Tokens that the layers with a sliding window see of a sequence, None where every layer sees all."""
+    config: Any = sizes.get_text_config()
+    window = getattr(config, "sliding_window", None)
+    slides = SLIDING in (getattr(config, "layer_types", None) or ()) or getattr(config, "use_sliding_window", True)
+    return int(window) if window and slides else None
+
+
+def check_architecture(sizes: PreTrainedConfig, name: str, *, new_tokens: int = 0) -> None:
     """Check what a language model's configuration alone says, before there is a model.
 
     Args:
         sizes: its configuration.
         name: what to call it.
+        new_tokens: of the longest answer, before which there is a prompt of a length that is not known yet.
 
     Raises:
         ConfigError: the decoder cannot run such a model.
@@ -73,10 +89,11 @@ def check_architecture(sizes: PreTrainedConfig, name: str) -> None:
     if sizes.is_encoder_decoder:
         raise ConfigError(f"the decoder is for decoder-only language models, {name} has an encoder: {_INSTEAD}")
     config: Any = sizes.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"]) - {"full_attention"}
-    slides = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-    if kinds or slides:
-        found = ", ".join(sorted(kinds)) or f"a sliding window of {config.sliding_window}"
+    kinds = set(getattr(config, "layer_types", None) or [FULL]) - {FULL}
+    window = attention_window(sizes)
+    narrow = window is not None and window <= max(_MOST_TRIED, new_tokens)
+    if kinds - {SLIDING} or (kinds and window is None) or narrow:
+        found = ", ".join([*sorted(kinds), *([f"a sliding window of {window} tokens"] if window else [])])
         raise ConfigError(f"the decoder cannot run layers of {name} that do not attend to all ({found}): {_INSTEAD}")
 
 

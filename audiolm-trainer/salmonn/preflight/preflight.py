@@ -101,7 +101,8 @@ def _decoder_problems(config: Config) -> Iterator[Problem]:
         return
     asked = GenerationSettings.of(config.generate).for_transformers(eos_ids=[0], bos_id=None)
     try:
-        check_architecture(llm_sizes(folder, token=None, offline=True), Path(folder).name)
+        sizes = llm_sizes(folder, token=None, offline=True)
+        check_architecture(sizes, Path(folder).name, new_tokens=config.generate.max_new_tokens)
         if (Path(folder) / "generation_config.json").is_file():
             refuse_unsupported(merged_settings(GenerationConfig.from_pretrained(folder), asked))
     except ConfigError as error:
@@ -157,7 +158,7 @@ def _weight_problems(weights: Mapping[str, float], tasks: Iterable[str]) -> Iter
 
 
 def _tokenizer_problems(config: Config, *, offline: bool, answers: bool) -> Iterator[Problem]:
-    """Try the tokenizer; only training needs a beginning and an end symbol of one token."""
+    """Try the tokenizer; only training needs an end symbol of one token."""
     path = config.model.llama_path
     try:
         tokenizer = find_tokenizer(config, offline=offline)
@@ -172,9 +173,3 @@ def _tokenizer_problems(config: Config, *, offline: bool, answers: bool) -> Iter
         count = len(tokenizer(symbol, add_special_tokens=False)["input_ids"]) if symbol else 1
         if count != 1:
             yield Problem(key, f"{symbol!r} becomes {count} tokens of {path} and must be one{own}")
-    if tokenizer.bos_token_id is None:
-        example = f", for example to {eos!r}" if eos else ""
-        yield Problem(
-            "model.llama_path",
-            f"{path} has no token for the beginning of a text; set bos_token in its tokenizer_config.json{example}",
-        )
