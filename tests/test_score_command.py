@@ -326,6 +326,7 @@ def test_scores_need_no_torch(place: Site) -> None:
             cwd=place.folder, env=environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
+        assert "PyTorch" not in done.stderr
         found: Any = json.loads(done.stdout)
         assert found == json.loads(run(*given[1:], "--protocol", protocol).stdout)
         assert any(metric["value"] for metric in found["metrics"])
