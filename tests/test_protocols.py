@@ -254,6 +254,20 @@ def test_merged_compounds_are_counted_as_by_trying_everything() -> None:
     assert "hypothesis_length" not in scores.details["words"]
 
 
+HOSTILE = [
+    *("", "\x00", "\ud800", "a" * 20_000, "(" * 3000, "1" * 6000, "<" * 3000 + ">", "\u200b", "가" * 20_000, "ﷺ" * 50),
+    *("\n\t\r", "((가", "💩❤️\u200d🔥", "<|x|>", "i̇" * 10, "\U000f0000", "x y " * 2000),
+]
+
+
+@pytest.mark.parametrize("name", TRANSCRIPT_PROTOCOLS)
+def test_any_text_can_be_scored(name: str) -> None:
+    for metric in scored(name, HOSTILE, HOSTILE).metrics:
+        assert metric.value == 0
+    for metric in scored(name, HOSTILE, HOSTILE[::-1]).metrics:
+        assert metric.value
+
+
 def test_without_kaldialign_open_asr_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "kaldialign", None)
     [metric] = scored("open-asr", ["a"], ["a"]).metrics

@@ -4,6 +4,7 @@ One function for each way; table.py says which protocol takes which. The texts a
 once.
 """
 
+import re
 from collections.abc import Sequence
 
 from evaluator.errors import MetricUnavailableError
@@ -11,6 +12,8 @@ from evaluator.scoring.normalize import cer_text, wer_words, whisper_english
 from evaluator.scoring.protocols.basic_text import basic_text, basic_words, unspaced_text
 from evaluator.scoring.protocols.korean import spaced_as
 from evaluator.scoring.wer import ErrorCounts, ErrorRate, aligned_characters, character_errors, word_errors
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def challenge_words(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorRate:
@@ -36,11 +39,16 @@ def open_asr_words(references: Sequence[str], hypotheses: Sequence[str]) -> Erro
         raise MetricUnavailableError("open-asr compares with kaldialign, which is not installed", fix=fix) from error
     rows: list[ErrorCounts] = []
     for reference, hypothesis in zip(references, hypotheses, strict=True):
-        words = whisper_english(reference).split()
-        found = edit_distance(words, whisper_english(hypothesis).split(), merge_compounds=True)
+        words = whisper_english(_encodable(reference)).split()
+        found = edit_distance(words, whisper_english(_encodable(hypothesis)).split(), merge_compounds=True)
         hits = len(words) - found["sub"] - found["del"]
         rows.append(ErrorCounts(hits, found["sub"], found["del"], found["ins"]))
     return ErrorRate.of(rows)
+
+
+def _encodable(text: str) -> str:
+    """Halves of surrogate pairs, which kaldialign's UTF-8 cannot hold, as U+FFFD: what a CSV has for them, too."""
+    return _SURROGATES.sub("\ufffd", text)
 
 
 def basic_word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorRate:
