@@ -23,8 +23,8 @@ EVALUATOR_ORDER = (
 )  # fmt: skip
 SALMONN_ORDER = (
     "errors", "wording", "device", "json_object", "quiet_libraries", "collector", "cpu_threads", "config",
-    "command_line", "audio", "weights", "prompts", "frontend", "quantization", "decoding", "model", "export", "data",
-    "preflight", "inference", "training", "compress", "demo", "planning", "__main__",
+    "command_line", "audio", "weights", "chat_template", "prompts", "frontend", "quantization", "decoding", "model",
+    "export", "data", "preflight", "inference", "training", "compress", "demo", "planning", "__main__",
 )  # fmt: skip
 MOST_FILES = 15
 """Files of a wing, `__init__.py` not counted."""

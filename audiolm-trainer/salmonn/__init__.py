@@ -5,6 +5,7 @@ package costs nothing.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from salmonn.quiet_libraries import quiet_libraries
@@ -48,9 +49,9 @@ def check_config(config: Mapping[str, Any]) -> list[tuple[str, str]]:
 def tasks(config: Mapping[str, Any]) -> dict[str, bool]:
     """Name the tasks that the configured test prompts know -> whether the prompt needs a question."""
     from salmonn.config.config import from_mapping
-    from salmonn.prompts import test_prompts
+    from salmonn.prompts import PromptBook
 
-    return dict(test_prompts(from_mapping(config)).tasks())
+    return dict(PromptBook.from_files(Path(from_mapping(config).model.test_prompt_path)).tasks())
 
 
 def check_parts(config: Mapping[str, Any]) -> list[tuple[str, str]]:

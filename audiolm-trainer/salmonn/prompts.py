@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from salmonn.chat_template import CHAT, chat_template
 from salmonn.config.schema import Config
 from salmonn.errors import PromptError
 from salmonn.json_object import json_object
@@ -106,20 +107,30 @@ class PromptBook:
         return wording
 
 
+def prompt_template(config: Config) -> str:
+    """The text around every prompt: `model.prompt_template`, which may be "chat" for the tokenizer's own.
+
+    Raises:
+        PromptError: there is no chat template that can be used.
+    """
+    template = config.model.prompt_template
+    return chat_template(config.model.llama_path, config.token) if template == CHAT else template
+
+
 def answer_prompts(config: Config) -> PromptBook:
     """Read the book that questions are answered with; without a file it has no tasks, and free text needs none."""
     named = bool(config.model.test_prompt_path)
-    return test_prompts(config) if named else PromptBook({}, config.model.prompt_template)
+    return test_prompts(config) if named else PromptBook({}, prompt_template(config))
 
 
 def test_prompts(config: Config) -> PromptBook:
     """Read the book that questions are answered with: `model.test_prompt_path`, one wording a task."""
-    return PromptBook.from_files(Path(config.model.test_prompt_path), config.model.prompt_template)
+    return PromptBook.from_files(Path(config.model.test_prompt_path), prompt_template(config))
 
 
 def train_prompts(config: Config) -> PromptBook:
     """Read the book that training draws from: `model.prompt_path`, several wordings a task."""
-    return PromptBook.from_files(Path(config.model.prompt_path), config.model.prompt_template)
+    return PromptBook.from_files(Path(config.model.prompt_path), prompt_template(config))
 
 
 def fill_template(template: str, prompt: str) -> str:

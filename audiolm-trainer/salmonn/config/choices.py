@@ -51,8 +51,8 @@ def choice_problems(tree: Mapping[str, Any], purpose: Purpose, *, longest: int) 
     if purpose == "train":
         yield from _tracker_problems(get_value(tree, "run.trackers"))
     template = get_value(tree, "model.prompt_template")
-    if isinstance(template, str) and template and template.count("{}") != 1:
-        yield "model.prompt_template", "must hold {} exactly once: the place of the prompt"
+    if isinstance(template, str) and template not in ("", "chat") and template.count("{}") != 1:
+        yield "model.prompt_template", "must hold {} exactly once, the place of the prompt, or be chat"
     if get_value(tree, "model.merge_lora") is True and get_value(tree, "model.lora") is False:
         yield "model.merge_lora", "there is no adapter to merge, for model.lora is False; set one of them to the other"
     yield from _quantize_problems(tree, purpose)

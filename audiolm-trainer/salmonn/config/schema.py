@@ -73,7 +73,8 @@ class ModelConfig(_Section):
         merge_lora: adds the adapter to the weights when the model is loaded to answer: steps are faster; in float16 and
             bfloat16 the weights are rounded anew, and an answer can differ.
         multi_prompt: whether training draws a wording for every sample, or one for a batch.
-        prompt_template: the chat template around a prompt, whose place is {}; "" for none.
+        prompt_template: the text around a prompt, whose place is {}; "chat" is the tokenizer's own chat template, ""
+            none.
         prompt_path: JSON file of the training prompts, several wordings a task.
         test_prompt_path: JSON file of the prompts that answers are asked with, one wording a task.
         max_txt_len: tokens of a training target; longer ones are cut before the end symbol.

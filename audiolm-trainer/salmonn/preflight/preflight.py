@@ -10,6 +10,7 @@ from pathlib import Path
 
 from transformers import GenerationConfig
 
+from salmonn.chat_template import CHAT, rendered
 from salmonn.config.schema import Config
 from salmonn.decoding.decoder_settings import merged_settings, refuse_unsupported
 from salmonn.decoding.decoder_support import check_architecture
@@ -19,7 +20,7 @@ from salmonn.errors import CheckpointError, ConfigError, PromptError
 from salmonn.model.meta import llm_sizes
 from salmonn.preflight.parts import Problem, file_problems, find_tokenizer, fit_problems, part_problems, sentence
 from salmonn.preflight.quantise import quantise_problems
-from salmonn.prompts import test_prompts, train_prompts
+from salmonn.prompts import PromptBook
 from salmonn.weights.hub import local_copy
 from salmonn.wording import counted, did_you_mean
 
@@ -137,14 +138,14 @@ def _validation_problems(config: Config) -> Iterator[Problem]:
 
 def _prompt_problems(config: Config) -> Iterator[Problem]:
     try:
-        tasks = sorted(train_prompts(config).wordings)
+        tasks = sorted(PromptBook.from_files(Path(config.model.prompt_path)).wordings)
     except PromptError as error:
         yield Problem("model.prompt_path", sentence(error))
     else:
         yield from _weight_problems(config.datasets.task_weights, tasks)
     if config.run.valid_generate and config.model.test_prompt_path:
         try:
-            test_prompts(config)
+            PromptBook.from_files(Path(config.model.test_prompt_path))
         except PromptError as error:
             yield Problem("model.test_prompt_path", sentence(error))
 
@@ -165,7 +166,14 @@ def _tokenizer_problems(config: Config, *, offline: bool, answers: bool) -> Iter
     except CheckpointError as error:
         yield Problem("model.llama_path", sentence(error))
         return
-    if tokenizer is None or answers:
+    if tokenizer is None:
+        return
+    if config.model.prompt_template == CHAT:
+        try:
+            rendered(tokenizer, path)
+        except PromptError as error:
+            yield Problem("model.prompt_template", sentence(error))
+    if answers:
         return
     eos = tokenizer.eos_token
     own = f"; the tokenizer's own is {eos!r}" if eos else ""
