@@ -165,7 +165,8 @@ def _interval_lines(scores: Scores) -> list[str]:
         return []
     _, first = intervals[0]
     source = "" if first.unit_source == "rows" else f" ({first.unit_source})"
-    drawn = f"[{100 * first.level:g} %] of {first.units} {first.unit}s{source}"
+    plural = "" if first.units == 1 else "s"
+    drawn = f"[{100 * first.level:g} %] of {first.units} {first.unit}{plural}{source}"
     lines = label_line("intervals", f"{drawn}, bootstrap, {first.resamples} resamples, seed {first.seed}")
     remarks: dict[str, list[str]] = {}
     for title, interval in intervals:

@@ -337,6 +337,9 @@ def test_units_and_slices(site: Site) -> None:
     assert by_clip["metrics"][0]["pairs"][0]["p"] == 2 / 8
     by_path = told(f"one={first}", f"two={second}", "--unit", "recording", "--unit-field", "path:1")
     assert (by_path["units"], by_path["unit_source"]) == (1, "path:1")
+    [alone] = by_path["metrics"][0]["pairs"]
+    assert (alone["low"], alone["high"], alone["second_better"], alone["p"]) == (None, None, 0.5, 1.0)
+    assert by_path["notes"][0].startswith("only 1 recording: ")
     shown = compare(f"one={first}", f"two={second}", "--by", "speaker").stdout
     assert '12 clips of 4 speakers (field "speaker")' in shown
     assert "By speaker (differences are not tested here" in shown
@@ -399,7 +402,7 @@ def test_what_is_refused(site: Site, tmp_path: Path) -> None:
     assert "give --annotation FILE.json" in refused(first, csv)
     assert "does not exist" in refused(first, tmp_path / "nowhere")
     assert 'did you mean "wer"?' in refused(f"a={first}", f"b={first}", "--metric", "wr")
-    assert '12 of 12 rows do not tell "room"' in refused(f"a={first}", f"b={first}", "--by", "room")
+    assert 'has the field "room"; known: path, speaker' in refused(f"a={first}", f"b={first}", "--by", "room")
     assert 'did you mean "speaker"' in refused(f"a={first}", f"b={first}", "--by", "speakr")
     assert "no system tells how long each clip is" in refused(
         f"a={csv}", f"b={csv}", "--by", "duration", "--annotation", site.folder / "asr.json"

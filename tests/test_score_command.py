@@ -244,7 +244,7 @@ def test_settings_are_a_files_or_options(place: Site) -> None:
         (("scoring.metric=[cer]",), 'scoring.metric: unknown key; did you mean "metrics"?'),
         (("run.device=cpu", "datasets.prefix=a"), "--options: run.device: answers that are on disk are scored by"),
         (("datasets.shuffle_choices=x",), "datasets.shuffle_choices: expected a whole number"),
-        (("scoring.unit=speaker",), 'rows do not tell "speaker"'),
+        (("scoring.unit=speaker",), 'has the field "speaker"'),
     ):
         done = asr(place, file, "--options", *options)
         assert (done.exit_code == 0) == (not message), done.output

@@ -23,6 +23,7 @@ def field_values(rows: Sequence[Row], samples: Sequence[Sample], name: str, *, a
 
     Raises:
         AnnotationError: rows lack the field, or its value is empty, a list or an object; every such row is named.
+            Where no row has the field, the nearest one is.
     """
     found: list[str] = []
     problems: list[Problem] = []
@@ -39,6 +40,7 @@ def field_values(rows: Sequence[Row], samples: Sequence[Sample], name: str, *, a
         problems.append(Problem(where, f"{name}: {wrong}"))
     if problems:
         fields = {key for sample in samples for key in rows[sample.index].value}
-        hint = "" if name in fields else f"; {did_you_mean(name, fields)}"
-        raise AnnotationError(f'{len(problems)} of {len(samples)} rows do not tell "{name}"{hint}:', problems)
+        if name not in fields:
+            raise AnnotationError(f'No row of {annotation} has the field "{name}"; {did_you_mean(name, fields)}.')
+        raise AnnotationError(f'{len(problems)} of {len(samples)} rows do not tell "{name}":', problems)
     return tuple(found)

@@ -103,7 +103,7 @@ class Comparison:
         """What must be known of the figures."""
         found = []
         if self.unit_count < FEW_UNITS:
-            found.append(f"only {self.unit_count} {self.units.plural}: intervals are too narrow, and p-values coarse")
+            found.append(f"only {self.units.counted(self.unit_count)}: intervals are too narrow, and p-values coarse")
         for table in self.tables:
             title = KINDS[table.metric].title
             found += [f"{title} of {name}: {remark}" for name, remark in table.remarks.items()]
@@ -190,7 +190,9 @@ def _table(
         clips = chosen[:, 2 * other] - chosen[:, 2 * one]
         by_unit = units[:, 2 * other] - units[:, 2 * one]
         pair = _pair(metric, [systems[one].name, systems[other].name], values, rates, clips)
-        pairs.append(replace(pair, p=permutation_p(by_unit, resamples=resamples, seed=seed)))
+        pair = replace(pair, p=permutation_p(by_unit, resamples=resamples, seed=seed))
+        # Of a single unit every draw is the same.
+        pairs.append(pair if len(units) > 1 else replace(pair, bounds=None, better=0.5))
     bounds: dict[str, Bounds] = {}
     remarks: dict[str, str] = {}
     for i, each in enumerate(systems):

@@ -8,6 +8,7 @@ from evaluator.comparison.alignment_lines import alignment_lines
 from evaluator.comparison.compare import Bounds, Comparison, Pair, Table, changed_rows, setting_differences
 from evaluator.scoring.result import KINDS, MetricKind
 from evaluator.statistics.interval import LEVEL
+from evaluator.statistics.units import CLIP, Units
 from evaluator.wording import printable
 
 _COLUMNS = 100
@@ -24,8 +25,9 @@ def lines(comparison: Comparison, *, clips: int) -> list[str]:
     """
     first = comparison.systems[0]
     source = "" if comparison.units.source == "rows" else f" ({comparison.units.source})"
-    number, unit = comparison.unit_count, comparison.units.plural
-    drawn = f"{len(first.ids)} clips" if unit == "clips" else f"{len(first.ids)} clips of {number} {unit}{source}"
+    drawn = Units().counted(len(first.ids))
+    if comparison.units.kind != CLIP:
+        drawn += f" of {comparison.units.counted(comparison.unit_count)}{source}"
     found = [f"{drawn}, {comparison.resamples} resamples, seed {comparison.seed}"]
     found += [line for note in comparison.notes for line in _wrapped(f"Note: {note}.")]
     for table in comparison.tables:

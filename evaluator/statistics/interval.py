@@ -97,14 +97,14 @@ def interval_of(
         remark = f"none: there is one {units.kind}, and nothing to draw from"
     elif low is not None and percentiles(values, 1.0) == (low, low):
         low = high = None
-        remark = f"none: all {units.plural} score the same, so that every draw does"
+        remark = f"none: all {number} {units.kind}s score the same, so that every draw does"
     return Interval(low, high, LEVEL, method, units.kind, number, units.source, len(values), seed, remark)
 
 
 def _few(units: Units, number: int) -> str | None:
     if number >= FEW_UNITS:
         return None
-    return f"only {number} {units.plural}: the true interval is wider"
+    return f"only {units.counted(number)}: the true interval is wider"
 
 
 def told(interval: Interval, *, percent: bool) -> str:

@@ -38,10 +38,9 @@ class Units:
     source: str = "rows"
     labels: tuple[str, ...] = ()
 
-    @property
-    def plural(self) -> str:
-        """ "clips", "speakers", "recordings"."""
-        return f"{self.kind}s"
+    def counted(self, number: int) -> str:
+        """ "1 clip", "12 speakers"."""
+        return f"{number} {self.kind}" if number == 1 else f"{number} {self.kind}s"
 
 
 def find_units(kind: str, field: str, rows: Sequence[Row], samples: Sequence[Sample], *, annotation: Path) -> Units:
