@@ -1,6 +1,7 @@
 """Tests of the protocols: what each counts, that input forms do not matter, and that signatures say and replay it."""
 
 import importlib
+import json
 import random
 import re
 import sys
@@ -10,11 +11,15 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from fake_model import EchoLM, FakeProvider
+from fake_site import make_site
 from kaldialign import edit_distance
 
 from evaluator.cli import main
 from evaluator.config.sections import ScoringConfig
 from evaluator.errors import AnnotationError, ConfigError
+from evaluator.evaluate import evaluate
+from evaluator.report import summarize
 from evaluator.scoring.captioning import _lay_out
 from evaluator.scoring.java import JavaProcesses, find_java
 from evaluator.scoring.protocols.basic_text import basic_text
@@ -464,3 +469,32 @@ def test_explain_on_the_command_line() -> None:
     wrong = CliRunner().invoke(main, ["explain", "ko-ce"])
     assert wrong.exit_code == 2
     assert 'Error: "ko-ce" is no protocol; did you mean "ko-cer"?' in wrong.output
+
+
+def test_a_run_is_told_before_its_model_is_loaded(tmp_path: Path) -> None:
+    site = make_site(tmp_path)
+    rows = json.loads((tmp_path / "asr.json").read_text())["annotation"]
+    site.write_annotation(
+        [{**row, "text": text} for row, text in zip(rows, ["안녕", "(7시)/(일곱 시)", *"가나다"], strict=True)]
+    )
+    provider = FakeProvider(model=EchoLM(say=lambda request: "안녕"))
+    for settings, message in (
+        ({"protocol": "ko-cer"}, "1 reference(s) have dual transcripts"),
+        ({"protocol": "dcase"}, "scoring.protocol: dcase scores audio captioning"),
+    ):
+        site.change({"scoring": settings})
+        with pytest.raises((AnnotationError, ConfigError)) as caught:
+            evaluate(provider, site.load(), "valid_asr")
+        assert message in str(caught.value)
+        assert not list(site.results.rglob("*.csv"))
+    site.change({"scoring": {"protocol": "challenge"}})
+    assert any(
+        "Take scoring.protocol: ko-cer" in notice for notice in evaluate(provider, site.load(), "valid_asr").notices
+    )
+    site.change({"scoring": {"protocol": "ko-cer", "dual_transcripts": "phonetic"}})
+    result = evaluate(provider, site.load(), "valid_asr")
+    assert result.scores is not None
+    [cer] = result.scores.metrics
+    assert cer.totals["hits"] + cer.totals["deletions"] + cer.totals["substitutions"] == 2 + 3 + 3
+    assert str(cer.signature) in "\n".join(summarize(result))
+    assert json.loads((result.folder / "scores.json").read_text())["metrics"][0]["signature"] == str(cer.signature)
