@@ -25,6 +25,7 @@ from evaluator.commands.efficiency import (
     refuse_stray_options,
 )
 from evaluator.commands.explain import explain_command
+from evaluator.commands.host import host_command
 from evaluator.commands.score import score_command
 from evaluator.commands.session import session
 from evaluator.commands.settings import settings_command
@@ -316,6 +317,7 @@ def main() -> None:
 main.add_command(validate_command, "validate")
 main.add_command(setup_metrics_command, "setup-metrics")
 main.add_command(efficiency_command, "efficiency")
+main.add_command(host_command, "host")
 main.add_command(settings_command, "settings")
 main.add_command(board_command, "board")
 main.add_command(explain_command, "explain")

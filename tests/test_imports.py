@@ -19,7 +19,7 @@ SALMONN = ROOT / "audiolm-trainer" / "salmonn"
 EVALUATOR_ORDER = (
     "errors", "tasks", "extras", "wording", "files", "cpu_threads", "machine", "audio", "annotation", "model",
     "submission", "redaction", "config", "provider", "statistics", "scoring", "diagnosis", "preflight", "run",
-    "run_end", "report", "answer_files", "speed", "board", "comparison", "evaluate", "conformance", "commands", "cli",
+    "run_end", "report", "answer_files", "speed", "board", "comparison", "host", "evaluate", "conformance", "commands", "cli",
 )  # fmt: skip
 SALMONN_ORDER = (
     "errors", "wording", "device", "json_object", "quiet_libraries", "collector", "cpu_threads", "config",
@@ -37,6 +37,7 @@ COMMAND_FILES = {
     "evaluator.commands.control",
     "evaluator.commands.deprecated",
     "evaluator.commands.efficiency",
+    "evaluator.commands.host",
     "evaluator.commands.explain",
     "evaluator.commands.score",
     "evaluator.commands.settings",
