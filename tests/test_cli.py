@@ -502,7 +502,7 @@ def test_group_has_its_commands() -> None:
     def names(command: click.Group) -> Sequence[str]:
         return sorted(command.commands)
 
-    expected = ["board", "compare", "efficiency", "explain", "score", "settings", "setup-metrics", "validate"]
+    expected = ["board", "compare", "efficiency", "explain", "host", "score", "settings", "setup-metrics", "validate"]
     assert names(main) == expected
 
 

@@ -19,7 +19,8 @@ SALMONN = ROOT / "audiolm-trainer" / "salmonn"
 EVALUATOR_ORDER = (
     "errors", "tasks", "extras", "wording", "files", "cpu_threads", "machine", "audio", "annotation", "model",
     "submission", "redaction", "config", "provider", "statistics", "scoring", "diagnosis", "preflight", "run",
-    "run_end", "report", "answer_files", "speed", "board", "comparison", "host", "evaluate", "conformance", "commands", "cli",
+    "run_end", "report", "answer_files", "speed", "board", "comparison", "host", "evaluate", "conformance",
+    "commands", "cli",
 )  # fmt: skip
 SALMONN_ORDER = (
     "errors", "wording", "device", "json_object", "quiet_libraries", "collector", "cpu_threads", "config",
