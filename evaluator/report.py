@@ -162,7 +162,7 @@ def _interval_lines(scores: Scores) -> list[str]:
     """What the intervals in square brackets are, and what they do not say."""
     intervals = [(metric.kind.title, metric.interval) for metric in scores.metrics if metric.interval is not None]
     if not intervals:
-        return []
+        return label_line("intervals", scores.details["intervals"]) if "intervals" in scores.details else []
     _, first = intervals[0]
     source = "" if first.unit_source == "rows" else f" ({first.unit_source})"
     plural = "" if first.units == 1 else "s"

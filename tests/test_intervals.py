@@ -2,6 +2,7 @@
 
 import json
 import random
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -238,6 +239,14 @@ def test_nothing_to_divide_by() -> None:
     scores = scored(["um", "uh"], ["a", "b"])
     assert [metric.interval for metric in scores.metrics] == [None, None]
     assert not any("intervals" in line for line in score_lines(scores))
+
+
+def test_without_numpy_scores_are_told_without_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package's core has no numpy, and questions and classes are scored by the core."""
+    monkeypatch.setitem(sys.modules, "numpy", None)
+    scores = with_intervals(score_classes(["sad", "happy"], ["sad", "sad"]), ScoringConfig())
+    assert [metric.interval for metric in scores.metrics] == [None, None]
+    assert "intervals none: they need numpy (pip install" in " ".join(" ".join(score_lines(scores)).split())
 
 
 def test_token_of_the_signature() -> None:

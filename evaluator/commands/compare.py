@@ -1,5 +1,6 @@
 """`audiolm-evaluator compare`: whether one system is better than another, on the same clips."""
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from evaluator.commands.command_line import SETTINGS, escape_what_cannot_be_printed, version_option
-from evaluator.errors import AudioLMError
+from evaluator.errors import AudioLMError, ConfigError
 
 if TYPE_CHECKING:
     from evaluator.comparison.compare import Comparison
@@ -112,6 +113,8 @@ def _compare(
     from evaluator.comparison.units import units_of
     from evaluator.comparison.words import align_systems
 
+    if importlib.util.find_spec("numpy") is None:
+        raise ConfigError("compare needs numpy; install it with pip install 'audiolm-evaluator[audio]'.")
     given = read_reference(annotation) if annotation is not None else None
     systems, chosen = comparable(read_systems(sources, given, protocol=protocol), metrics)
     scoring = systems[0].scoring

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from evaluator.comparison.system import System
 from evaluator.diagnosis.alignment import Alignment, align
 from evaluator.diagnosis.units import word_splits
+from evaluator.extras import check_installed
 from evaluator.scoring.result import KINDS
 
 _NAME = "protocol:"
@@ -51,6 +52,7 @@ def align_systems(systems: Sequence[System]) -> Words:
     rates = [metric for name, metric in systems[0].metrics.items() if KINDS[name].unit]
     if not rates:
         return Words()
+    check_installed("asr")
     fields = rates[0].protocol.split("|")
     name = next((field.removeprefix(_NAME) for field in fields if field.startswith(_NAME)), "challenge")
     reference_words, answer_words = word_splits(name)

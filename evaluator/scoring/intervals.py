@@ -5,6 +5,7 @@ rows as their rows; BLEU, chrF and macro-F1 as the counts that they are made of.
 CIDEr-D's document frequencies stay those of the whole set.
 """
 
+import importlib.util
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,6 +20,9 @@ from evaluator.statistics.units import CLIP, Units
 _SEPARATORS = re.compile(r"[|:,\s]")
 # What aac-metrics adds so that nothing is divided by 0.
 _SMALL, _TINY = 1e-9, 1e-15
+
+
+NO_NUMPY = "none: they need numpy (pip install 'audiolm-evaluator[audio]')"
 
 
 def interval_token(config: ScoringConfig) -> str:
@@ -54,6 +58,8 @@ def with_intervals(scores: Scores, config: ScoringConfig, units: Units | None = 
     scores = replace(scores, per_sample=per_sample)
     if not config.bootstrap_resamples:
         return scores
+    if importlib.util.find_spec("numpy") is None:
+        return replace(scores, details={**scores.details, "intervals": NO_NUMPY})
     return replace(scores, metrics=_intervals(scores.metrics, config, units or Units()))
 
 
@@ -96,12 +102,12 @@ def _columns(metric: MetricResult) -> list[Columns]:
     """What a metric is a function of, one column [rows] each; [] where it has no value or no rows."""
     import numpy as np
 
-    if metric.value is None:
+    if metric.value is None or (metric.kind.unit and not metric.evidence):
         return []
     if metric.name in OF_COUNTS:
         return [np.asarray(counts, dtype=np.float64) for counts in metric.evidence.values()]
     if metric.kind.unit:
-        return [_edits(metric), _length(metric)] if metric.evidence else []
+        return [np.array(_edits(metric), dtype=np.float64), np.array(_length(metric), dtype=np.float64)]
     told = [row for row in metric.rows if row is not None]
     if not told:
         return []
@@ -109,19 +115,16 @@ def _columns(metric: MetricResult) -> list[Columns]:
     return [rows, np.array([float(row is not None) for row in metric.rows])]
 
 
-def _edits(metric: MetricResult) -> Columns:
+def _edits(metric: MetricResult) -> list[int]:
     return _total(metric, "substitutions", "deletions", "insertions")
 
 
-def _length(metric: MetricResult) -> Columns:
+def _length(metric: MetricResult) -> list[int]:
     return _total(metric, "hits", "substitutions", "deletions")
 
 
-def _total(metric: MetricResult, *names: str) -> Columns:
-    import numpy as np
-
-    total: Columns = np.sum([metric.evidence[name] for name in names], axis=0, dtype=np.float64)
-    return total
+def _total(metric: MetricResult, *names: str) -> list[int]:
+    return [sum(counts) for counts in zip(*(metric.evidence[name] for name in names), strict=True)]
 
 
 def _statistic(metric: MetricResult) -> Statistic:
