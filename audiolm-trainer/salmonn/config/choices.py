@@ -1,6 +1,7 @@
 """Values that are well-formed and yet cannot be: refused modes, settings that contradict one another."""
 
 import importlib.util
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -55,6 +56,9 @@ def choice_problems(tree: Mapping[str, Any], purpose: Purpose, *, longest: int) 
         yield "model.prompt_template", "must hold {} exactly once, the place of the prompt, or be chat"
     if get_value(tree, "model.merge_lora") is True and get_value(tree, "model.lora") is False:
         yield "model.merge_lora", "there is no adapter to merge, for model.lora is False; set one of them to the other"
+    encoder = get_value(tree, "model.audio_encoder")
+    if isinstance(encoder, str) and not re.fullmatch(r"beats|none|[A-Za-z_][\w.]*:[A-Za-z_]\w*", encoder):
+        yield "model.audio_encoder", f"must be beats, none or package.module:Class (found {encoder!r})"
     yield from _quantize_problems(tree, purpose)
     yield from _decoding_problems(tree, longest)
     yield from _window_problems(tree)

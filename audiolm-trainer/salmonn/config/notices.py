@@ -33,9 +33,15 @@ def _missing_parts(parts: ModelConfig, purpose: Purpose) -> Iterator[Notice]:
     answers = purpose in ("evaluate", "answer")
     if answers and not parts.checkpoint_path:
         yield "model.ckpt", "is none: Q-Former, projection and LoRA are untrained, and the answers mean nothing"
-    if not parts.beats_path:
-        does = "hears" if answers else "is trained"
+    does = "hears" if answers else "is trained"
+    if parts.audio_encoder == "none":
+        yield "model.audio_encoder", f"is none: the model {does} with Whisper alone"
+    elif parts.audio_encoder == "beats" and not parts.beats_path:
         yield "model.beats_path", f'is "": the model {does} without BEATs, with Whisper alone'
+    if parts.audio_encoder != "beats" and parts.beats_path:
+        yield "model.beats_path", f"has no effect: model.audio_encoder is {parts.audio_encoder}"
+    if not parts.audio_class and parts.audio_encoder_path:
+        yield "model.audio_encoder_path", f"has no effect: model.audio_encoder is {parts.audio_encoder}"
 
 
 def _quantised(parts: ModelConfig, purpose: Purpose) -> Iterator[Notice]:

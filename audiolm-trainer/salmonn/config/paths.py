@@ -29,6 +29,7 @@ PATHS: Mapping[str, _PathRule] = {
     "model.llama_path": _PathRule("folder", hub=True, needed_for=("evaluate", "train", "answer")),
     "model.whisper_path": _PathRule("folder", hub=True, needed_for=("evaluate", "train", "answer")),
     "model.beats_path": _PathRule("file"),
+    "model.audio_encoder_path": _PathRule("either", hub=True),
     "model.qformer_path": _PathRule("either"),
     "model.ckpt": _PathRule(
         "either",

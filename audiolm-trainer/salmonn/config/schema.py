@@ -47,6 +47,9 @@ class ModelConfig(_Section):
     Attributes:
         llama_path: the language model with its tokenizer: a folder, or a name on the hub.
         whisper_path: the Whisper model: a folder, or a name on the hub.
+        audio_encoder: what hears sounds beside Whisper: "beats", "none", or a class of your own,
+            "package.module:Class"; salmonn/model/audio_encoder.py says what it must be.
+        audio_encoder_path: the file, folder or name on the hub that a class of your own is built from.
         beats_path: the BEATs file; "" runs with Whisper alone.
         qformer_path: folder or JSON file with the Q-Former's sizes; "" means those of BERT-base.
         ckpt: what training produced. A model that answers needs it; "none" means that an untrained one is wanted.
@@ -86,6 +89,8 @@ class ModelConfig(_Section):
 
     llama_path: str
     whisper_path: str
+    audio_encoder: str = "beats"
+    audio_encoder_path: str = ""
     beats_path: str = ""
     qformer_path: str = ""
     ckpt: str = ""
@@ -122,6 +127,16 @@ class ModelConfig(_Section):
     only_preprocessor: bool = False
     low_resource: bool = False
     device_8bit: int = 0
+
+    @property
+    def beats_file(self) -> str:
+        """The BEATs file, "" where another encoder or none hears sounds."""
+        return self.beats_path if self.audio_encoder == "beats" else ""
+
+    @property
+    def audio_class(self) -> str:
+        """The class of one's own that hears sounds, "" where there is none."""
+        return self.audio_encoder if ":" in self.audio_encoder else ""
 
     @property
     def checkpoint_path(self) -> str:

@@ -158,14 +158,17 @@ def _components(facts: CardFacts) -> Iterable[str]:
     yield f"| language model | `{model['llama_path']}` | {sizes.llm:,} |"
     yield f"| Whisper encoder | `{model['whisper_path']}` | {sizes.whisper:,} |"
     if sizes.beats:
-        yield f"| BEATs encoder | `{model['beats_path']}` | {sizes.beats:,} |"
+        own = model["audio_encoder"] != "beats"
+        what = f"audio encoder | `{model['audio_encoder']}`" if own else f"BEATs encoder | `{model['beats_path']}`"
+        yield f"| {what} | {sizes.beats:,} |"
     yield f"| Q-Former, norms, queries, projection | trained | {sizes.bridge:,} |"
     if sizes.lora:
         what = f"rank {model['lora_rank']}, alpha {model['lora_alpha']}, on {', '.join(model['lora_target_modules'])}"
         yield f"| LoRA, {what} | trained | {sizes.lora:,} |"
     yield ""
     outside = [] if facts.form == "merged" else ["The language model"]
-    outside += ["Whisper", "BEATs"] if sizes.beats else ["Whisper"]
+    named = "BEATs" if model["audio_encoder"] == "beats" else "the audio encoder"
+    outside += ["Whisper", named] if sizes.beats else ["Whisper"]
     listed = " and ".join(filter(None, (", ".join(outside[:-1]), outside[-1])))
     yield f"{listed} {'are' if len(outside) > 1 else 'is'} not in these files."
     if not sizes.beats:
@@ -218,6 +221,8 @@ def _loading(facts: CardFacts) -> Iterable[str]:
         "ckpt": f"{facts.name}{file}",
         **{key: model[key] for key in keys},
     }
+    if model["audio_encoder"] != "beats":
+        values |= {key: model[key] for key in ("audio_encoder", "audio_encoder_path")}
     if model["quantize"]["kind"] != "none" and not merged:
         values["quantize"] = model["quantize"]
     if merged:
@@ -249,7 +254,7 @@ def _licences(facts: CardFacts) -> Iterable[str]:
     yield ""
     yield f"* language model `{name}`: {known}"
     yield f"* Whisper `{model['whisper_path']}`: OpenAI's models are MIT in OpenAI's repository, Apache-2.0 on the hub"
-    if model["beats_path"]:
+    if model["beats_path"] and model["audio_encoder"] == "beats":
         yield f"* BEATs `{model['beats_path']}`: Microsoft's models are MIT"
     yield "* the recordings and texts it was trained on: as their own pages say"
 

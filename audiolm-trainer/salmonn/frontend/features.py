@@ -9,13 +9,14 @@ W windows, Q queries per window, S text tokens, D width.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 from transformers import WhisperFeatureExtractor
 
 from salmonn.audio.loading import SAMPLING_RATE, pad_to_minimum
@@ -35,12 +36,15 @@ class Features:
         fbank: float32 [B, F, 128], zeros past each clip's own frames; F is a multiple of the patch size.
         fbank_frames: int64 [B], valid frames of each clip, a multiple of the patch size.
         fbank_lengths: the same numbers where the host can read them without waiting for the device.
+        waves: float32 [B, N] and wave_lengths: int64 [B], the clips as they are heard, where an encoder wants these.
     """
 
     mel: Tensor
     fbank: Tensor
     fbank_frames: Tensor
     fbank_lengths: tuple[int, ...]
+    waves: Tensor | None = None
+    wave_lengths: Tensor | None = None
 
 
 class FrontEnd:
@@ -49,9 +53,11 @@ class FrontEnd:
     Args:
         extractor: Whisper's feature extractor; its window (30 s for the released models) limits a clip.
         patch_frames: fbank frames per BEATs patch (16), or 0 when there is no BEATs.
+        keeps_waves: whether features hold the waveforms, too.
     """
 
-    def __init__(self, extractor: WhisperFeatureExtractor, *, patch_frames: int) -> None:
+    def __init__(self, extractor: WhisperFeatureExtractor, *, patch_frames: int, keeps_waves: bool = False) -> None:
+        self.keeps_waves = keeps_waves
         self.extractor = extractor
         self.patch_frames = patch_frames
         self.log_mel = LogMel(extractor)
@@ -63,7 +69,14 @@ class FrontEnd:
 
     def __call__(self, waves: Sequence[NDArray[np.float32]], device: torch.device) -> Features:
         """Compute the features of B waveforms (float32 [N] each, 16 kHz), cut to the window, at least one second."""
-        return self.compute(self.lay(waves, pinned=device.type == "cuda").to(device))
+        features = self.compute(self.lay(waves, pinned=device.type == "cuda").to(device))
+        if not self.keeps_waves:
+            return features
+        clips = [torch.from_numpy(np.ascontiguousarray(clip, dtype=np.float32)) for clip in self._heard(waves)]
+        lengths = torch.tensor([clip.shape[0] for clip in clips])
+        return replace(
+            features, waves=pad_sequence(clips, batch_first=True).to(device), wave_lengths=lengths.to(device)
+        )
 
     def lay(self, waves: Sequence[NDArray[np.float32]], *, pinned: bool) -> WaveStrip:
         """Lay B waveforms on a strip in the host's memory, cut to the window, at least one second.
@@ -78,7 +91,7 @@ class FrontEnd:
         shape = next((wave.shape for wave in waves if wave.ndim != 1), None)
         if shape is not None:
             raise ValueError(f"a waveform is one row of samples, not an array of shape {shape}")
-        clips = [pad_to_minimum(wave[: self.max_samples], SAMPLING_RATE) for wave in waves]
+        clips = self._heard(waves)
         lengths = [clip.shape[0] for clip in clips]
         return lay_strip(
             clips,
@@ -87,6 +100,9 @@ class FrontEnd:
             fbank_frames=[self._whole_patches(whole_frames(length)) for length in lengths],
             pinned=pinned,
         )
+
+    def _heard(self, waves: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        return [pad_to_minimum(wave[: self.max_samples], SAMPLING_RATE) for wave in waves]
 
     def compute(self, strip: WaveStrip) -> Features:
         """Compute the features of a strip on its device."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from salmonn.frontend.features import Features
+from salmonn.model.beats import BEATs
 from salmonn.model.salmonn import SALMONN
 from salmonn.model.speech_encoder import Encoded
 from salmonn.quantization.layers import packed_tensors, tensor_bytes
@@ -61,9 +62,9 @@ class ClipStages:
         """The stages in their order; each can be run again while the one before it is not."""
         encoder = self.model.speech_encoder
         bridge = [encoder.ln_speech, encoder.ln_audio, encoder.qformer]
-        with_beats = (
-            [Stage("beats", self._run_beats, tensor_bytes(packed_tensors(encoder.beats)))] if encoder.beats else []
-        )
+        name = "beats" if isinstance(encoder.beats, BEATs) else "audio_encoder"
+        weights = tensor_bytes(packed_tensors(encoder.beats))
+        with_beats = [Stage(name, self._run_beats, weights)] if encoder.beats else []
         return [
             Stage("features", self._run_features, 0),
             Stage("whisper", self._run_whisper, tensor_bytes(packed_tensors(encoder.whisper))),

@@ -18,8 +18,9 @@ from salmonn.config.choices import FRAMES_A_SECOND
 from salmonn.config.schema import ModelConfig
 from salmonn.frontend.features import FrontEnd
 from salmonn.model import components
+from salmonn.model.audio_encoder import load_audio_encoder
 from salmonn.model.beats import BEATs
-from salmonn.model.speech_encoder import SpeechEncoder, Windows
+from salmonn.model.speech_encoder import SpeechEncoder, Windows, audio_width
 from salmonn.quantization.layers import unpack_for_cpu
 
 
@@ -27,7 +28,7 @@ def build_speech_encoder(
     parts: ModelConfig,
     *,
     whisper: WhisperEncoder,
-    beats: BEATs | None,
+    beats: nn.Module | None,
     extractor: WhisperFeatureExtractor,
     output_width: int,
     qformer_sizes: Mapping[str, int] | None = None,
@@ -37,7 +38,7 @@ def build_speech_encoder(
     Args:
         parts: the section `model`.
         whisper: Whisper's encoder.
-        beats: BEATs, or None.
+        beats: BEATs, another audio encoder (`audio_encoder.py`), or None.
         extractor: Whisper's feature extractor.
         output_width: H, the width of the language model.
         qformer_sizes: sizes of the Q-Former that take the place of the configured ones.
@@ -49,13 +50,15 @@ def build_speech_encoder(
         extractor = shorten_context(whisper, extractor, parts.context_seconds)
     width, patch_frames = whisper.config.d_model, 0
     if beats is not None:
-        width += beats.config.encoder_embed_dim
-        patch_frames = beats.config.input_patch_size
+        width += audio_width(beats)
+        patch_frames = beats.config.input_patch_size if isinstance(beats, BEATs) else 0
     qformer = components.qformer_config(parts.qformer_path, encoder_width=width)
     qformer.update(dict(qformer_sizes or {}))
     windows = Windows.from_seconds(length=parts.second_per_window, stride=parts.second_stride)
     return SpeechEncoder(
-        front_end=FrontEnd(extractor, patch_frames=patch_frames),
+        front_end=FrontEnd(
+            extractor, patch_frames=patch_frames, keeps_waves=beats is not None and not isinstance(beats, BEATs)
+        ),
         whisper=whisper,
         beats=beats,
         qformer_config=qformer,
@@ -115,7 +118,11 @@ def load_speech_encoder(
         parts.whisper_path, device=device, dtype=dtype, token=token, kind=parts.quantize.kind_of("whisper")
     )
     unpack_for_cpu(whisper, train=False)
-    beats = components.load_beats(Path(parts.beats_path), device=device, dtype=dtype) if parts.beats_path else None
+    beats: nn.Module | None = None
+    if parts.audio_class:
+        beats = load_audio_encoder(parts.audio_class, parts.audio_encoder_path, device=device, dtype=dtype)
+    elif parts.beats_file:
+        beats = components.load_beats(Path(parts.beats_file), device=device, dtype=dtype)
     extractor = components.load_front_end_extractor(parts.whisper_path, token)
     # Drawn on the CPU whatever the device, so that a seed gives the same bridge everywhere.
     with torch.device("cpu" if drawn else "meta"):

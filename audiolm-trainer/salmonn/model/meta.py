@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -24,6 +25,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from salmonn.config.schema import Config, ModelConfig
 from salmonn.errors import CheckpointError
 from salmonn.model.assembly import build_speech_encoder
+from salmonn.model.audio_encoder import build_audio_encoder
 from salmonn.model.beats import BEATs, BEATsConfig
 from salmonn.model.components import add_lora, lora_config, read_beats
 from salmonn.model.salmonn import SALMONN
@@ -117,8 +119,10 @@ def build_meta_model(config: Config, *, offline: bool) -> SALMONN:
 
 def _speech_encoder(parts: ModelConfig, output_width: int, *, token: str | None, offline: bool) -> SpeechEncoder:
     whisper = WhisperEncoder(whisper_sizes(parts.whisper_path, token=token, offline=offline))
-    beats = BEATs(beats_config(parts.beats_path, assume=offline)) if parts.beats_path else None
+    beats: nn.Module | None = BEATs(beats_config(parts.beats_file, assume=offline)) if parts.beats_file else None
     with torch.device("cpu"):
+        if parts.audio_class:
+            beats = build_audio_encoder(parts.audio_class, parts.audio_encoder_path, weights=False)
         # The extractor computes its filters in numpy; nothing of it is a parameter.
         extractor = WhisperFeatureExtractor()  # type: ignore[no-untyped-call]
     return build_speech_encoder(parts, whisper=whisper, beats=beats, extractor=extractor, output_width=output_width)

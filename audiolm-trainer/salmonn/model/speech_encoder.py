@@ -64,7 +64,7 @@ class SpeechEncoder(nn.Module):
     Args:
         front_end: features of both encoders.
         whisper: Whisper's encoder, width Dw.
-        beats: BEATs, width Db, or None.
+        beats: BEATs or another encoder of sounds (`audio_encoder.py`), width Db, or None.
         qformer_config: sizes of the Q-Former; `encoder_hidden_size` must be Dw + Db.
         num_queries: Q, query tokens per window.
         windows: window length and stride in frames, or None for a single window over all frames.
@@ -76,7 +76,7 @@ class SpeechEncoder(nn.Module):
         *,
         front_end: FrontEnd,
         whisper: WhisperEncoder,
-        beats: BEATs | None,
+        beats: nn.Module | None,
         qformer_config: Blip2QFormerConfig,
         num_queries: int,
         windows: Windows | None,
@@ -88,7 +88,7 @@ class SpeechEncoder(nn.Module):
         self.beats = beats
         self.windows = windows
         self.ln_speech = nn.LayerNorm(whisper.config.d_model)
-        self.ln_audio = None if beats is None else nn.LayerNorm(beats.config.encoder_embed_dim)
+        self.ln_audio = None if beats is None else nn.LayerNorm(audio_width(beats))
         self.query_tokens = nn.Parameter(torch.zeros(1, num_queries, qformer_config.hidden_size))
         nn.init.normal_(self.query_tokens, std=qformer_config.initializer_range)
         self.qformer = Blip2QFormerModel(qformer_config)
@@ -110,9 +110,13 @@ class SpeechEncoder(nn.Module):
         return hidden
 
     def with_sounds(self, whisper: Tensor, features: Features) -> Encoded:
-        """Add what BEATs hears, where there is one, to what Whisper has."""
+        """Add what BEATs or the encoder in its place hears, where there is one, to what Whisper has."""
         if self.beats is None:
             return self.without_sounds(whisper)
+        if not isinstance(self.beats, BEATs):
+            assert features.waves is not None, "the front end keeps waves for an encoder of one's own"
+            frames, found = self.beats(features.waves, features.wave_lengths)
+            return Encoded(whisper, frames, found)
         counts = self.beats.count_tokens(features.fbank_frames, bins=features.fbank.shape[2])
         return Encoded(whisper, self._hear_sounds(self.beats, features), counts)
 
@@ -189,6 +193,12 @@ class SpeechEncoder(nn.Module):
         # unfold: [B, T, D] -> [B, W, D, length]
         cut = frames.unfold(1, windows.length, windows.stride)
         return cut.transpose(2, 3).flatten(0, 1)
+
+
+def audio_width(encoder: nn.Module) -> int:
+    """Db, the width of what BEATs or the encoder in its place gives."""
+    width: int = encoder.config.encoder_embed_dim if isinstance(encoder, BEATs) else encoder.width  # type: ignore[assignment]
+    return width
 
 
 def similar_lengths(lengths: Sequence[int]) -> list[list[int]]:

@@ -35,7 +35,7 @@ def build_tiny_model(config: Config) -> SALMONN:
     """
     parts = config.model
     tokenizer = byte_tokenizer(parts.end_sym)
-    beats = _tiny_beats() if parts.beats_path else None
+    beats = _tiny_beats() if parts.beats_file or parts.audio_class else None
     encoder = build_speech_encoder(
         parts.model_copy(update={"qformer_path": NO_FILES}),
         whisper=_tiny_whisper(),

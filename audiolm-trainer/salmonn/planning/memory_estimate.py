@@ -28,8 +28,9 @@ import torch
 from torch import nn
 
 from salmonn.frontend.features import FBANK_BINS
+from salmonn.model.beats import BEATs
 from salmonn.model.salmonn import SALMONN
-from salmonn.model.speech_encoder import FRAMES_PER_30_SECONDS
+from salmonn.model.speech_encoder import FRAMES_PER_30_SECONDS, audio_width
 
 FLOAT32_BYTES = 4
 ADAMW_BYTES = 8
@@ -170,7 +171,7 @@ def _adapted_inputs(llm: nn.Module) -> int:
 def _bridge_bytes(model: SALMONN, plan: BatchPlan) -> int:
     """Bytes that norms, windows, Q-Former and projection keep, for one clip."""
     encoder = model.speech_encoder
-    beats = 0 if encoder.beats is None else encoder.beats.config.encoder_embed_dim
+    beats = 0 if encoder.beats is None else audio_width(encoder.beats)
     frames, width = _whisper_frames(model), encoder.whisper.config.d_model + beats
     sizes = encoder.qformer.config
     layers = sizes.num_hidden_layers
@@ -184,7 +185,8 @@ def _encoder_bytes(model: SALMONN, plan: BatchPlan) -> int:
     encoder, compute = model.speech_encoder, plan.weights_dtype.itemsize
     sizes = encoder.whisper.config
     whisper = 2 * compute * _whisper_frames(model) * (3 * sizes.d_model + sizes.encoder_ffn_dim)
-    if encoder.beats is None:
+    if not isinstance(encoder.beats, BEATs):
+        # What an encoder of one's own works with is not known.
         return int(whisper)
     patch = encoder.beats.config.input_patch_size
     tokens = int(plan.audio_seconds * FRAMES_PER_SECOND) // patch * (FBANK_BINS // patch)

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from salmonn.config.schema import Config
 from salmonn.errors import CheckpointError
+from salmonn.model.audio_encoder import build_audio_encoder
 from salmonn.model.beats import BEATs
 from salmonn.model.components import load_front_end_extractor, load_tokenizer, qformer_config, read_beats
 from salmonn.model.meta import build_meta_model, llm_sizes, whisper_sizes
@@ -81,8 +82,11 @@ def _own_problems(config: Config, passed: set[str], *, offline: bool) -> Iterato
         ("model.whisper_path", lambda: whisper_sizes(parts.whisper_path, token=token, offline=offline)),
         ("model.qformer_path", lambda: qformer_config(parts.qformer_path, encoder_width=1)),
     ]
-    if parts.beats_path and not (offline and not Path(parts.beats_path).is_file()):
-        tries.append(("model.beats_path", lambda: _check_beats(Path(parts.beats_path))))
+    if parts.beats_file and not (offline and not Path(parts.beats_file).is_file()):
+        tries.append(("model.beats_path", lambda: _check_beats(Path(parts.beats_file))))
+    if parts.audio_class:
+        own = (parts.audio_class, parts.audio_encoder_path)
+        tries.append(("model.audio_encoder", lambda: build_audio_encoder(*own, weights=False)))
     for key in ("llama_path", "whisper_path"):
         path = Path(getattr(parts, key))
         if path.is_dir() and not any(list(path.glob(pattern)) for pattern in WEIGHTS):

@@ -22,10 +22,10 @@ PIECES, PIECE = 64, 64 << 10
 
 # What answers depend on, and what training does. A checkpoint to start from is no longer needed by a run that goes on.
 ANSWER_KEYS = (
-    *("llama_path", "whisper_path", "beats_path", "qformer_path"),
+    *("llama_path", "whisper_path", "beats_path", "audio_encoder_path", "qformer_path"),
     *("ckpt", "speech_llama_proj_model", "test_prompt_path"),
 )
-TRAINING_KEYS = ("llama_path", "whisper_path", "beats_path", "qformer_path", "prompt_path")
+TRAINING_KEYS = ("llama_path", "whisper_path", "beats_path", "audio_encoder_path", "qformer_path", "prompt_path")
 
 # Of a folder: what loaders read.
 _READ = {".json", ".safetensors", ".bin", ".model", ".txt", ".jinja", ".pt", ".pth"}
