@@ -136,7 +136,7 @@ def test_clips_that_cannot_be_read_are_named_and_left_out(configure: Configure, 
     assert report.rehearsal.clips == 4
     assert report.train is not None
     assert [clip.name for clip in report.train.unreadable] == ["1.wav"]
-    assert dict(report.missing)["run.max_unreadable"].startswith("1 clips cannot be read, 0 may")
+    assert dict(report.missing)["run.max_unreadable"].startswith("1 clips cannot be read, 0 are allowed")
     for number in range(5):
         (tmp_path / f"{number}.wav").write_bytes(b"not audio")
     with pytest.raises(AudioError, match="no clip of a batch of 5 can be read"):

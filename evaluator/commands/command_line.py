@@ -8,8 +8,6 @@ from typing import Any, TypeVar
 
 import click
 
-from evaluator.config.yaml import spread_values
-
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 PACKAGE = "audiolm-evaluator"
@@ -22,6 +20,9 @@ class ManyValues(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Spread the values, then parse as usual."""
+        # Here, so that the validator starts without YAML.
+        from evaluator.config.yaml import spread_values
+
         return super().parse_args(ctx, spread_values(args))
 
 
