@@ -70,10 +70,13 @@ LANES = (
     ),
 )
 HEARS = f"model.context_seconds={CONTEXT}"
+HALF = ("model.dtype=float16", "model.bridge_dtype=float16", "model.merge_lora=True")
 VARIANTS = (
     Variant("float32"),
     Variant("bfloat16", options=("model.dtype=bfloat16",)),
     Variant("float16", options=("model.dtype=float16",)),
+    Variant("int8", options=("model.quantize={kind: int8, parts: [llm, whisper]}",)),
+    Variant("float16, bridge too, merged", options=HALF),
     Variant("adapter merged", options=("model.merge_lora=True",)),
     Variant("LLM 3 -> 2 layers", "llm_taught", "salmonn.pth"),
     Variant("LLM 3 -> 2 layers, healed on texts", "llm_texts"),
@@ -81,10 +84,11 @@ VARIANTS = (
     Variant("Whisper 3 -> 2 layers, healed", "whisper"),
     Variant(f"hears {CONTEXT:g} s, healed", "context", options=(HEARS,)),
     Variant(f"LLM 3 -> 2, hears {CONTEXT:g} s, healed", "llm_context", options=(HEARS,)),
+    Variant("LLM 3 -> 2, healed with teacher, float16, bridge too, merged", "llm_taught", options=HALF),
     Variant(
-        f"LLM 3 -> 2, hears {CONTEXT:g} s, merged, greedy, float16",
+        f"LLM 3 -> 2, hears {CONTEXT:g} s, merged, greedy",
         "llm_context",
-        options=(HEARS, "model.merge_lora=True", "generate.num_beams=1", "model.dtype=float16"),
+        options=(HEARS, "model.merge_lora=True", "generate.num_beams=1"),
     ),
 )
 

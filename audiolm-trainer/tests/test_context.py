@@ -101,3 +101,18 @@ def test_the_nano_model_with_four_seconds(caplog: pytest.LogCaptureFixture) -> N
     assert salmonn.max_seconds(config.model_dump()) == 4.0
     whole = load_config(ROOT / "configs/salmonn_eval_config.yaml")
     assert salmonn.max_seconds(whole.model_dump()) == 10.0
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_the_bridge_in_sixteen_bits_answers_almost_alike(dtype: str) -> None:
+    wave = noise(3)
+    plain, half = (
+        load_language_model(load_config(ROOT / "configs/salmonn_eval_config.yaml", options), "cpu")
+        for options in ([], [f"model.bridge_dtype={dtype}"])
+    )
+    embedded = [lm.model.embed(lm.model.encode([wave])) for lm in (plain, half)]
+    assert str(embedded[1].dtype) == f"torch.{dtype}"
+    difference = (embedded[0] - embedded[1].float()).norm() / embedded[0].norm()
+    assert 0 < float(difference.detach()) < 0.02
+    with pytest.raises(ConfigError, match="the bridge is trained in float32"):
+        load_config(ROOT / "configs/salmonn_eval_config.yaml", [f"model.bridge_dtype={dtype}"], purpose="train")

@@ -20,6 +20,16 @@ _TRAINING_REFUSALS: tuple[tuple[str, object, str], ...] = (
     ("model.freeze_whisper", False, "the Whisper encoder cannot be trained here; set it to True"),
     ("model.freeze_beats", False, "BEATs cannot be trained here; set it to True"),
     ("model.merge_lora", True, "a merged adapter cannot be trained; set it to False (it is for answering only)"),
+    (
+        "model.bridge_dtype",
+        "bfloat16",
+        "the bridge is trained in float32; set it to float32 (others are for answering only)",
+    ),
+    (
+        "model.bridge_dtype",
+        "float16",
+        "the bridge is trained in float32; set it to float32 (others are for answering only)",
+    ),
     ("run.evaluate", True, "train.py only trains; set it to False and measure with the evaluator"),
 )
 
@@ -47,7 +57,7 @@ def choice_problems(tree: Mapping[str, Any], purpose: Purpose, *, longest: int) 
     """
     refusals = _REFUSALS + (_TRAINING_REFUSALS if purpose == "train" else ())
     for dotted, refused, message in refusals:
-        if get_value(tree, dotted) is refused:
+        if get_value(tree, dotted) == refused:
             yield dotted, message
     if purpose == "train":
         yield from _tracker_problems(get_value(tree, "run.trackers"))

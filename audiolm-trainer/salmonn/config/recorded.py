@@ -21,7 +21,7 @@ _SECTIONS: Mapping[str, type[BaseModel]] = {
 }
 _NESTED: Mapping[str, type[BaseModel]] = {"run.optims": OptimConfig, "model.quantize": QuantizeConfig}
 # Secrets, and what says how a model was loaded and nothing of its weights.
-_NEVER = ("model.token", "run.dist_url", "model.merge_lora")
+_NEVER = ("model.token", "run.dist_url", "model.merge_lora", "model.bridge_dtype")
 _FOLDERS = ("datasets.cache_dir", "run.output_dir")
 
 # What gives other numbers from the same tensors and leaves no trace in their shapes.

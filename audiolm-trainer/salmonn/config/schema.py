@@ -56,6 +56,8 @@ class ModelConfig(_Section):
         speech_llama_proj_model: a file that the projection alone is taken from.
         token: of the hub; better in the environment variable HF_TOKEN, which is read first. It is never shown.
         dtype: how encoders and language model are held; "auto" is bfloat16 on GPUs that have it, else float32.
+        bridge_dtype: how Q-Former and projection are held to answer; they are trained in float32. 16 bits halve them,
+            and an answer can differ.
         freeze_whisper: True; the Whisper encoder is not trained.
         freeze_beats: True; BEATs is not trained.
         use_speech_Qformer: True; there is no model without Q-Former.
@@ -97,6 +99,7 @@ class ModelConfig(_Section):
     speech_llama_proj_model: str = ""
     token: Annotated[SecretStr, Field(strict=False)] = SecretStr("")
     dtype: Precision = "auto"
+    bridge_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     quantize: QuantizeConfig = QuantizeConfig()
 
     freeze_whisper: bool = True
@@ -337,13 +340,13 @@ class Config(_Section):
     def shareable(self) -> dict[str, Any]:
         """Return `public()` with every path reduced to its last component: what files that people pass on may carry.
 
-        How a model is loaded to answer (`merge_lora`) is no property of its weights and is left out.
+        How a model is loaded to answer (`merge_lora`, `bridge_dtype`) is no property of its weights and is left out.
 
         Example:
             "/home/kim/models/llama" -> "llama"; the hub's "openai/whisper-large-v2" stays.
         """
         tree = self.public()
-        del tree["model"]["merge_lora"]
+        del tree["model"]["merge_lora"], tree["model"]["bridge_dtype"]
         for dotted in (*PATHS, "datasets.cache_dir", "run.output_dir"):
             section, _, name = dotted.partition(".")
             tree[section][name] = without_folder(tree[section][name], hub=dotted in PATHS and PATHS[dotted].hub)

@@ -23,7 +23,7 @@ from salmonn.config.recorded import disagreements, recorded_config, recorded_tas
 from salmonn.config.schema import Config, ModelConfig
 from salmonn.decoding.decoder_support import without_adapter
 from salmonn.decoding.token_text import TokenText
-from salmonn.device import to_device
+from salmonn.device import DTYPES, to_device
 from salmonn.errors import CheckpointError, ConfigError
 from salmonn.model import components
 from salmonn.model.assembly import load_speech_encoder
@@ -183,6 +183,8 @@ class SALMONN(nn.Module):
             model._load_projection(Path(parts.speech_llama_proj_model))
         if parts.checkpoint_path:
             model._load_trained(parts.checkpoint_path, config)
+        if parts.bridge_dtype != "float32":
+            model.speech_encoder.hold_bridge(DTYPES[parts.bridge_dtype])
         if parts.merge_lora:
             model._merge_adapter()
         model._freeze(parts, train=train)

@@ -94,6 +94,14 @@ class SpeechEncoder(nn.Module):
         self.qformer = Blip2QFormerModel(qformer_config)
         self.projection = nn.Linear(qformer_config.hidden_size, output_width)
 
+    def hold_bridge(self, dtype: torch.dtype) -> None:
+        """Hold norms, queries, Q-Former and projection in a dtype."""
+        bridge: tuple[nn.Module | None, ...] = (self.ln_speech, self.ln_audio, self.qformer, self.projection)
+        for module in bridge:
+            if module is not None:
+                module.to(dtype)
+        self.query_tokens.data = self.query_tokens.data.to(dtype)
+
     def frozen_modules(self) -> list[nn.Module]:
         """The encoders, which are never trained."""
         return [module for module in (self.whisper, self.beats) if module is not None]
