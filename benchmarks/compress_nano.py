@@ -208,7 +208,16 @@ def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
 
 def board(output: Path) -> None:
     """Rank the variants by the challenge's rules, and plot quality against cost."""
-    sources = [f"{variant.name.replace('=', ' ')}={results(variant, output)}" for variant in VARIANTS]
+    sources = []
+    for variant in VARIANTS:
+        folder = results(variant, output)
+        runs = sorted(path.parent for path in folder.glob("valid_results/*/scores.json"))
+        challenge = [
+            path
+            for path in folder.glob("efficiency_results/*/efficiency.json")
+            if read(path)["protocol"].get("name") == "challenge"
+        ]
+        sources += [f"{variant.name}={path}" for path in (*runs, *challenge)]
     plot = ["--plot", str(output / "board.svg"), "--captions", "cider_d"]
     run(["-c", "from evaluator.cli import main; main()", "board", *plot, *sources])
 
