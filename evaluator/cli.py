@@ -16,7 +16,7 @@ import click
 from evaluator.commands.board import board_command
 from evaluator.commands.command_line import SETTINGS, ManyValues, version_option
 from evaluator.commands.compare import compare_command
-from evaluator.commands.control import control_config, gain_lines, refuse_where_nothing_is_scored
+from evaluator.commands.control import control_config, control_option, gain_lines, refuse_where_nothing_is_scored
 from evaluator.commands.deprecated import chosen_mode, deprecated_options
 from evaluator.commands.efficiency import (
     efficiency_command,
@@ -36,7 +36,7 @@ from evaluator.errors import ConfigError
 from evaluator.extras import check_installed
 from evaluator.run.launch import Launch, device_of, launch_of
 from evaluator.speed.plan import EfficiencyPlan, Protocol
-from evaluator.tasks import CONTROLS, MODES, TASKS, Control, Mode, is_scored, task_of
+from evaluator.tasks import MODES, TASKS, Control, Mode, is_scored, task_of
 
 if TYPE_CHECKING:
     from evaluator.config.config import Config
@@ -129,11 +129,7 @@ def build_evaluate_command(
     @click.option(
         "--limit", type=click.IntRange(min=1), metavar="N", help="Run the first N rows only, for a try: no submission."
     )
-    @click.option(
-        "--control",
-        type=click.Choice(CONTROLS),
-        help="Run a valid mode twice, the second time with other audio, and say what listening gains.",
-    )
+    @control_option
     @click.option("--check", is_flag=True, help="Check the model's contract on made-up audio, and end.")
     @efficiency_options
     @deprecated_options

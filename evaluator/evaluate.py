@@ -43,7 +43,6 @@ from evaluator.run.launch import SINGLE, Launch
 from evaluator.run.record import (
     Counts,
     EvaluationResult,
-    Failure,
     PeakMemory,
     RunRecord,
 )
@@ -51,12 +50,11 @@ from evaluator.run.rendezvous import announce_shares, await_share, join, report_
 from evaluator.run.row_shares import balance
 from evaluator.run.timing import speed_of
 from evaluator.run.worker import Attempt, WorkerReport, answer_share, peak_memory
-from evaluator.run_end import recorded, write_ended
+from evaluator.run_end import count, failures_of, recorded, write_ended
 from evaluator.scoring.result import Scores
 from evaluator.scoring.scored_set import score_set
 from evaluator.speed.latency_pass import latency_of_run
 from evaluator.submission.submission import MAX_TEXT, write_submission
-from evaluator.submission.text import clean_text, is_blank
 from evaluator.tasks import Mode, is_scored
 from evaluator.wording import named
 
@@ -223,22 +221,6 @@ def take_part(provider: ModelProvider, config: Config, mode: Mode, *, launch: La
         journal.sync()
         # While the journal is still locked: a journal without lock and mark is that of a dead process.
         report_done(attempt, done)
-
-
-def count(predictions: Sequence[Prediction], *, cut: int) -> Counts:
-    """Count rows by what became of them; `cut` is known from the audio headers."""
-    return Counts(
-        rows=len(predictions),
-        failed=sum(prediction.finish_reason == "error" for prediction in predictions),
-        empty=sum(p.finish_reason != "error" and is_blank(clean_text(p.text)) for p in predictions),
-        cut=cut,
-        hit_max_length=sum(prediction.finish_reason == "length" for prediction in predictions),
-    )
-
-
-def failures_of(predictions: Sequence[Prediction]) -> tuple[Failure, ...]:
-    """The rows without an answer."""
-    return tuple(Failure(p.id, p.error) for p in predictions if p.error is not None)
 
 
 def _note_inputs(

@@ -1,4 +1,4 @@
-"""How a run ends, on disk and for the user: run.json at the start and at every end, and what is left to do.
+"""How a run ends, on disk and for the user: run.json at the start and at every end, its counts, what is left to do.
 
 In: a run's record and paths, and the block that does the work. Out: a run.json that says "running" until the block is
 over; after a run that did not finish, sentences about what the run has and how to go on.
@@ -12,7 +12,9 @@ from evaluator.annotation.annotation import Sample
 from evaluator.errors import AudioLMError, ResultError
 from evaluator.redaction import Redactor
 from evaluator.run.folder import RunPaths, answered, missing_rows
-from evaluator.run.record import RunRecord
+from evaluator.run.journal import Prediction
+from evaluator.run.record import Counts, Failure, RunRecord
+from evaluator.submission.text import clean_text, is_blank
 
 logger = logging.getLogger(__name__)
 
@@ -55,3 +57,19 @@ def _say_what_is_missing(record: RunRecord, paths: RunPaths, samples: Sequence[S
     missing = record.missing = [sample.id for sample in samples if sample.index not in found]
     told = missing_rows(missing, len(samples)) if missing else "Every row has its answer"
     logger.error("%s. To go on with what is left, give the same command with --resume %s", told, paths.folder)
+
+
+def count(predictions: Sequence[Prediction], *, cut: int) -> Counts:
+    """Count rows by what became of them; `cut` is known from the audio headers."""
+    return Counts(
+        rows=len(predictions),
+        failed=sum(prediction.finish_reason == "error" for prediction in predictions),
+        empty=sum(p.finish_reason != "error" and is_blank(clean_text(p.text)) for p in predictions),
+        cut=cut,
+        hit_max_length=sum(prediction.finish_reason == "length" for prediction in predictions),
+    )
+
+
+def failures_of(predictions: Sequence[Prediction]) -> tuple[Failure, ...]:
+    """The rows without an answer."""
+    return tuple(Failure(p.id, p.error) for p in predictions if p.error is not None)

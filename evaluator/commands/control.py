@@ -1,21 +1,32 @@
 """`--control`: the same run twice, once with the clips and once with other audio, and what listening gains."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from evaluator.tasks import Control, Mode, is_scored
+from evaluator.tasks import CONTROLS, Control, Mode, is_scored
 
 if TYPE_CHECKING:
     from evaluator.config.config import Config
     from evaluator.run.record import EvaluationResult
 
+Function = TypeVar("Function", bound=Callable[..., Any])
+
 HEARD: Mapping[Control, str] = {"silence": "silence", "noise": "white noise", "shuffle": "another clip's audio"}
 FOLDER = "control_{}"
 """Below the output folder: a control run is none to hand in or to go on with by mistake."""
+
+
+def control_option(function: Function) -> Function:
+    """Add --control to a command."""
+    return click.option(
+        "--control",
+        type=click.Choice(CONTROLS),
+        help="Run a valid mode twice, the second time with other audio, and say what listening gains.",
+    )(function)
 
 
 def refuse_where_nothing_is_scored(control: str | None, mode: Mode | None) -> None:
