@@ -144,15 +144,49 @@ def test_what_breaks_in_scoring_is_the_organisers_to_read(
     [
         (["--metric", "wre"], "there is no such metric"),
         (["--public-share", "0.01"], "leaves one of the two parts without a row"),
+        (["--public-share", "nan"], "leaves one of the two parts without a row"),
         (["--public-ids", "/nowhere"], "cannot be read"),
+        (["--metric", "bleu"], "these references are scored by wer, cer"),
+        (["--protocol", "chalenge"], 'did you mean "challenge"?'),
+        (["--task", "qa"], "'asr' is not scored by valid_qa"),
+        (["--output-dir", "/dev/null/out"], "--output-dir: /dev/null/out cannot be written"),
+        (["--submissions", "/nowhere"], "--submissions: /nowhere cannot be read"),
     ],
 )
 def test_what_organisers_mistype_is_told(
     hidden: Path, submissions: Path, tmp_path: Path, options: list[str], message: str
 ) -> None:
     done = host(hidden, submissions, tmp_path / "out", *options)
+    assert isinstance(done.exception, SystemExit), done.exception
     assert done.exit_code != 0
     assert message in done.output
+    assert not list(tmp_path.glob("out/participants/*"))
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ("test0000\ntest9999\nfoo\n", "has ids that the reference does not have: foo, test9999"),
+        ("test0000\ntest0001\ntest0002\ntest0003\n", "leaves one of the two parts without a row"),
+        ("\n", "leaves one of the two parts without a row"),
+    ],
+)
+def test_public_ids_that_are_no_part_are_the_organisers_to_mend(
+    hidden: Path, submissions: Path, tmp_path: Path, ids: str, message: str
+) -> None:
+    (tmp_path / "ids.txt").write_text(ids, encoding="utf-8")
+    done = host(hidden, submissions, tmp_path / "out", "--public-ids", str(tmp_path / "ids.txt"))
+    assert (done.exit_code, message in done.output) == (2, True), done.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_of_windows_are_taken(hidden: Path, submissions: Path, tmp_path: Path) -> None:
+    """A byte order mark and CRLF in the ids, and a name that ends in capitals."""
+    (tmp_path / "ids.txt").write_bytes(b"\xef\xbb\xbftest0000\r\ntest0001\r\n")
+    (submissions / "best.csv").rename(submissions / "BEST.CSV")
+    done = host(hidden, submissions, tmp_path / "out", "--public-ids", str(tmp_path / "ids.txt"))
+    assert done.exit_code == 0, done.output
+    assert json.loads((tmp_path / "out/organisers/BEST.CSV.json").read_text(encoding="utf-8"))["rank"] == 1
 
 
 def test_kaggles_call(hidden: Path) -> None:

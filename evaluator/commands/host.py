@@ -62,13 +62,16 @@ def host_command(
 
 def _public(reference: Path, share: float | None, file: Path | None, seed: int) -> frozenset[str] | None:
     from evaluator.annotation.annotation import submission_ids
-    from evaluator.host.board import public_part
+    from evaluator.host.board import check_public, public_part
 
     if file is not None:
         try:
-            return frozenset(filter(None, map(str.strip, file.read_text(encoding="utf-8").splitlines())))
+            # Editors of Windows put a byte order mark before the first id.
+            ids = frozenset(filter(None, map(str.strip, file.read_text(encoding="utf-8-sig").splitlines())))
         except (OSError, ValueError) as error:
             raise ConfigError(f"--public-ids: {file} cannot be read: {error}") from error
+        check_public(ids, submission_ids(reference), str(file))
+        return ids
     return None if share is None else public_part(submission_ids(reference), share=share, seed=seed)
 
 
@@ -81,26 +84,24 @@ def _host(
     protocol: str,
     public: frozenset[str] | None,
 ) -> str:
-    from evaluator.annotation.annotation import submission_ids
     from evaluator.config.sections import ScoringConfig
     from evaluator.files import write_json
-    from evaluator.host.board import as_csv, as_markdown, rank
-    from evaluator.host.verdict import Reference, judge
+    from evaluator.host.board import as_csv, as_markdown, check_metric, rank
+    from evaluator.host.verdict import Reference, judge, metrics_of
     from evaluator.scoring.result import KINDS
     from evaluator.wording import printable
 
     task = next(each for each in TASKS if each.name == task_name)
     names = [name for name, kind in KINDS.items() if kind.task == task.name]
     usual = "cider_d" if task.name == "aac" else names[0]
-    # What is wrong with the references is the organisers' to mend, and no submission's fault.
-    submission_ids(reference)
-    files = sorted(submissions.glob("*.csv")) if submissions.is_dir() else []
+    files = sorted(each for each in _entries(submissions) if each.suffix.lower() == ".csv")
     if not files:
         raise ConfigError(f"--submissions: there is no CSV file in {submissions}.")
-    judged = Reference(reference, task, public)
-    places = rank([judge(file, judged, ScoringConfig(protocol=protocol)) for file in files], metric or usual)
-    for kind in (PARTICIPANTS, ORGANISERS):
-        (output / kind).mkdir(parents=True, exist_ok=True)
+    judged, config = Reference(reference, task, public), ScoringConfig(protocol=protocol)
+    # What is wrong with the references or the options is the organisers' to mend, and no submission's fault.
+    check_metric(metric or usual, metrics_of(judged, config))
+    _make_folders(output)
+    places = rank([judge(file, judged, config) for file in files], metric or usual)
     for place in places:
         verdict = place.verdict
         write_json(output / PARTICIPANTS / f"{printable(verdict.name)}.json", verdict.for_participants())
@@ -112,3 +113,19 @@ def _host(
     rows = [{"rank": place.rank, "tied": place.tied, **place.verdict.for_organisers()} for place in places]
     (output / "leaderboard.json").write_text(json.dumps(rows, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return as_markdown(places)
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise ConfigError(f"--submissions: {folder} cannot be read: {error.strerror or error}.") from error
+
+
+def _make_folders(output: Path) -> None:
+    """Make the folders before anything is scored: hours of scoring are not to end at a folder."""
+    try:
+        for kind in (PARTICIPANTS, ORGANISERS):
+            (output / kind).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--output-dir: {output} cannot be written: {error.strerror or error}.") from error

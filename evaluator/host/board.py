@@ -2,14 +2,14 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from random import Random
 
 from evaluator.errors import ConfigError
 from evaluator.host.verdict import Verdict
 from evaluator.scoring.result import KINDS, MetricResult
-from evaluator.wording import did_you_mean, printable
+from evaluator.wording import did_you_mean, named, printable
 
 HEADING = ("rank", "submission", "status", "public", "private", "low", "high")
 
@@ -50,13 +50,7 @@ class Place:
 
 
 def rank(verdicts: Sequence[Verdict], metric: str) -> list[Place]:
-    """Rank submissions, best first; those without a score come last, by name.
-
-    Raises:
-        ConfigError: there is no such metric.
-    """
-    if metric not in KINDS:
-        raise ConfigError(f"--metric {metric}: there is no such metric; {did_you_mean(metric, KINDS)}.")
+    """Rank submissions, best first; those without a score come last, by name."""
     sign = -1 if KINDS[metric].higher_is_better else 1
     found = [(verdict, _named(verdict.private, metric), _named(verdict.public, metric)) for verdict in verdicts]
     values = [own.value for _, own, _ in found if own is not None and own.value is not None]
@@ -69,6 +63,18 @@ def rank(verdicts: Sequence[Verdict], metric: str) -> list[Place]:
                   verdict, own, public)
         )  # fmt: skip
     return sorted(places, key=lambda place: (place.rank is None, place.rank or 0, place.verdict.name))
+
+
+def check_metric(metric: str, names: Collection[str]) -> None:
+    """Check that scores of this name are made.
+
+    Raises:
+        ConfigError: there is no such metric, or this task and protocol do not have it.
+    """
+    if metric not in KINDS:
+        raise ConfigError(f"--metric {metric}: there is no such metric; {did_you_mean(metric, KINDS)}.")
+    if metric not in names:
+        raise ConfigError(f"--metric {metric}: these references are scored by {', '.join(names)}.")
 
 
 def as_csv(places: Sequence[Place]) -> str:
@@ -90,10 +96,22 @@ def public_part(ids: Sequence[str], *, share: float, seed: int) -> frozenset[str
     Raises:
         ConfigError: one of the two parts would have no row.
     """
-    number = round(share * len(ids))
+    number = round(share * len(ids)) if 0 <= share <= 1 else 0  # 0 where the share is no number
     if not 0 < number < len(ids):
         raise ConfigError(f"--public-share {share:g} of {len(ids)} rows leaves one of the two parts without a row.")
     return frozenset(Random(seed).sample(sorted(ids), number))
+
+
+def check_public(public: Collection[str], ids: Collection[str], source: str) -> None:
+    """Check that named ids are a part of the references.
+
+    Raises:
+        ConfigError: ids are unknown, or one of the two parts would have no row.
+    """
+    if unknown := sorted(set(public) - set(ids)):
+        raise ConfigError(f"--public-ids: {source} has ids that the reference does not have: {named(unknown)}.")
+    if not 0 < len(public) < len(ids):
+        raise ConfigError(f"--public-ids: {source} leaves one of the two parts without a row.")
 
 
 def _named(metrics: Sequence[MetricResult], name: str) -> MetricResult | None:
