@@ -16,7 +16,13 @@ import click
 from evaluator.commands.board import board_command
 from evaluator.commands.command_line import SETTINGS, ManyValues, version_option
 from evaluator.commands.compare import compare_command
-from evaluator.commands.control import control_config, control_option, gain_lines, refuse_where_nothing_is_scored
+from evaluator.commands.control import (
+    control_config,
+    control_option,
+    gain_lines,
+    refuse_where_nothing_is_exchanged,
+    refuse_where_nothing_is_scored,
+)
 from evaluator.commands.deprecated import chosen_mode, deprecated_options
 from evaluator.commands.efficiency import (
     efficiency_command,
@@ -156,6 +162,7 @@ def build_evaluate_command(
         """Run a model over an annotation: a CSV in submission modes, a CSV and scores in valid modes."""
         chosen, notices = chosen_mode(mode, task, skip_scoring=skip_scoring)
         _refuse_contradictions(chosen, check=check, efficiency=efficiency, protocol=protocol, limit=limit)
+        _refuse_stray_resume(resume, check=check, efficiency=efficiency, control=control)
         refuse_where_nothing_is_scored(control, chosen if not (check or efficiency) else None)
         plan = EfficiencyPlan(chosen, noise, clips, repeats, protocol, processes) if efficiency else None
         arguments = _Arguments(
@@ -183,6 +190,19 @@ def _refuse_contradictions(
     if not efficiency:
         refuse_stray_options(click.get_current_context())
     refuse_other_protocol(click.get_current_context(), protocol)
+    if protocol == "challenge" and mode is not None and task_of(mode).name != "asr":
+        raise click.UsageError(f"--protocol challenge asks for a transcript: leave --mode {mode} out.")
+
+
+def _refuse_stray_resume(resume: str | None, *, check: bool, efficiency: bool, control: str | None) -> None:
+    """Refuse --resume where no run is gone on with: it would be begun anew, and nobody told.
+
+    Raises:
+        click.UsageError: naming the other flag.
+    """
+    other = "--check" if check else "--efficiency" if efficiency else "--control" if control else None
+    if resume is not None and other is not None:
+        raise click.UsageError(f"{other} always begins anew: leave it or --resume out.")
 
 
 def _run(provider: "ModelProvider", arguments: _Arguments, num_gpus: Callable[[], int] | None) -> int:
@@ -257,6 +277,7 @@ def _control(
     with ProgressBar() as progress:
         plain = evaluate(once, config, mode, progress=progress, launch=launch, limit=limit)
     click.echo("\n".join(summarize(plain)))
+    refuse_where_nothing_is_exchanged(kind, plain)
     with ProgressBar() as progress:
         controlled = control_config(config, kind)
         other = evaluate(Controlled(once, kind), controlled, mode, progress=progress, launch=launch, limit=limit)

@@ -22,6 +22,7 @@ from evaluator.files import sha256
 from evaluator.machine import machine, versions
 from evaluator.model import AudioLM, ModelProvider
 from evaluator.preflight import Preflight, preflight
+from evaluator.provider.control import Controlled
 from evaluator.provider.loading import load_model, name_of
 from evaluator.provider.questions import check_parts, found_fingerprints
 from evaluator.redaction import Redactor
@@ -234,6 +235,7 @@ def _note_inputs(
     record.config = config.public()
     record.annotation = _fingerprint(ready.annotation)
     record.checkpoint = _fingerprint(Path(checkpoint)) if isinstance(checkpoint, str) and checkpoint else None
+    record.control = provider.control if isinstance(provider, Controlled) else None
     record.model_files = found_fingerprints(provider, config)
     record.notices = list(ready.notices)
     record.machine = machine()

@@ -56,6 +56,9 @@ def _say_what_is_missing(record: RunRecord, paths: RunPaths, samples: Sequence[S
         return
     missing = record.missing = [sample.id for sample in samples if sample.index not in found]
     told = missing_rows(missing, len(samples)) if missing else "Every row has its answer"
+    if record.control is not None:
+        logger.error("%s. A control run is not gone on with: begin it anew.", told)
+        return
     logger.error("%s. To go on with what is left, give the same command with --resume %s", told, paths.folder)
 
 

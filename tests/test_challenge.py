@@ -179,6 +179,7 @@ def invoke(site: Site, *args: str) -> Result:
         (["--efficiency", "--protocol", "challenge", "--clips", "3"], "--clips belongs to --protocol clips"),
         (["--efficiency", "--processes", "3"], "--processes belongs to --protocol challenge"),
         (["--mode", "valid_asr", "--protocol", "challenge"], "--protocol belongs to --efficiency"),
+        (["--efficiency", "--protocol", "challenge", "--mode", "submission_qa"], "leave --mode submission_qa out"),
     ],
 )
 def test_options_of_another_protocol_are_refused(site: Site, args: list[str], message: str) -> None:

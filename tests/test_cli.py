@@ -121,6 +121,9 @@ def test_help_has_an_example_of_each_mode(site: Site) -> None:
         (["--mode", "valid_asr", "--limit", "0"], "0 is not in the range x>=1"),
         (["--check", "--limit", "3"], "--limit belongs to a run"),
         (["--efficiency", "--limit", "3"], "--efficiency has --clips"),
+        (["--efficiency", "--resume", "auto"], "--efficiency always begins anew"),
+        (["--check", "--resume", "auto"], "--check always begins anew"),
+        (["--mode", "valid_asr", "--control", "noise", "--resume", "auto"], "--control always begins anew"),
     ],
 )
 def test_usage_errors(site: Site, args: list[str], message: str) -> None:

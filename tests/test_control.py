@@ -86,6 +86,42 @@ def test_it_belongs_to_valid_modes(site: Site, args: tuple[str, ...]) -> None:
     assert "--control compares scores" in result.stderr
 
 
+def test_shuffle_measures_latency_once_and_complains_of_nothing(site: Site) -> None:
+    """Latency asks clips alone, where nothing can be exchanged."""
+    result = invoke(site, FakeProvider(), "--mode", "valid_asr", "--control", "shuffle")
+    assert result.exit_code == 0, result.output
+    assert "Latency was not measured" not in result.stderr
+    [other] = site.results.glob("control_shuffle/valid_results/*_valid_asr/run.json")
+    assert json.loads(other.read_text(encoding="utf-8"))["latency"] == {"reason": "run.latency_clips is 0"}
+
+
+def test_one_clip_is_not_shuffled(site: Site) -> None:
+    result = invoke(site, FakeProvider(), "--mode", "valid_asr", "--control", "shuffle", "--limit", "1")
+    assert result.exit_code == 2
+    assert "fewer than two were heard: take silence or noise" in result.stderr
+    assert "--resume" not in result.stderr
+    assert not list(site.results.glob("control_*"))
+
+
+def test_a_control_run_is_not_gone_on_with_by_what_was_heard(site: Site) -> None:
+    """Else a file would mix answers to the clips with answers to silence."""
+    loads = FakeProvider(model=EchoLM(say=_broken_by_silence))
+    result = invoke(site, loads, "--mode", "valid_asr", "--control", "silence")
+    assert result.exit_code != 0
+    assert "A control run is not gone on with: begin it anew." in result.stderr
+    [folder] = site.results.glob("control_silence/valid_results/*_valid_asr")
+    output = str(site.results / "control_silence")
+    again = invoke(site, FakeProvider(), "--mode", "valid_asr", "--output-dir", output, "--resume", str(folder))
+    assert again.exit_code == 3
+    assert "cannot be resumed: control differ(s)" in again.stderr
+
+
+def _broken_by_silence(request: Request) -> str:
+    if not request.audio.any():
+        raise RuntimeError("silence")
+    return "hound"
+
+
 @pytest.mark.slow
 def test_the_nano_model_listens(tmp_path: Path) -> None:
     done = subprocess.run(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from evaluator.errors import ConfigError
 from evaluator.tasks import CONTROLS, Control, Mode, is_scored
 
 if TYPE_CHECKING:
@@ -40,9 +41,22 @@ def refuse_where_nothing_is_scored(control: str | None, mode: Mode | None) -> No
 
 
 def control_config(config: "Config", kind: Control) -> "Config":
-    """The configuration of the control run: the same, with a folder of its own for its results."""
+    """The configuration of the control run: the same, with a folder of its own for its results.
+
+    Latency is the first run's to measure: it asks clips alone, and shuffle has nothing to exchange there.
+    """
     folder = str(Path(config.run.output_dir) / FOLDER.format(kind))
-    return replace(config, run=config.run.model_copy(update={"output_dir": folder}))
+    return replace(config, run=config.run.model_copy(update={"output_dir": folder, "latency_clips": 0}))
+
+
+def refuse_where_nothing_is_exchanged(kind: Control, plain: "EvaluationResult") -> None:
+    """Refuse to shuffle where fewer than two clips were heard.
+
+    Raises:
+        ConfigError: naming the kinds that one clip is enough for.
+    """
+    if kind == "shuffle" and plain.counts.rows - plain.counts.failed < 2:
+        raise ConfigError("--control shuffle exchanges clips, and fewer than two were heard: take silence or noise.")
 
 
 def gain_lines(plain: "EvaluationResult", other: "EvaluationResult", kind: Control) -> list[str]:

@@ -48,7 +48,7 @@ class Controlled:
 
     def __init__(self, provider: ModelProvider, kind: Control) -> None:
         self._provider = provider
-        self._kind = kind
+        self.control = kind
         self.__name__ = f"{name_of(provider)}, hearing {kind}"
 
     def __getattr__(self, name: str) -> Any:
@@ -56,7 +56,7 @@ class Controlled:
 
     def load_model(self, config: Mapping[str, Any], device: str) -> AudioLM:
         """Load the model."""
-        return _ControlledLM(self._provider.load_model(config, device), self._kind)
+        return _ControlledLM(self._provider.load_model(config, device), self.control)
 
 
 class _ControlledLM:

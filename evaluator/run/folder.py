@@ -121,12 +121,13 @@ def identity_of(record: RunRecord, versions: Mapping[str, str]) -> dict[str, str
     """What the texts of a run depend on, as hashes: a run goes on only where all of them are the same.
 
     Args:
-        record: mode, config, annotation, checkpoint, model_files and limit are known.
+        record: mode, config, annotation, checkpoint, model_files, limit and control are known.
         versions: package -> version; those of Python and the system do not count, for machines may differ in them.
 
     Returns:
         dict[str, str]: "mode", "configuration", "annotation", "checkpoint", "packages" -> hash, and for each key that
-        names a file of the model what is in it, "" where that is not known yet; "limit", where there is one, as it is.
+        names a file of the model what is in it, "" where that is not known yet; "limit" and
+        "control", where there are, as they are.
     """
     config = {name: section for name, section in (record.config or {}).items() if name != "scoring"}
     config["run"] = {key: value for key, value in config["run"].items() if key not in _FREE_RUN_KEYS}
@@ -139,6 +140,7 @@ def identity_of(record: RunRecord, versions: Mapping[str, str]) -> dict[str, str
         "packages": _hash(packages),
         **(record.model_files or {}),
         **({} if record.limit is None else {"limit": str(record.limit)}),
+        **({} if record.control is None else {"control": record.control}),
     }
 
 

@@ -180,6 +180,8 @@ class RunRecord:
     """Processor, cores, load and threads."""
     limit: int | None = None
     """So many of the first rows only."""
+    control: str | None = None
+    """What the model heard instead of the clips, in a control run."""
     identity: dict[str, str] | None = None
     """What the texts depend on, as hashes; a run goes on only where they are the same."""
     failures: list[dict[str, str]] | None = None
