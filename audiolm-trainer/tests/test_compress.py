@@ -208,6 +208,7 @@ def test_whisper_loses_a_layer_and_hears_less(write: Write, tmp_path: Path) -> N
         ({}, "nothing is to be made smaller"),
         ({"drop_whisper_layers": 1}, "a teacher needs the same encoders"),
         ({"drop_llm_layers": 1, "train": "none.yaml"}, "none.yaml is no file"),
+        ({"context_seconds": 10.01, "heal": False}, "compress.context_seconds: is 10.01 s, no whole number of frames"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(write: Write, section: dict[str, Any], message: str) -> None:
@@ -218,6 +219,15 @@ def test_settings_that_cannot_be_are_refused(write: Write, section: dict[str, An
 def test_a_file_of_another_kind_is_refused() -> None:
     with pytest.raises(ConfigError, match="needs one section, compress"):
         load_settings(TRAINER / "configs/nano/heal.yaml")
+
+
+def test_more_layers_than_there_are_claim_no_folder(write: Write, tmp_path: Path) -> None:
+    """Found before anything is encoded; the mended file then has its folder."""
+    done = compress(write(drop_llm_layers=3, drop_whisper_layers=99, distill_weight=0.0))
+    assert done.exit_code == 2
+    assert "compress.drop_llm_layers: is 3, and the llm has 3 layers, of which one has to stay" in done.output
+    assert "compress.drop_whisper_layers: is 99, and the whisper has 3 layers" in done.output
+    assert not (tmp_path / "small").exists()
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ from salmonn.config.schema import Config
 from salmonn.data.unreadable import UnreadableClips
 from salmonn.device import choose_device, choose_dtype
 from salmonn.errors import ConfigError, SalmonnError
+from salmonn.model.meta import llm_sizes, whisper_sizes
 from salmonn.model.salmonn import SALMONN
 from salmonn.preflight.preflight import check_before_training
 from salmonn.prompts import train_prompts
@@ -62,6 +63,7 @@ def compress(settings: CompressSettings) -> list[Row]:
     if not config.datasets.valid_ann_path:
         raise ConfigError(f"{settings.train}: datasets.valid_ann_path is empty; layers are weighed on a validation set")
     check_before_training(config)
+    require_layers(settings, config)
     folder = Path(settings.output_dir)
     claim(folder, settings, config)
     work = _Work(folder, config)
@@ -73,6 +75,28 @@ def compress(settings: CompressSettings) -> list[Row]:
         healed = work.healed(settings, smaller)
         work.measured("healed", lambda: healed)
     return work.rows
+
+
+def require_layers(settings: CompressSettings, config: Config) -> None:
+    """Make sure that both parts keep a layer, before a clip is encoded and before the folder is claimed.
+
+    Raises:
+        ConfigError: every part that would lose all its layers.
+        CheckpointError: how many there are cannot be known.
+    """
+    parts, token = config.model, config.token
+    llm = llm_sizes(parts.llama_path, token=token, offline=False).get_text_config().num_hidden_layers
+    whisper = whisper_sizes(parts.whisper_path, token=token, offline=False).encoder_layers
+    problems = [
+        (f"compress.drop_{part}_layers", f"is {drop}, and the {part} has {has} layers, of which one has to stay")
+        for part, drop, has in (
+            ("llm", settings.drop_llm_layers, llm),
+            ("whisper", settings.drop_whisper_layers, whisper),
+        )
+        if drop >= has
+    ]
+    if problems:
+        raise ConfigError("more layers are to be dropped than the model can lose", problems)
 
 
 def claim(folder: Path, settings: CompressSettings, config: Config) -> None:
@@ -134,9 +158,6 @@ class _Work:
         )
         for part, drop in wanted:
             holder = holder_of(model, part)
-            if drop >= len(holder.layers):
-                has = f"the {part} has {len(holder.layers)} layers, of which one has to stay"
-                raise ConfigError(f"compress.drop_{part}_layers is {drop}, and {has}")
             # Encodings are the same whatever the language model is; Whisper's have to be made anew.
             split = _split(self.config, model, cache=part == "llm", clips=settings.ablation_clips)
             loss = _loss_of(model, split, engine, batch_size=self.config.run.batch_size_eval)

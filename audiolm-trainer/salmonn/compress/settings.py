@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from salmonn.config.choices import is_whole_frames, no_whole_frames
 from salmonn.config.config import open_document
 from salmonn.config.paths import resolve_path
 from salmonn.errors import ConfigError
@@ -85,6 +86,9 @@ def _contradictions(settings: CompressSettings) -> list[tuple[str, str]]:
         found.append(
             ("compress", "nothing is to be made smaller: set drop_llm_layers, drop_whisper_layers or context_seconds")
         )
+    seconds = settings.context_seconds
+    if seconds is not None and not is_whole_frames(seconds):
+        found.append(("compress.context_seconds", no_whole_frames(seconds)))
     if settings.heal and settings.distill_weight and encoders:
         found.append(
             (

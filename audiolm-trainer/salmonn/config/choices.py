@@ -113,13 +113,23 @@ def _decoding_problems(tree: Mapping[str, Any], longest: int) -> Iterable[tuple[
         yield "generate.min_length", f"is {shortest}, and an answer ends after generate.max_new_tokens, {most}"
 
 
+def is_whole_frames(seconds: float) -> bool:
+    """Whether a time is a whole number of Whisper's frames."""
+    return abs(seconds * FRAMES_A_SECOND - round(seconds * FRAMES_A_SECOND)) <= 1e-6
+
+
+def no_whole_frames(seconds: float) -> str:
+    """What is told of a time that is none."""
+    return f"is {seconds} s, no whole number of frames: a frame is {2 * HALF_A_FRAME:g} s"
+
+
 def _window_problems(tree: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     """A context that is no whole number of frames, windows that hold no frame or that no clip fills."""
     context = get_value(tree, "model.context_seconds")
     if not isinstance(context, (int, float)):
         context = LONGEST_CONTEXT
-    if abs(context * FRAMES_A_SECOND - round(context * FRAMES_A_SECOND)) > 1e-6:
-        yield "model.context_seconds", f"is {context} s, no whole number of frames: a frame is {2 * HALF_A_FRAME:g} s"
+    if not is_whole_frames(context):
+        yield "model.context_seconds", no_whole_frames(context)
     if get_value(tree, "model.window_level_Qformer") is False:
         return
     for key in ("second_per_window", "second_stride"):
