@@ -165,10 +165,8 @@ def build_evaluate_command(
         _refuse_stray_resume(resume, check=check, efficiency=efficiency, control=control)
         refuse_where_nothing_is_scored(control, chosen if not (check or efficiency) else None)
         plan = EfficiencyPlan(chosen, noise, clips, repeats, protocol, processes) if efficiency else None
-        arguments = _Arguments(
-            chosen, cfg_path, options, device, output_dir, resume, limit, check, notices, plan, control
-        )
-        raise SystemExit(_run(provider, arguments, num_gpus))
+        typed = _Arguments(chosen, cfg_path, options, device, output_dir, resume, limit, check, notices, plan, control)
+        raise SystemExit(_run(provider, typed, num_gpus))
 
     return evaluate_command
 

@@ -150,12 +150,15 @@ class _Work:
         path = self.folder / LAYERS
         if path.is_file():
             return [_round(entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
-        model, engine = _load(self.config)
         rounds: list[Round] = []
-        wanted: tuple[tuple[Part, int], ...] = (
+        asked: tuple[tuple[Part, int], ...] = (
             ("llm", settings.drop_llm_layers),
             ("whisper", settings.drop_whisper_layers),
         )
+        wanted = [(part, drop) for part, drop in asked if drop]
+        # Nothing is loaded or encoded for parts that keep their layers.
+        if wanted:
+            model, engine = _load(self.config)
         for part, drop in wanted:
             holder = holder_of(model, part)
             # Encodings are the same whatever the language model is; Whisper's have to be made anew.
