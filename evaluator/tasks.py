@@ -74,7 +74,11 @@ CONTROLS: tuple[Control, ...] = get_args(Control)
 
 def task_of(mode: Mode) -> Task:
     """The task of a mode: "valid_aac" -> AAC."""
-    name = mode.partition("_")[2]
+    return task_named(mode.partition("_")[2])
+
+
+def task_named(name: str) -> Task:
+    """The task of a name: "aac" -> AAC."""
     return next(task for task in TASKS if task.name == name)
 
 

@@ -7,7 +7,7 @@ import click
 
 from evaluator.commands.command_line import SETTINGS, escape_what_cannot_be_printed, version_option
 from evaluator.errors import AudioLMError, ConfigError
-from evaluator.tasks import TASKS
+from evaluator.tasks import TASKS, task_named
 
 PARTICIPANTS, ORGANISERS = "participants", "organisers"
 
@@ -91,7 +91,7 @@ def _host(
     from evaluator.scoring.result import KINDS
     from evaluator.wording import printable
 
-    task = next(each for each in TASKS if each.name == task_name)
+    task = task_named(task_name)
     names = [name for name, kind in KINDS.items() if kind.task == task.name]
     usual = "cider_d" if task.name == "aac" else names[0]
     files = sorted(each for each in _entries(submissions) if each.suffix.lower() == ".csv")

@@ -8,7 +8,7 @@ import click
 
 from evaluator.commands.command_line import SETTINGS, ManyValues, escape_what_cannot_be_printed, version_option
 from evaluator.errors import AudioLMError, ConfigError, ResultError
-from evaluator.tasks import TASKS
+from evaluator.tasks import TASKS, task_named
 
 if TYPE_CHECKING:
     from evaluator.answer_files.scored_file import ScoredAnswers
@@ -104,7 +104,7 @@ def _score(
 
     from evaluator.answer_files.scored_file import only_signed, score_answer_file
 
-    chosen = next((each for each in TASKS if each.name == task), None)
+    chosen = task_named(task) if task is not None else None
     done = score_answer_file(annotation, predictions, chosen, config, shuffle=shuffle)
     return done if signature is None else replace(done, scores=only_signed(done.scores, signature))
 

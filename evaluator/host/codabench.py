@@ -9,12 +9,12 @@ from pathlib import Path
 
 from evaluator.config.sections import ScoringConfig
 from evaluator.host.verdict import Reference, judge
-from evaluator.tasks import ASR, TASKS
+from evaluator.tasks import ASR, task_named
 
 
 def run(source: Path, output: Path, task_name: str = ASR.name) -> int:
     """Judge the one submission; returns the exit code that Codabench reads: 1 for a refused file."""
-    task = next(task for task in TASKS if task.name == task_name)
+    task = task_named(task_name)
     [reference], submissions = sorted((source / "ref").glob("*.json")), sorted((source / "res").glob("*.csv"))
     output.mkdir(parents=True, exist_ok=True)
     if len(submissions) != 1:

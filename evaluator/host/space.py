@@ -5,7 +5,7 @@ from typing import Any
 
 from evaluator.config.sections import ScoringConfig
 from evaluator.host.verdict import Reference, judge
-from evaluator.tasks import TASKS
+from evaluator.tasks import task_named
 
 
 def handle(upload: str | None, reference: str, task: str = "asr") -> dict[str, Any]:
@@ -18,5 +18,5 @@ def handle(upload: str | None, reference: str, task: str = "asr") -> dict[str, A
     """
     if upload is None:
         return {"status": "refused", "problems": ["Choose a CSV file first."], "scores": {}}
-    chosen = next(each for each in TASKS if each.name == task)
+    chosen = task_named(task)
     return judge(Path(upload), Reference(Path(reference), chosen), ScoringConfig()).for_participants()
