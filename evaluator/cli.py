@@ -249,7 +249,7 @@ def _evaluate(
 ) -> int:
     from evaluator.commands.session import ProgressBar
     from evaluator.evaluate import evaluate, take_part
-    from evaluator.report import summarize
+    from evaluator.report.summary import summarize
 
     if launch.rank > 0:
         take_part(provider, config, mode, launch=launch, limit=limit)
@@ -269,7 +269,7 @@ def _control(
     from evaluator.commands.session import ProgressBar
     from evaluator.evaluate import evaluate
     from evaluator.provider.control import Controlled, LoadedOnce
-    from evaluator.report import summarize
+    from evaluator.report.summary import summarize
 
     once = LoadedOnce(provider)
     with ProgressBar() as progress:

@@ -26,7 +26,7 @@ from evaluator.provider.control import Controlled
 from evaluator.provider.loading import load_model, name_of
 from evaluator.provider.questions import check_parts, found_fingerprints
 from evaluator.redaction import Redactor
-from evaluator.report import write_scores
+from evaluator.report.summary import write_scores
 from evaluator.run.clip_record import require_same_clips, write_clips
 from evaluator.run.folder import (
     RunPaths,

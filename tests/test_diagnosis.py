@@ -11,7 +11,7 @@ from evaluator.config.sections import ScoringConfig
 from evaluator.diagnosis.answers import Given, findings, frequent_answers, loops, refuses, switches
 from evaluator.diagnosis.diagnosis import diagnosed
 from evaluator.evaluate import evaluate
-from evaluator.report import diagnosis_lines, summarize
+from evaluator.report.summary import diagnosis_lines, summarize
 from evaluator.scoring.result import MetricResult, Scores
 from evaluator.scoring.scoring import score
 from evaluator.tasks import ASR

@@ -33,7 +33,7 @@ from evaluator.errors import (
 from evaluator.evaluate import evaluate, make_run_paths
 from evaluator.files import replacing
 from evaluator.model import Request
-from evaluator.report import summarize
+from evaluator.report.summary import summarize
 from evaluator.run.journal import read_journal
 from evaluator.run.record import EvaluationResult
 from evaluator.submission.submission import check_submission

@@ -19,7 +19,7 @@ SALMONN = ROOT / "audiolm-trainer" / "salmonn"
 EVALUATOR_ORDER = (
     "errors", "tasks", "extras", "wording", "files", "cpu_threads", "machine", "audio", "annotation", "model",
     "submission", "redaction", "config", "provider", "statistics", "scoring", "diagnosis", "preflight", "run",
-    "run_end", "report", "answer_files", "speed", "board", "comparison", "host", "evaluate", "conformance",
+    "run_end", "answer_files", "speed", "board", "comparison", "report", "host", "evaluate", "conformance",
     "commands", "cli",
 )  # fmt: skip
 SALMONN_ORDER = (

@@ -19,7 +19,7 @@ from evaluator.annotation.file import Row
 from evaluator.config.sections import ScoringConfig
 from evaluator.errors import AnnotationError, ConfigError
 from evaluator.evaluate import evaluate
-from evaluator.report import score_lines, summarize
+from evaluator.report.summary import score_lines, summarize
 from evaluator.scoring.answers.classes import score_classes
 from evaluator.scoring.answers.translations import score_translations
 from evaluator.scoring.captioning import CaptionMetrics, Captions

@@ -19,7 +19,7 @@ from evaluator.cli import main
 from evaluator.config.sections import ScoringConfig
 from evaluator.errors import AnnotationError, ConfigError
 from evaluator.evaluate import evaluate
-from evaluator.report import summarize
+from evaluator.report.summary import summarize
 from evaluator.scoring.captioning import _lay_out
 from evaluator.scoring.java import JavaProcesses, find_java
 from evaluator.scoring.protocols.basic_text import basic_text

@@ -110,7 +110,7 @@ def _score(
 
 
 def _write(folder: Path, done: "ScoredAnswers") -> None:
-    from evaluator.report import write_scores
+    from evaluator.report.summary import write_scores
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -120,7 +120,7 @@ def _write(folder: Path, done: "ScoredAnswers") -> None:
 
 
 def _lines(done: "ScoredAnswers", annotation: Path, predictions: Path, *, as_json: bool) -> list[str]:
-    from evaluator.report import diagnosis_lines, label_line, score_lines, scores_json
+    from evaluator.report.summary import diagnosis_lines, label_line, score_lines, scores_json
 
     if as_json:
         return [json.dumps(scores_json(done.scores, ids=done.ids), ensure_ascii=False, indent=2, allow_nan=False)]

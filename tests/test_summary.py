@@ -1,4 +1,4 @@
-"""Tests of evaluator/report.py: one screen that says everything, and a scores.json that any reader takes."""
+"""Tests of evaluator/report/summary.py: one screen that says everything, and a scores.json that any reader takes."""
 
 import json
 from dataclasses import replace
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluator.report import score_lines, summarize, write_scores
+from evaluator.report.summary import score_lines, summarize, write_scores
 from evaluator.run.latency import LATENCY_OFF, Latency
 from evaluator.run.record import Counts, EvaluationResult, Failure, PeakMemory
 from evaluator.run.timing import Spread
