@@ -1,6 +1,8 @@
 """Tests of evaluator/diagnosis/: rules on wrong answers, counts of confusions, and where they are told."""
 
 import json
+import random
+import re
 from pathlib import Path
 
 import pytest
@@ -176,3 +178,24 @@ def test_a_run_tells_its_diagnoses_last(tmp_path: Path) -> None:
     assert written["rates"]["token_limit"] == {"rows": 1, "rate": 0.2, "ids": ["test0000"]}
     assert written["rates"]["loop"]["ids"] == ["test0000"]
     assert written["rates"]["language_switch"]["ids"] == ["test0001"]
+
+
+def test_parts_that_cannot_loop_are_left_out_and_no_others() -> None:
+    """The rule on characters, searched for in the whole text, finds what `loops` finds in parts of it."""
+    plain = re.compile(r"([^\d\s]\D{0,9}?)\1{7}", re.DOTALL)
+    draw = random.Random(3)
+    found = 0
+    for _ in range(3000):
+        piece = "".join(draw.choices("ab ,1\u3000\n", k=draw.randint(1, 11)))
+        noise = ["".join(draw.choices("abc d", k=draw.randrange(12))) for _ in range(2)]
+        text = noise[0] + piece * draw.randint(5, 9) + noise[1]
+        whole = any(any(map(str.isalpha, match[1])) for match in plain.finditer(text))
+        words = [word.strip(".,!?;:'\"") for word in text.split()]
+        repeated = any(
+            words[start : start + period * 4] == words[start : start + period] * 4
+            for period in range(1, min(10, len(words) // 4) + 1)
+            for start in range(len(words) - 4 * period + 1)
+        )
+        assert loops(text) == (whole or repeated), text
+        found += whole
+    assert 100 < found < 2900

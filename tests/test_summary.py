@@ -1,17 +1,20 @@
 """Tests of evaluator/report/summary.py: one screen that says everything, and a scores.json that any reader takes."""
 
 import json
+from array import array
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from evaluator.report import summary
 from evaluator.report.summary import score_lines, summarize, write_scores
 from evaluator.run.latency import LATENCY_OFF, Latency
 from evaluator.run.record import Counts, EvaluationResult, Failure, PeakMemory
 from evaluator.run.timing import Spread
 from evaluator.scoring.protocols.signature import parse_signature
 from evaluator.scoring.result import MetricResult, Scores
+from evaluator.scoring.wer import Ratios, word_errors
 from evaluator.wording import printable
 
 ERRORS = {"substitutions": (3, 0), "deletions": (0, 1), "insertions": (0, 0)}
@@ -250,3 +253,23 @@ def test_scores_json_needs_a_value_for_each_id(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="wer has 2 values for 1 samples"):
         write_scores(tmp_path / "scores.json", ASR, ids=["test0000"])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_scores_json_is_written_as_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Piece by piece, whatever kind of column there is."""
+    monkeypatch.setattr(summary, "_PIECE", 3)
+    errors = word_errors([["a"], [], ["b", "c"], ["d"]] * 2, [["a"], ["x"], ["b"], ["\ud800"]] * 2)
+    columns = {
+        "wer": Ratios(errors.edits, errors.lengths),
+        "word_edits": array("d", errors.edits),
+        "odd": (None, 1.5) * 4,
+    }
+    scores = replace(ASR, num_samples=8, per_sample=columns)
+    ids = [f'"\u2028\ud800{row}' for row in range(8)]
+    write_scores(tmp_path / "scores.json", scores, ids=ids)
+    data = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
+    told = json.loads(json.dumps(summary.scores_json(scores, ids=ids)))
+    assert data["per_sample"].pop("id") == [f'"\u2028\ud800{row}' for row in range(8)]
+    assert told["per_sample"].pop("id") == ids
+    assert data == told
+    assert data["per_sample"]["wer"] == [0.0, None, 0.5, 1.0] * 2

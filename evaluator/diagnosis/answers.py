@@ -12,6 +12,7 @@ language switch    more than half of the letters are of scripts in which no refe
 import functools
 import re
 import unicodedata
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -58,7 +59,7 @@ def findings(rows: Sequence[Given]) -> dict[str, list[int]]:
         "token_limit": lambda row: row.cut_off,
         "loop": lambda row: loops(row.text) and not any(map(loops, row.references)),
         "empty": lambda row: all(map(is_invisible, row.text)),
-        "duplicate": lambda row: _folded(row.text) in shared,
+        "duplicate": lambda row: bool(shared) and _folded(row.text) in shared,
         "refusal": lambda row: refuses(row.text) and not any(map(refuses, row.references)),
         "language_switch": lambda row: switches(row.text, row.references),
     }
@@ -76,10 +77,25 @@ def frequent_answers(rows: Sequence[Given]) -> list[tuple[str, int]]:
 def loops(text: str) -> bool:
     """Whether a text repeats itself: "the dog the dog the dog the dog" does, "no no no" does not."""
     words = [word.strip(".,!?;:'\"") for word in text.lower().split()]
-    return _repeats(words) or any(any(map(str.isalpha, match[1])) for match in _CHARACTER_LOOP.finditer(text.lower()))
+    return _repeats(words) or any(
+        any(map(str.isalpha, match[1]))
+        for part in _parts_that_may_loop(text.lower())
+        for match in _CHARACTER_LOOP.finditer(part)
+    )
+
+
+def _parts_that_may_loop(text: str) -> Sequence[str]:
+    """Where to search for the same characters 8 times in a row, which costs more than all else of a long set.
+
+    Across white space a loop has the same word again and again; every other loop lies within a word.
+    """
+    words = text.split()
+    return [text] if len(words) - len(set(words)) >= 3 else [word for word in words if len(word) >= 8]
 
 
 def _repeats(words: Sequence[str]) -> bool:
+    if len(words) - len(set(words)) < WORD_TIMES - 1:
+        return False
     for period in range(1, min(MOST_WORDS, len(words) // WORD_TIMES) + 1):
         run = 0
         for place in range(period, len(words)):
@@ -110,10 +126,14 @@ def _script(letter: str) -> str:
 
 
 def _shared(rows: Sequence[Given]) -> dict[str, int]:
+    # By their hashes first: of a large set only texts that are there several times are kept.
+    hashes = sorted(array("q", (hash(_folded(row.text)) for row in rows)))
+    several = {one for one, other in zip(hashes, hashes[FEWEST_SAME - 1 :], strict=False) if one == other}
     groups: dict[str, list[Given]] = {}
-    for row in rows:
-        if not row.failed and not all(map(is_invisible, row.text)):
-            groups.setdefault(_folded(row.text), []).append(row)
+    for row in rows if several else ():
+        text = _folded(row.text)
+        if hash(text) in several and not row.failed and not all(map(is_invisible, row.text)):
+            groups.setdefault(text, []).append(row)
     return {
         text: len(same)
         for text, same in groups.items()

@@ -4,6 +4,7 @@ In: an EvaluationResult or Scores. Out: lines of text without control characters
 computed here and nothing is printed: a score that is not there stays "unavailable", with the reason.
 """
 
+import json
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from evaluator.diagnosis.diagnosis import KEY
-from evaluator.files import write_json
+from evaluator.errors import ResultError
+from evaluator.files import replacing
 from evaluator.run.latency import LATENCY_OFF, Latency
 from evaluator.run.record import EvaluationResult
 from evaluator.run.timing import MEDIAN_CLIPS, TOO_FEW
@@ -30,6 +32,8 @@ _SHOWN_FAILURES = 5
 _LABEL_WIDTH = 16
 _WIDTH = 80
 _GIBIBYTE = 1 << 30
+# Values of a column of scores.json that are made into text at a time.
+_PIECE = 1 << 14
 
 
 def summarize(result: EvaluationResult) -> list[str]:
@@ -196,20 +200,42 @@ def write_scores(path: Path, scores: Scores, *, ids: Sequence[str]) -> None:
         ResultError: if the file cannot be written.
         ValueError: if a per-sample list has another length than `ids`.
     """
-    write_json(path, scores_json(scores, ids=ids))
+    _check_lengths(scores, ids)
+    # The rows are the most of it: a line for each column, written piece by piece.
+    head = json.dumps(_facts(scores), ensure_ascii=False, indent=2, allow_nan=False).removesuffix("\n}")
+    try:
+        with replacing(path) as temporary, temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f'{head},\n  "per_sample": {{')
+            for number, (name, values) in enumerate({"id": ids, **scores.per_sample}.items()):
+                file.write(f"{',' if number else ''}\n    {json.dumps(name)}: [")
+                for first in range(0, len(values), _PIECE):
+                    piece = json.dumps(_finite(values[first : first + _PIECE]), ensure_ascii=False, allow_nan=False)
+                    file.write(f"{', ' if first else ''}{piece[1:-1]}")
+                file.write("]")
+            file.write("\n  }\n}\n")
+    except OSError as error:
+        raise ResultError(f"Cannot write {path}: {error.strerror or error}.") from error
 
 
 def scores_json(scores: Scores, *, ids: Sequence[str]) -> dict[str, Any]:
     """What scores.json holds; see `write_scores`."""
+    _check_lengths(scores, ids)
+    return {**_facts(scores), "per_sample": {"id": list(ids), **_finite(scores.per_sample)}}
+
+
+def _check_lengths(scores: Scores, ids: Sequence[str]) -> None:
     for name, values in scores.per_sample.items():
         if len(values) != len(ids):
             raise ValueError(f"{name} has {len(values)} values for {len(ids)} samples")
+
+
+def _facts(scores: Scores) -> dict[str, Any]:
+    """What scores.json says of the set, its rows apart."""
     return {
         "task": scores.task,
         "num_samples": scores.num_samples,
         "metrics": [_finite(metric.facts()) for metric in scores.metrics],
         "details": _finite(scores.details),
-        "per_sample": {"id": list(ids), **_finite(scores.per_sample)},
     }
 
 
@@ -288,6 +314,6 @@ def _finite(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
         return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, Sequence) and not isinstance(value, str):
         return [_finite(item) for item in value]
     return value

@@ -7,6 +7,7 @@ CIDEr-D's document frequencies stay those of the whole set.
 
 import importlib.util
 import re
+from array import array
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -53,8 +54,8 @@ def with_intervals(scores: Scores, config: ScoringConfig, units: Units | None = 
     for metric in scores.metrics:
         if metric.kind.unit and metric.evidence:
             edits, length = error_columns(metric.name)
-            per_sample.setdefault(edits, tuple(map(float, _edits(metric))))
-            per_sample.setdefault(length, tuple(map(float, _length(metric))))
+            per_sample.setdefault(edits, array("d", _edits(metric)))
+            per_sample.setdefault(length, array("d", _length(metric)))
     scores = replace(scores, per_sample=per_sample)
     if not config.bootstrap_resamples:
         return scores
@@ -115,16 +116,16 @@ def _columns(metric: MetricResult) -> list[Columns]:
     return [rows, np.array([float(row is not None) for row in metric.rows])]
 
 
-def _edits(metric: MetricResult) -> list[int]:
+def _edits(metric: MetricResult) -> "array[int]":
     return _total(metric, "substitutions", "deletions", "insertions")
 
 
-def _length(metric: MetricResult) -> list[int]:
+def _length(metric: MetricResult) -> "array[int]":
     return _total(metric, "hits", "substitutions", "deletions")
 
 
-def _total(metric: MetricResult, *names: str) -> list[int]:
-    return [sum(counts) for counts in zip(*(metric.evidence[name] for name in names), strict=True)]
+def _total(metric: MetricResult, *names: str) -> "array[int]":
+    return array("i", map(sum, zip(*(metric.evidence[name] for name in names), strict=True)))
 
 
 def _statistic(metric: MetricResult) -> Statistic:

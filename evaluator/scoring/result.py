@@ -27,6 +27,10 @@ FAILURES = (
     AssertionError,
     LookupError,
 )
+
+Rows = Sequence[float | None]
+"""A value a row. A tuple, or where sets are large an array or what computes each value when it is asked for."""
+
 _ERRORS = "errors per reference unit, 0 is best, 1 is 100 %"
 _UNIT = "0 to 1"
 
@@ -93,8 +97,8 @@ class MetricResult:
 
     name: str
     value: float | None
-    rows: tuple[float | None, ...] = ()
-    evidence: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    rows: Rows = ()
+    evidence: Mapping[str, Sequence[int]] = field(default_factory=dict)
     protocol: str = ""
     signature: Signature = field(default_factory=Signature)
     reason: str | None = None
@@ -144,7 +148,7 @@ class Scores:
     num_samples: int
     metrics: tuple[MetricResult, ...]
     details: dict[str, Any]
-    per_sample: dict[str, tuple[float | None, ...]] = field(default_factory=dict)
+    per_sample: dict[str, Rows] = field(default_factory=dict)
 
     def missing(self) -> tuple[MetricResult, ...]:
         """The metrics that were asked for by name and have no value."""

@@ -5,8 +5,9 @@ cannot be had is None with the reason and what to do about it, and never costs t
 no audio.
 """
 
+from array import array
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from evaluator.config.sections import ScoringConfig
@@ -16,7 +17,7 @@ from evaluator.scoring.protocols.advice import better_protocol
 from evaluator.scoring.protocols.korean import read_references
 from evaluator.scoring.protocols.protocol import Protocol, Rate
 from evaluator.scoring.protocols.table import protocol_of
-from evaluator.scoring.result import KINDS, MetricResult, Scores, failed
+from evaluator.scoring.result import KINDS, MetricResult, Rows, Scores, failed
 from evaluator.submission.invisible import is_invisible
 from evaluator.tasks import AAC, ASR, Task
 from evaluator.wording import did_you_mean
@@ -153,30 +154,27 @@ def _score_transcripts(
     protocol: Protocol, references: Sequence[str], hypotheses: Sequence[str], config: ScoringConfig
 ) -> Scores:
     """The protocol's error rates; the first of them says which references are empty."""
+    from evaluator.scoring.counting.batches import count_errors
+
     read = _read(protocol, references, config)
     metrics: list[MetricResult] = []
     details: dict[str, Any] = {}
-    per_sample: dict[str, tuple[float | None, ...]] = {}
-    terms: dict[str, tuple[float | None, ...]] = {}
-    for rate in protocol.rates:
-        try:
-            errors = rate.counts(read, hypotheses)
-            signature = protocol.sign_rate(rate, rows=len(hypotheses), dual=config.dual_transcripts)
-        except MetricUnavailableError as error:
-            metrics += failed([rate.metric], error)
-            continue
+    per_sample: dict[str, Rows] = {}
+    terms: dict[str, Rows] = {}
+    try:
+        counted = count_errors([rate.compare for rate in protocol.rates], read, hypotheses)
+    except MetricUnavailableError as error:
+        return Scores(ASR.name, len(hypotheses), failed([rate.metric for rate in protocol.rates], error), details)
+    for rate, errors in zip(protocol.rates, counted, strict=True):
+        signature = protocol.sign_rate(rate, rows=len(hypotheses), dual=config.dual_transcripts)
         metric = replace(_error_rate(rate, errors), signature=signature)
         metrics.append(metric)
-        unit = metric.kind.unit
-        details.setdefault("empty_references", sum(not row.reference_length for row in errors.rows))
-        details[f"{unit}s"] = {**metric.totals, **_lengths(rate, errors)}
+        details.setdefault("empty_references", errors.lengths.count(0))
+        details[f"{metric.kind.unit}s"] = {**metric.totals, **_lengths(rate, errors)}
         per_sample[metric.name] = metric.rows
         # The rate of a set is a ratio of two sums; whoever resamples rows needs both terms.
         if metric.name == "wer":
-            terms = {
-                "word_edits": tuple(float(row.edits) for row in errors.rows),
-                "reference_words": tuple(float(row.reference_length) for row in errors.rows),
-            }
+            terms = {"word_edits": array("d", errors.edits), "reference_words": array("d", errors.lengths)}
     notes = better_protocol(protocol, references)
     if notes:
         details["notes"] = notes
@@ -189,13 +187,13 @@ def _lengths(rate: Rate, errors: "ErrorRate") -> dict[str, int]:
 
 
 def _error_rate(rate: Rate, errors: "ErrorRate") -> MetricResult:
-    from evaluator.scoring.wer import ErrorCounts
+    from evaluator.scoring.wer import Ratios
 
     result = MetricResult(
         rate.metric,
         errors.total.rate,
-        rows=tuple(row.rate for row in errors.rows),
-        evidence={kind.name: tuple(getattr(row, kind.name) for row in errors.rows) for kind in fields(ErrorCounts)},
+        rows=Ratios(errors.edits, errors.lengths),
+        evidence=errors.columns,
         protocol=rate.described(),
     )
     if result.value is not None:

@@ -4,9 +4,10 @@ The rate of a set is the sum of its edits over the sum of its reference words, n
 rates.
 """
 
+from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, overload
 
 import jiwer
 
@@ -50,18 +51,87 @@ class ErrorCounts:
         return self.edits / self.reference_length if self.reference_length else None
 
 
-@dataclass(frozen=True, slots=True)
+def _column() -> "array[int]":
+    return array("i")
+
+
+@dataclass(slots=True)
 class ErrorRate:
-    """Error counts of a set and of each of its rows, in their order."""
+    """Error counts of a set, row by row, in columns of 4 bytes a row: sets of millions of rows are counted.
 
-    total: ErrorCounts
-    rows: tuple[ErrorCounts, ...]
+    Attributes:
+        hits: of each row, as those of `ErrorCounts`.
+        substitutions: likewise.
+        deletions: likewise.
+        insertions: likewise.
+    """
 
-    @classmethod
-    def of(cls, rows: Sequence[ErrorCounts]) -> "ErrorRate":
-        """The counts of a set from those of its rows."""
-        sums = (sum(getattr(row, kind.name) for row in rows) for kind in fields(ErrorCounts))
-        return cls(total=ErrorCounts(*sums), rows=tuple(rows))
+    hits: "array[int]" = field(default_factory=_column)
+    substitutions: "array[int]" = field(default_factory=_column)
+    deletions: "array[int]" = field(default_factory=_column)
+    insertions: "array[int]" = field(default_factory=_column)
+
+    @property
+    def columns(self) -> "dict[str, array[int]]":
+        """The columns by their names."""
+        return {kind.name: getattr(self, kind.name) for kind in fields(self)}
+
+    @property
+    def total(self) -> ErrorCounts:
+        """The counts of the set."""
+        return ErrorCounts(*map(sum, self.columns.values()))
+
+    @property
+    def rows(self) -> tuple[ErrorCounts, ...]:
+        """The counts of each row, made when they are asked for."""
+        return tuple(ErrorCounts(*row) for row in zip(*self.columns.values(), strict=True))
+
+    @property
+    def lengths(self) -> "array[int]":
+        """Units of each row's reference."""
+        return array("i", map(sum, zip(self.hits, self.substitutions, self.deletions, strict=True)))
+
+    @property
+    def edits(self) -> "array[int]":
+        """Edits of each row."""
+        return array("i", map(sum, zip(self.substitutions, self.deletions, self.insertions, strict=True)))
+
+    def add(self, hits: int, substitutions: int, deletions: int, insertions: int) -> None:
+        """Add a row."""
+        self.hits.append(hits)
+        self.substitutions.append(substitutions)
+        self.deletions.append(deletions)
+        self.insertions.append(insertions)
+
+    def extend(self, other: "ErrorRate") -> None:
+        """Add the rows of another."""
+        for name, column in other.columns.items():
+            getattr(self, name).extend(column)
+
+
+class Ratios(Sequence[float | None]):
+    """The rate of each row, computed when it is asked for; None for a row whose reference has no unit.
+
+    Args:
+        edits: of each row.
+        lengths: units of each row's reference.
+    """
+
+    def __init__(self, edits: "array[int]", lengths: "array[int]") -> None:
+        self._edits = edits
+        self._lengths = lengths
+
+    def __len__(self) -> int:
+        return len(self._edits)
+
+    @overload
+    def __getitem__(self, place: int) -> float | None: ...
+    @overload
+    def __getitem__(self, place: slice) -> "Ratios": ...
+    def __getitem__(self, place: int | slice) -> "float | Ratios | None":
+        if isinstance(place, slice):
+            return Ratios(self._edits[place], self._lengths[place])
+        return self._edits[place] / self._lengths[place] if self._lengths[place] else None
 
 
 def word_errors(references: Sequence[Words], hypotheses: Sequence[Words]) -> ErrorRate:
@@ -116,19 +186,17 @@ def aligned_characters(references: Sequence[str], hypotheses: Sequence[str]) -> 
 def _compare(process: Any, references: Sequence[str], hypotheses: Sequence[str]) -> ErrorRate:
     if len(references) != len(hypotheses):
         raise ValueError(f"{len(references)} references cannot be compared with {len(hypotheses)} hypotheses")
-    if not references:
-        return ErrorRate(total=ErrorCounts(0, 0, 0, 0), rows=())
-    output = process(list(references), list(hypotheses))
-    rows = tuple(_row(chunks) for chunks in output.alignments)
-    total = ErrorCounts(output.hits, output.substitutions, output.deletions, output.insertions)
-    return ErrorRate(total=total, rows=rows)
+    errors = ErrorRate()
+    for chunks in process(list(references), list(hypotheses)).alignments if references else ():
+        errors.add(*_row(chunks))
+    return errors
 
 
-def _row(chunks: Sequence[Any]) -> ErrorCounts:
+def _row(chunks: Sequence[Any]) -> tuple[int, int, int, int]:
     """Counts of one row from jiwer's alignment, which is made of runs of one kind."""
     counts = {"equal": 0, "substitute": 0, "delete": 0, "insert": 0}
     for chunk in chunks:
         reference_length = chunk.ref_end_idx - chunk.ref_start_idx
         hypothesis_length = chunk.hyp_end_idx - chunk.hyp_start_idx
         counts[chunk.type] += max(reference_length, hypothesis_length)
-    return ErrorCounts(counts["equal"], counts["substitute"], counts["delete"], counts["insert"])
+    return counts["equal"], counts["substitute"], counts["delete"], counts["insert"]

@@ -11,7 +11,7 @@ from evaluator.errors import MetricUnavailableError
 from evaluator.scoring.normalize import cer_text, wer_words, whisper_english
 from evaluator.scoring.protocols.basic_text import basic_text, basic_words, unspaced_text
 from evaluator.scoring.protocols.korean import spaced_as
-from evaluator.scoring.wer import ErrorCounts, ErrorRate, aligned_characters, character_errors, word_errors
+from evaluator.scoring.wer import ErrorRate, aligned_characters, character_errors, word_errors
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -37,13 +37,13 @@ def open_asr_words(references: Sequence[str], hypotheses: Sequence[str]) -> Erro
     except ModuleNotFoundError as error:
         fix = "install it: pip install kaldialign==0.12"
         raise MetricUnavailableError("open-asr compares with kaldialign, which is not installed", fix=fix) from error
-    rows: list[ErrorCounts] = []
+    errors = ErrorRate()
     for reference, hypothesis in zip(references, hypotheses, strict=True):
         words = whisper_english(_encodable(reference)).split()
         found = edit_distance(words, whisper_english(_encodable(hypothesis)).split(), merge_compounds=True)
         hits = len(words) - found["sub"] - found["del"]
-        rows.append(ErrorCounts(hits, found["sub"], found["del"], found["ins"]))
-    return ErrorRate.of(rows)
+        errors.add(hits, found["sub"], found["del"], found["ins"])
+    return errors
 
 
 def _encodable(text: str) -> str:

@@ -1,16 +1,11 @@
 """What a protocol is: what is done to texts, what is counted, and how the score is signed. table.py has every one."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
-from typing import TYPE_CHECKING
 
 from evaluator.scoring.protocols.signature import Signature, sign
 from evaluator.tasks import TaskName
-
-# jiwer is imported where something is compared: a command's --help imports this file.
-if TYPE_CHECKING:
-    from evaluator.scoring.wer import ErrorRate
 
 Fields = tuple[tuple[str, str], ...]
 
@@ -34,13 +29,6 @@ class Rate:
     fields: Fields
     packages: tuple[str, ...]
     one_to_one: bool = True
-
-    def counts(self, references: Sequence[str], hypotheses: Sequence[str]) -> "ErrorRate":
-        """Count the errors of a set of raw texts."""
-        from evaluator.scoring.protocols import comparison
-
-        compare: Callable[[Sequence[str], Sequence[str]], ErrorRate] = getattr(comparison, self.compare)
-        return compare(references, hypotheses)
 
     def described(self) -> str:
         """The protocol in one line, with the versions of what it is made of."""
