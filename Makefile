@@ -35,7 +35,7 @@ bench: $(READY)  ## Measure loading, features, training, answering and large ann
 configuration: $(READY)  ## Write docs/configuration.md from the schemas.
 	$(BIN)/python docs/make_configuration.py
 
-train-nano: $(READY)  ## Make the nano model anew (needs espeak-ng).
+train-nano: $(VENV)/.ready-dev  ## Make the nano model anew (needs espeak-ng).
 	cd audiolm-trainer && $(abspath $(BIN))/python -m nano.make_nano
 
 compress-nano: $(READY)  ## Make the nano model smaller in ten ways, and measure each (needs espeak-ng).

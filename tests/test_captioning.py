@@ -1,15 +1,15 @@
-"""Tests of the adapter to aac-metrics: values equal to the library's own, and the edges that it does not survive."""
+"""Tests of caption metrics: values equal to aac-metrics' own, and the edges that it does not survive."""
 
 import json
 import random
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from library_cache import lay_out
 
 from evaluator.errors import MetricUnavailableError
 from evaluator.scoring.captioning import (
@@ -17,8 +17,9 @@ from evaluator.scoring.captioning import (
     Captions,
     caption_protocol,
     library_protocol,
-    pycocoevalcap_file,
 )
+from evaluator.scoring.captions import ptb
+from evaluator.scoring.captions.package_files import pycocoevalcap_file
 from evaluator.scoring.java import Java, find_java
 
 CANDIDATES = ("A dog barks, twice.", "rain falls on a tin roof", "people talk while music plays", "an engine idles")
@@ -68,22 +69,33 @@ def captions(metrics: CaptionMetrics) -> Captions:
 
 def test_folders_of_any_name_in_the_locale_c(java: Java, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Containers are often in the locale C, in which Java alone knows no names but ASCII."""
-    folder = tmp_path / "임시"
-    folder.mkdir()
+    jar = tmp_path / "임시" / "tokenizer.jar"
+    jar.parent.mkdir()
+    jar.write_bytes(pycocoevalcap_file(ptb.JAR).read_bytes())
     monkeypatch.setenv("LC_ALL", "C")
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setattr(ptb, "pycocoevalcap_file", lambda name: jar)
     with CaptionMetrics(java) as opened:
-        assert str(opened._folder).startswith(str(folder))
-        captions = opened.tokenize(("A dog barks!",), (("Two dogs bark.", "it barks"),))
-    assert captions == Captions(("a dog barks",), (("two dogs bark", "it barks"),))
+        captions = opened.tokenize(("A dog barks!",), (("Two dogs bark.", "개가 짖는다"),))
+    assert captions == Captions(("a dog barks",), (("two dogs bark", "개가 짖는다"),))
 
 
 @pytest.mark.slow
-def test_equal_to_the_library_as_everybody_imports_it(metrics: CaptionMetrics, captions: Captions) -> None:
+def test_equal_to_aac_metrics(metrics: CaptionMetrics, tmp_path: Path) -> None:
+    golden = json.loads((Path(__file__).parent / "golden_spice.json").read_text(encoding="utf-8"))["items"]
+    candidates = [*CANDIDATES, "It rains for 1 1/2 hours.", "", *(item["candidate"] for item in golden)]
+    references = [
+        *REFERENCES,
+        ("1 1/2 hours of rain", "1/2 an hour"),
+        ("no.",),
+        *(item["references"] for item in golden),
+    ]
+    captions = metrics.tokenize(candidates, references)
+    assert "1\u00a01/2" in captions.candidates[4]
+    lay_out(tmp_path)
     job = {
-        "candidates": CANDIDATES,
-        "references": REFERENCES,
-        "cache": str(metrics._folder),
+        "candidates": candidates,
+        "references": references,
+        "cache": str(tmp_path),
         "java": str(metrics.java.executable),
     }
     done = subprocess.run(
@@ -118,7 +130,7 @@ def test_only_what_is_needed_is_imported() -> None:
         "from evaluator.scoring.java import find_java\n"
         "with CaptionMetrics(find_java()): pass\n"
         "print([name for name in sys.modules if name.split('.')[0] in"
-        " ('aac_metrics', 'sentence_transformers', 'transformers', 'torchmetrics')])"
+        " ('aac_metrics', 'sentence_transformers', 'transformers', 'torchmetrics', 'torch')])"
     )
     root = Path(__file__).resolve().parents[1]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
@@ -144,6 +156,7 @@ HOSTILE = [
     "a|||b",
     "개가 짖는다",
     "une porte grince à côté",
+    "1 1/2 hours",
     "cannot gonna",
     "p.m.",
     "Mr.",
@@ -180,7 +193,7 @@ def test_tokens_do_not_depend_on_neighbours(metrics: CaptionMetrics) -> None:
 
 
 def test_nothing_to_tokenise_starts_no_java(metrics: CaptionMetrics, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "_library", None)
+    monkeypatch.setattr(metrics, "_processes", None)
     assert metrics.tokenize(["", " "], [[""], ["\n", ""]]) == Captions(("", ""), (("",), ("", "")))
 
 
@@ -239,25 +252,7 @@ def test_the_protocol_names_what_decides_the_score(java: Java) -> None:
         f"PTB tokens (CoreNLP 3.4.1) on both sides; 1-3 references a row; Java {java.version}"
     )
     assert "; 1 reference a row;" in caption_protocol(java, [("a",), ("b",)])
-    assert library_protocol() == "aac-metrics 0.5.4"
-
-
-def test_private_files_go_with_the_block(java: Java) -> None:
-    with CaptionMetrics(java) as opened:
-        folder = opened._folder
-        assert (folder / "aac-metrics" / "stanford_nlp" / "stanford-corenlp-3.4.1.jar").is_file()
-    assert not folder.exists()
-
-
-def test_files_are_copied_where_links_are_refused(java: Java, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError("a required privilege is not held by the client")
-
-    monkeypatch.setattr(Path, "symlink_to", refuse)
-    with CaptionMetrics(java) as opened:
-        jar = opened._folder / "aac-metrics" / "stanford_nlp" / "stanford-corenlp-3.4.1.jar"
-        assert not jar.is_symlink()
-        assert jar.stat().st_size == pycocoevalcap_file("tokenizer/stanford-corenlp-3.4.1.jar").stat().st_size
+    assert library_protocol() == "pycocoevalcap 1.2"
 
 
 def test_a_missing_package_file_is_told() -> None:

@@ -14,18 +14,18 @@ from click.testing import CliRunner
 from fake_model import EchoLM, FakeProvider
 from fake_site import make_site
 from kaldialign import edit_distance
+from library_cache import lay_out
 
 from evaluator.cli import main
 from evaluator.config.sections import ScoringConfig
 from evaluator.errors import AnnotationError, ConfigError
 from evaluator.evaluate import evaluate
 from evaluator.report.summary import summarize
-from evaluator.scoring.captioning import _lay_out
 from evaluator.scoring.java import JavaProcesses, find_java
 from evaluator.scoring.protocols.basic_text import basic_text
 from evaluator.scoring.protocols.explain import _FIELDS, differences, explain, explain_protocol, settings_of
 from evaluator.scoring.protocols.korean import read_references
-from evaluator.scoring.protocols.signature import Signature, parse_signature
+from evaluator.scoring.protocols.signature import Signature, evaluator_version, parse_signature
 from evaluator.scoring.protocols.table import PROTOCOLS
 from evaluator.scoring.result import MetricResult, Scores
 from evaluator.scoring.scoring import preflight, score
@@ -107,7 +107,7 @@ def test_dcase_is_the_librarys_evaluate(tmp_path: Path) -> None:
     """METEOR starts twice, and the library is imported whole."""
     import aac_metrics
 
-    _lay_out(tmp_path)
+    lay_out(tmp_path)
     java = find_java("")
     with JavaProcesses() as processes:
         names = ["aac_metrics.utils.tokenization", "aac_metrics.functional.meteor"]
@@ -498,3 +498,32 @@ def test_a_run_is_told_before_its_model_is_loaded(tmp_path: Path) -> None:
     assert cer.totals["hits"] + cer.totals["deletions"] + cer.totals["substitutions"] == 2 + 3 + 3
     assert str(cer.signature) in "\n".join(summarize(result))
     assert json.loads((result.folder / "scores.json").read_text())["metrics"][0]["signature"] == str(cer.signature)
+
+
+FORMER = (
+    "protocol:challenge|tok:ptb|case:lower|punct:no|unit:caption|refs:5|rows:70|aac-metrics:0.5.4|version:"
+    + evaluator_version()
+)
+
+
+def test_a_signature_of_the_library_that_scored_captions_before_is_told_to_be_that() -> None:
+    lines = explain(parse_signature(FORMER))
+    assert "aac-metrics:0.5.4  aac-metrics 0.5.4" in [
+        " ".join(line.split(None)).replace(" ", "  ", 1) for line in lines
+    ]
+    assert "this version scores captions without it, to the same numbers" in lines[-1]
+    assert [problem.where for problem in differences(parse_signature(FORMER))] == ["aac-metrics"]
+
+
+def test_no_metric_claims_a_library_that_does_not_compute_it() -> None:
+    found = metrics_of(
+        score(
+            AAC,
+            CAPTIONS,
+            CANDIDATES,
+            ScoringConfig(metrics=["cider_d", "bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l"]),
+        )
+    )
+    libraries = {name: metric.signature.get("pycocoevalcap") for name, metric in found.items() if metric.signature}
+    assert libraries == {"cider_d": None, **dict.fromkeys(("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l"), "1.2")}
+    assert found["cider_d"].signature.get("cider-d") == "set-wide"

@@ -15,12 +15,14 @@ from evaluator.config.sections import ScoringConfig
 from evaluator.errors import MetricUnavailableError
 from evaluator.scoring.captioning import (
     BLEU,
+    LIBRARY,
     CaptionMetrics,
     Captions,
     caption_protocol,
     library_protocol,
-    pycocoevalcap_file,
 )
+from evaluator.scoring.captions.package_files import pycocoevalcap_file
+from evaluator.scoring.captions.ptb import JAR
 from evaluator.scoring.java import Java, find_java
 from evaluator.scoring.protocols.protocol import Fields, Protocol
 from evaluator.scoring.protocols.signature import Signature
@@ -36,7 +38,7 @@ def check_captions(wanted: Sequence[str], config: ScoringConfig) -> list[str]:
     """What `score_captions` will lack, in sentences; nothing is started but `java -version`."""
     try:
         java = find_java(config.java_path)
-        pycocoevalcap_file("tokenizer/stanford-corenlp-3.4.1.jar")
+        pycocoevalcap_file(JAR)
     except MetricUnavailableError as error:
         return [f"No caption metric will be available: {error.message}; {error.fix}"]
     if not _needs_spice(wanted):
@@ -104,13 +106,14 @@ def _needs_spice(wanted: Sequence[str]) -> bool:
 
 
 def _protocols(wanted: Sequence[str], common: str, config: ScoringConfig) -> dict[str, str]:
-    library, spice = library_protocol(), spice_protocol(config.spice_max_words)
+    spice = spice_protocol(config.spice_max_words)
     special = {
+        "cider_d": f"CIDEr-D of the whole set at once; {common}",
         "spice": f"{spice}; {common}",
-        "spider": f"(CIDEr-D + SPICE) / 2; {library}; {spice}; {common}",
-        "meteor": f"METEOR 1.5 -l en -norm; {library}; {common}",
+        "spider": f"(CIDEr-D + SPICE) / 2; {spice}; {common}",
+        "meteor": f"METEOR 1.5 -l en -norm; {common}",
     }
-    return {name: special.get(name, f"{library}; {common}") for name in wanted}
+    return {name: special.get(name) or f"{library_protocol()}; {common}" for name in wanted}
 
 
 def _signature(
@@ -119,12 +122,16 @@ def _signature(
     """A metric's signature; what has no value has none."""
     if metric.value is None:
         return Signature()
-    own: Fields = ()
-    if metric.name in ("spice", "spider"):
-        own = (("spice", "1.0+corenlp-3.6.0"), ("spice-words", str(config.spice_max_words)))
-    elif metric.name == "meteor":
-        own = (("meteor", "1.5-en-norm"),)
-    return protocol.sign_captions(own, references=references)
+    cider: Fields = (("cider-d", "set-wide"),)
+    spice: Fields = (("spice", "1.0+corenlp-3.6.0"), ("spice-words", str(config.spice_max_words)))
+    special: dict[str, Fields] = {
+        "cider_d": cider,
+        "spice": spice,
+        "spider": (*cider, *spice),
+        "meteor": (("meteor", "1.5-en-norm"),),
+    }
+    own = special.get(metric.name)
+    return protocol.sign_captions(own or (), () if own else (LIBRARY,), references=references)
 
 
 def _notes(captions: Captions) -> list[str]:
@@ -134,7 +141,7 @@ def _notes(captions: Captions) -> list[str]:
 
 
 def _library_results(library: CaptionMetrics, captions: Captions, wanted: Sequence[str]) -> list[MetricResult]:
-    """aac-metrics' own metrics; all four orders of BLEU are one computation."""
+    """All but SPICE and SPIDEr; all four orders of BLEU are one computation."""
     results: list[MetricResult] = []
     if any(name in wanted for name in BLEU):
         results += attempt(BLEU, partial(library.bleu, captions))

@@ -17,7 +17,7 @@ from types import MappingProxyType
 
 from evaluator.errors import MetricUnavailableError
 from evaluator.files import sha256
-from evaluator.scoring.captioning import pycocoevalcap_file
+from evaluator.scoring.captions.package_files import pycocoevalcap_file
 
 log = logging.getLogger(__name__)
 

@@ -60,10 +60,14 @@ _FIELDS: dict[str, dict[str, str]] = {
     "spice": {"*": "SPICE and CoreNLP: {}"},
     "spice-words": {"*": "captions are cut to {} words, for SPICE only"},
     "ci": {"*": "95 % interval by bootstrap; level, what is drawn, resamples, seed: {}"},
+    "cider-d": {"set-wide": "CIDEr-D of the whole set at once: the numbers of aac-metrics' loop to 1e-9"},
     "meteor": {"1.5-en-norm": "METEOR 1.5 with -l en -norm"},
 }
+_CAPTION_LIBRARY = "pycocoevalcap"
+# What captions were scored by before; its numbers were the same, CIDEr-D's to 1e-9.
+_FORMER = "aac-metrics"
 _INTERVAL = re.compile(r"95,[^,]+,n([0-9]{1,5}|100000),seed([0-9]{1,18})")
-_PACKAGES = frozenset({"transformers", "sacrebleu", "jiwer", "kaldialign", "aac-metrics"})
+_PACKAGES = frozenset({"transformers", "sacrebleu", "jiwer", "kaldialign", _CAPTION_LIBRARY, _FORMER})
 
 
 def explain_protocol(name: str) -> list[str]:
@@ -166,6 +170,12 @@ def _differences(signature: Signature) -> Iterator[Problem]:
     for key, value in signature.fields:
         if key == VERSION and value != evaluator_version():
             yield Problem("audiolm-evaluator", f"the signature has {value}, installed is {evaluator_version()}")
+        elif key == _FORMER:
+            yield Problem(
+                key,
+                f"the signature has {value}; this version scores captions without it, to the same numbers (CIDEr-D: to "
+                "1e-9): score anew, without --signature, for a line that compares",
+            )
         elif key in _PACKAGES and (found := _installed(key)) != value:
             yield Problem(key, f"the signature has {value}, {_as_installed(found)}; pip install {key}=={value}")
 

@@ -90,11 +90,12 @@ class Protocol:
         fields = (("protocol", self.name), *rate.fields, *option, ("refs", "1"), ("rows", str(rows)))
         return sign(fields, rate.packages)
 
-    def sign_captions(self, own: Fields, *, references: Sequence[Sequence[str]]) -> Signature:
+    def sign_captions(self, own: Fields, packages: Sequence[str], *, references: Sequence[Sequence[str]]) -> Signature:
         """The signature of a caption metric.
 
         Args:
             own: what the metric says besides.
+            packages: distributions whose versions decide it.
             references: of the set, one tuple a row.
         """
         counts = [len(row) for row in references]
@@ -108,4 +109,4 @@ class Protocol:
             ("refs", str(most) if fewest == most else f"{fewest}-{most}"),
             ("rows", str(len(counts))),
         )
-        return sign((*common, *own), ("aac-metrics",))
+        return sign((*common, *own), packages)

@@ -63,8 +63,10 @@ _CAPTION_STEPS = (
     "Each run of white space, line separators among them, is one space.",
     "CoreNLP 3.4.1's PTB tokeniser on both sides, lower case, without punctuation tokens; {0}.",
     "All references of a clip count; rows of one testset_id and file are one clip.",
-    "CIDEr-D (0 to 10), BLEU, ROUGE-L and METEOR by aac-metrics; SPICE 1.0 from the jar's own classes, captions cut to "
-    "scoring.spice_max_words words for SPICE only; SPIDEr is (CIDEr-D + SPICE) / 2.",
+    "CIDEr-D (0 to 10) of the whole set at once, by the evaluator's own code; BLEU and ROUGE-L by pycocoevalcap; "
+    "METEOR 1.5; SPICE 1.0 from the jar's own classes; SPIDEr is (CIDEr-D + SPICE) / 2.",
+    "SPICE's parser takes time with the cube of a caption's length: for SPICE alone every caption, of both sides, is "
+    "cut to its first scoring.spice_max_words words, so that an answer that loops costs no more than a long one.",
 )
 _BLEU = ("bleu_1", "bleu_2", "bleu_3", "bleu_4")
 

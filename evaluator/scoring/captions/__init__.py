@@ -1,0 +1,1 @@
+"""What Java makes of captions: PTB tokens, METEOR."""
