@@ -16,6 +16,7 @@ from torch.nn import functional
 from salmonn.__main__ import main
 from salmonn.compress.ablation import choose_layers, kept_layers
 from salmonn.compress.pruned_files import renumbered
+from salmonn.compress.run import claim, require_tokens
 from salmonn.compress.settings import load_settings
 from salmonn.config.config import load_config
 from salmonn.errors import ConfigError
@@ -173,7 +174,60 @@ def test_the_nano_model_loses_a_layer_and_is_healed(write: Write, tmp_path: Path
     assert {file: file.stat().st_mtime_ns for file in small.rglob("*.pth")} == before
     other = compress(path, "compress.ablation_clips=2")
     assert other.exit_code == 2
-    assert "has a compression of other compress" in other.output
+    assert "has a compression of other settings" in other.output
+    assert "compress.ablation_clips: was 4, is 2" in other.output
+
+
+@pytest.mark.slow
+def test_a_smaller_vocabulary_is_a_folder_that_teaches(write: Write, tmp_path: Path) -> None:
+    """Layers are dropped from it, and the teacher has its tokens."""
+    path = write(vocabulary=True, vocabulary_texts=str(tmp_path / "words.txt"), drop_llm_layers=1)
+    # Words that training does not have would be spelled, which nobody has taught it.
+    valid = json.loads((tmp_path / "valid.json").read_text(encoding="utf-8"))["annotation"]
+    (tmp_path / "words.txt").write_text("\n".join(row["text"] for row in valid), encoding="utf-8")
+    done = compress(path)
+    assert done.exit_code == 0, done.output
+    small = tmp_path / "small"
+    rows = json.loads((small / "table.json").read_text(encoding="utf-8"))
+    assert [row["step"] for row in rows] == ["original", "smaller vocabulary", "layers dropped", "healed"]
+    whole, cut = rows[:2]
+    assert cut["vocabulary"] < whole["vocabulary"] == 903
+    assert cut["parameters"] == whole["parameters"] - 160 * (903 - cut["vocabulary"])
+    # Nothing but what can be said has changed: the same tokens compete with fewer others.
+    assert cut["loss"] <= whole["loss"] + 0.02
+    assert cut["wer_interval"][0] <= cut["wer"] <= cut["wer_interval"][1]
+    teacher = yaml.safe_load((small / "teacher.yaml").read_text(encoding="utf-8"))
+    assert teacher["model"]["llama_path"] == str(small / "llm_vocabulary")
+    options = [f"model.llama_path={small / 'llm'}", f"model.ckpt={small / 'healed.pth'}"]
+    lm = load_language_model(load_config(ROOT / "configs/salmonn_eval_config.yaml", options), "cpu")
+    assert lm.model.llm.config.vocab_size == len(lm.model.tokenizer) == cut["vocabulary"]
+
+
+def test_a_folder_stays_ones_own_when_settings_are_added(write: Write, tmp_path: Path) -> None:
+    settings = load_settings(write(drop_llm_layers=1))
+    config = load_config(Path(settings.train), purpose="train")
+    folder = tmp_path / "small"
+    claim(folder, settings, config)
+    claim(folder, settings, config)
+    # As a version wrote it that did not know some keys yet.
+    known = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+    del known["compress"]["vocabulary"], known["train"]["run"]["distill_weight"], known["train"]["model"]["quantize"]
+    (folder / "settings.json").write_text(json.dumps(known), encoding="utf-8")
+    claim(folder, settings, config)
+    other = settings.model_copy(update={"vocabulary": True, "ablation_clips": 5})
+    with pytest.raises(ConfigError) as caught:
+        claim(folder, other, config)
+    assert "compress.ablation_clips: was 4, is 5" in str(caught.value)
+    assert "compress.vocabulary: was False, is True" in str(caught.value)
+    assert str(caught.value).count(": was") == 2
+
+
+def test_an_adapter_of_the_head_is_refused(write: Write, tmp_path: Path) -> None:
+    settings = load_settings(write(vocabulary=True))
+    config = load_config(Path(settings.train), purpose="train")
+    parts = config.model.model_copy(update={"lora_target_modules": ["q_proj", "lm_head"]})
+    with pytest.raises(ConfigError, match=r"compress.vocabulary: the adapter changes lm_head"):
+        require_tokens(settings, config.model_copy(update={"model": parts}))
 
 
 @pytest.mark.slow
@@ -208,6 +262,9 @@ def test_whisper_loses_a_layer_and_hears_less(write: Write, tmp_path: Path) -> N
         ({}, "nothing is to be made smaller"),
         ({"drop_whisper_layers": 1}, "a teacher needs the same encoders"),
         ({"drop_llm_layers": 1, "train": "none.yaml"}, "none.yaml is no file"),
+        ({"vocabulary": True, "vocabulary_texts": "none.txt"}, "compress.vocabulary_texts: none.txt is no file"),
+        ({"drop_llm_layers": 1, "vocabulary_texts": "a.txt"}, "names tokens that stay, and compress.vocabulary is"),
+        ({"vocabulary": "some"}, "compress.vocabulary: input should be a valid boolean"),
         ({"context_seconds": 10.01, "heal": False}, "compress.context_seconds: is 10.01 s, no whole number of frames"),
     ],
 )

@@ -85,7 +85,7 @@ def test_a_clip_that_cannot_be_read_is_named_and_left_out(engine: Engine) -> Non
 
 def test_an_empty_answer_counts_as_all_wrong() -> None:
     sample = Sample(Path("x"), "one two", "asr", "")
-    assert score_texts({0: sample}, {0: ""}) == {"wer": 1.0}
+    assert score_texts([(sample, "")]) == {"wer": 1.0}
 
 
 def test_words_without_case_and_punctuation() -> None:

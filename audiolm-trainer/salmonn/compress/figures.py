@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 import torch
 
+from salmonn.compress.interval import interval
 from salmonn.compress.layers import holder_of
+from salmonn.data.dataset import Sample
 from salmonn.inference.stages import ClipStages, peak_activations
 from salmonn.model.salmonn import SALMONN
 from salmonn.prompts import PromptBook
 from salmonn.quantization.layers import count_numbers, packed_tensors, tensor_bytes
 from salmonn.training.processes import Engine
-from salmonn.training.validation import Validation
+from salmonn.training.validation import SPOKEN, Validation, plain_words, score_texts, teacher_forced
 
 WARM_UPS, REPEATS = 3, 20
 
@@ -36,6 +38,8 @@ class Row:
         accuracy: of its target tokens.
         wer: of answers to some of it; None without speech.
         chrf: of its other answers; None without any.
+        vocabulary: tokens of the language model.
+        wer_interval, chrf_interval: the middle 95 % when the answered clips are drawn anew.
     """
 
     step: str
@@ -51,6 +55,9 @@ class Row:
     accuracy: float
     wer: float | None
     chrf: float | None
+    vocabulary: int | None = None
+    wer_interval: tuple[float, float] | None = None
+    chrf_interval: tuple[float, float] | None = None
 
 
 def measure(model: SALMONN, step: str, validation: Validation, engine: Engine) -> Row:
@@ -65,7 +72,9 @@ def measure(model: SALMONN, step: str, validation: Validation, engine: Engine) -
     device = engine.device
     split = validation.split
     silence = model.encode([torch.zeros(model.sampling_rate).numpy()])
-    figures = validation.measure(model, model, engine, silence=silence)
+    figures = teacher_forced(model, split, engine, batch_size=validation.batch_size, silence=silence)
+    pairs = [] if validation.scorer is None else validation.scorer.answered(model, engine)
+    scores, intervals = score_texts(pairs), _intervals(pairs)
     clip = split.samples.load_audio(0, model.sampling_rate)
     stages = ClipStages(model, clip, _prompt(split.book, split.samples[0].task)).stages()
     seconds = [
@@ -85,9 +94,23 @@ def measure(model: SALMONN, step: str, validation: Validation, engine: Engine) -
         tpot_seconds=step_seconds,
         loss=figures["loss"],
         accuracy=figures["accuracy"],
-        wer=figures.get("wer"),
-        chrf=figures.get("chrf"),
+        wer=scores.get("wer"),
+        chrf=scores.get("chrf"),
+        vocabulary=model.llm.config.get_text_config().vocab_size,
+        wer_interval=intervals.get("wer"),
+        chrf_interval=intervals.get("chrf"),
     )
+
+
+def _intervals(pairs: Sequence[tuple[Sample, str]]) -> dict[str, tuple[float, float]]:
+    """The interval of every score that answers have."""
+    spoken = [pair for pair in pairs if pair[0].task in SPOKEN and plain_words(pair[0].text)]
+    other = [pair for pair in pairs if pair[0].task not in SPOKEN]
+    return {
+        name: interval(lambda drawn: score_texts(drawn)[name], clips)  # noqa: B023 - called at once
+        for name, clips in (("wer", spoken), ("chrf", other))
+        if clips
+    }
 
 
 def _prompt(book: PromptBook, task: str) -> str:
@@ -117,7 +140,7 @@ def _wait(device: torch.device) -> None:
 def as_markdown(rows: Sequence[Row]) -> list[str]:
     """Lay rows out as a Markdown table."""
     titles = ["model", "LLM layers", "Whisper layers", "hears", "parameters", "weights", "memory", "TTFT", "TPOT"]
-    titles += ["loss", "WER", "chrF"]
+    titles += ["tokens", "loss", "WER (95 %)", "chrF (95 %)"]
     lines = [f"| {' | '.join(titles)} |", "| " + " | ".join("---" for _ in titles) + " |"]
     for row in rows:
         cells = (
@@ -130,9 +153,16 @@ def as_markdown(rows: Sequence[Row]) -> list[str]:
             f"{row.memory_bytes / 1e6:.1f} MB",
             f"{1000 * row.ttft_seconds:.1f} ms",
             f"{1000 * row.tpot_seconds:.2f} ms",
+            "-" if row.vocabulary is None else f"{row.vocabulary:,}",
             f"{row.loss:.3f}",
-            "-" if row.wer is None else f"{100 * row.wer:.2f} %",
-            "-" if row.chrf is None else f"{row.chrf:.1f}",
+            _cell(row.wer, row.wer_interval, lambda wer: f"{100 * wer:.2f}", " %"),
+            _cell(row.chrf, row.chrf_interval, lambda chrf: f"{chrf:.1f}", ""),
         )
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def _cell(value: float | None, ends: tuple[float, float] | None, written: Callable[[float], str], unit: str) -> str:
+    if value is None:
+        return "-"
+    return written(value) + unit + (f" ({written(ends[0])}-{written(ends[1])})" if ends else "")

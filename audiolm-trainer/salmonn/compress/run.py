@@ -1,4 +1,4 @@
-"""Makes a trained SALMONN smaller, step by step: weigh layers, drop them, heal the rest; each step is measured.
+"""Makes a trained SALMONN smaller, step by step: drop tokens, weigh layers, drop them, heal; each step is measured.
 
 Everything lies in one folder. A step that is done is not done again, so that the same command goes on after an
 interruption; a folder of other settings or another model is refused.
@@ -7,7 +7,7 @@ interruption; a folder of other settings or another model is refused.
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,21 @@ import yaml
 from salmonn.compress.ablation import Round, choose_layers, kept_layers
 from salmonn.compress.figures import Row, as_markdown, measure
 from salmonn.compress.layers import Part, holder_of
-from salmonn.compress.pruned_files import write_pruned_checkpoint, write_pruned_llm, write_pruned_whisper
+from salmonn.compress.pruned_files import (
+    write_pruned_checkpoint,
+    write_pruned_llm,
+    write_pruned_whisper,
+    write_small_vocabulary,
+)
 from salmonn.compress.settings import CompressSettings
-from salmonn.config.config import load_config
-from salmonn.config.schema import Config
+from salmonn.compress.task_texts import task_texts
+from salmonn.compress.vocabulary import check_pieces, check_tokenizer, used_vocabulary
+from salmonn.config.config import flatten, load_config
+from salmonn.config.schema import Config, ModelConfig
 from salmonn.data.unreadable import UnreadableClips
 from salmonn.device import choose_device, choose_dtype
 from salmonn.errors import ConfigError, SalmonnError
+from salmonn.model.components import load_tokenizer
 from salmonn.model.meta import llm_sizes, whisper_sizes
 from salmonn.model.salmonn import SALMONN
 from salmonn.preflight.preflight import check_before_training
@@ -41,7 +49,10 @@ logger = logging.getLogger(__name__)
 
 IDENTITY, LAYERS, TABLE, TABLE_PAGE = "settings.json", "layers.json", "table.json", "table.md"
 LLM, WHISPER, CHECKPOINT, TRAIN, TEACHER = "llm", "whisper", "salmonn.pth", "train.yaml", "teacher.yaml"
-HEALED = "healed.pth"
+HEALED, SMALL_VOCABULARY, VOCABULARY = "healed.pth", "llm_vocabulary", "vocabulary.yaml"
+PLACES = {"output_dir", "train", "vocabulary_texts"}
+"""Settings that are files and folders: what they hold counts, not where they lie."""
+BY_TOKEN = ("embed_tokens", "lm_head")
 
 
 def compress(settings: CompressSettings) -> list[Row]:
@@ -51,7 +62,7 @@ def compress(settings: CompressSettings) -> list[Row]:
         settings: what is dropped, and how the rest is healed.
 
     Returns:
-        list[Row]: the original, without its layers, and healed.
+        list[Row]: the original, without its unused tokens, without its layers, and healed, as far as asked for.
 
     Raises:
         ConfigError: the settings ask for what the model does not have, or the folder is another compression's.
@@ -65,12 +76,18 @@ def compress(settings: CompressSettings) -> list[Row]:
     check_before_training(config)
     require_layers(settings, config)
     folder = Path(settings.output_dir)
+    require_tokens(settings, config)
     claim(folder, settings, config)
     work = _Work(folder, config)
     work.measured("original", lambda: config)
-    rounds = work.weighed(settings)
-    smaller = work.dropped(settings, rounds)
-    work.measured("layers dropped" if rounds else "context cut", lambda: smaller)
+    if settings.vocabulary:
+        work.config = work.with_used_tokens(settings)
+        work.measured("smaller vocabulary", lambda: work.config)
+    smaller = work.config
+    if settings.drops_layers or settings.context_seconds is not None:
+        rounds = work.weighed(settings)
+        smaller = work.dropped(settings, rounds)
+        work.measured("layers dropped" if rounds else "context cut", lambda: smaller)
     if settings.heal:
         healed = work.healed(settings, smaller)
         work.measured("healed", lambda: healed)
@@ -99,31 +116,62 @@ def require_layers(settings: CompressSettings, config: Config) -> None:
         raise ConfigError("more layers are to be dropped than the model can lose", problems)
 
 
+def require_tokens(settings: CompressSettings, config: Config) -> None:
+    """Make sure that a vocabulary that is to become smaller can, before a clip is encoded and a folder claimed.
+
+    Raises:
+        ConfigError: the tokenizer is of another kind, or the adapter has a row for each token.
+        CheckpointError: there is no tokenizer.
+    """
+    if not settings.vocabulary:
+        return
+    check_tokenizer(load_tokenizer(config.model.llama_path, config.token))
+    counted_by_token = [name for name in config.model.lora_target_modules if name in BY_TOKEN]
+    if config.model.lora and counted_by_token:
+        text = f"the adapter changes {counted_by_token[0]}, which has a row for each token (model.lora_target_modules)"
+        raise ConfigError("the vocabulary cannot be made smaller", [("compress.vocabulary", text)])
+
+
 def claim(folder: Path, settings: CompressSettings, config: Config) -> None:
     """Make the folder, or make sure that it is of the same settings and model.
 
     Raises:
         ConfigError: it is not.
     """
+    texts = settings.vocabulary_texts
     wanted = {
-        "compress": settings.model_dump(exclude={"output_dir", "train"}),
+        "compress": settings.model_dump(exclude=PLACES),
         "train": config.shareable(),
-        "files": fingerprints(config, ANSWER_KEYS),
-    }
-    digest = {
-        key: hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest() for key, value in wanted.items()
+        "files": fingerprints(config, ANSWER_KEYS)
+        | ({"texts": hashlib.sha256(Path(texts).read_bytes()).hexdigest()} if texts else {}),
     }
     path = folder / IDENTITY
     if path.is_file():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        other = [key for key in wanted if before.get(key) != digest[key]]
+        other = list(_differences(json.loads(path.read_text(encoding="utf-8")), wanted))
         if other:
             raise ConfigError(
-                f"{folder} has a compression of other {' and '.join(other)}: choose another compress.output_dir, or "
-                "delete the folder to begin anew"
+                f"{folder} has a compression of other settings: choose another compress.output_dir, or delete the "
+                "folder to begin anew",
+                other,
             )
         return
-    _write(path, json.dumps(digest))
+    _write(path, json.dumps(wanted, indent=1))
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the settings that differ from those of a folder; a key that it does not know yet had its default."""
+    defaults = {
+        "compress": CompressSettings(train="", output_dir="").model_dump(exclude=PLACES),
+        "train": Config(model=ModelConfig(llama_path="", whisper_path="")).shareable(),
+        "files": {},
+    }
+    for section, wanted in now.items():
+        had, has = flatten(defaults[section]) | flatten(before[section]), flatten(wanted)
+        for key in sorted(had.keys() | has.keys()):
+            if had.get(key) == has.get(key):
+                continue
+            what = "holds something else" if section == "files" else f"was {had.get(key)!r}, is {has.get(key)!r}"
+            yield (key if section == "files" else f"{section}.{key}"), what
 
 
 class _Work:
@@ -144,6 +192,29 @@ class _Work:
         self.rows.append(measure(model, step, _validation(configured(), model), engine))
         _write(self.folder / TABLE, json.dumps([asdict(row) for row in self.rows], indent=1))
         _write(self.folder / TABLE_PAGE, "\n".join(as_markdown(self.rows)) + "\n")
+
+    def with_used_tokens(self, settings: CompressSettings) -> Config:
+        """Write the language model without the tokens that the task does not use, unless it is there.
+
+        Returns:
+            Config: of its training; it also teaches a model that loses layers, which needs the same tokens.
+        """
+        parts: dict[str, Any] = self.config.public()["model"]
+        folder = self.folder / SMALL_VOCABULARY
+        if not folder.is_dir():
+            before = load_tokenizer(parts["llama_path"], self.config.token)
+            train_set = open_set(self.config, self.config.datasets.train_ann_path, train_prompts(self.config))
+            texts = task_texts(self.config, train_set, settings.vocabulary_texts)
+            vocabulary = used_vocabulary(before, texts)
+            logger.info("%d of %d tokens are used in %d texts", len(vocabulary.kept), len(before), len(texts))
+            write_small_vocabulary(
+                parts["llama_path"],
+                vocabulary,
+                folder,
+                check=lambda written: check_pieces(before, load_tokenizer(str(written), None), texts),
+            )
+        parts["llama_path"] = str(folder.absolute())
+        return self._configured(parts, VOCABULARY)
 
     def weighed(self, settings: CompressSettings) -> list[Round]:
         """Choose the layers to drop."""

@@ -24,6 +24,9 @@ class CompressSettings(BaseModel):
         drop_llm_layers: layers that the language model loses.
         drop_whisper_layers: layers that Whisper's encoder loses.
         context_seconds: seconds that the smaller model hears; null keeps them.
+        vocabulary: whether the language model loses the tokens that the training set's texts and the prompts do not
+            use. What it then hears anew it writes in smaller pieces.
+        vocabulary_texts: a text file whose tokens stay as well; "" for none.
         ablation_clips: clips of the validation set on which layers are weighed, spread evenly over it.
         heal: whether the smaller model is trained as `train` says.
         distill_weight: part of the loss while healing that the original gives as a teacher; 0 for none. A teacher needs
@@ -38,10 +41,17 @@ class CompressSettings(BaseModel):
     drop_llm_layers: Count = 0
     drop_whisper_layers: Count = 0
     context_seconds: Annotated[float, Field(ge=1, le=30)] | None = None
+    vocabulary: bool = False
+    vocabulary_texts: str = ""
     ablation_clips: Annotated[int, Field(ge=1)] = 200
     heal: bool = True
     distill_weight: Annotated[float, Field(ge=0, le=1)] = 0.5
     distill_temperature: Annotated[float, Field(gt=0)] = 2.0
+
+    @property
+    def drops_layers(self) -> bool:
+        """Whether any layer is dropped."""
+        return bool(self.drop_llm_layers or self.drop_whisper_layers)
 
 
 def load_settings(path: Path, options: tuple[str, ...] = ()) -> CompressSettings:
@@ -62,12 +72,19 @@ def load_settings(path: Path, options: tuple[str, ...] = ()) -> CompressSettings
     problems = [(document.label(key), text) for key, text in _contradictions(settings)]
     if problems:
         raise ConfigError(f"the configuration has {counted(len(problems), 'problem')}", problems)
-    train = resolve_path(settings.train, path.resolve().parent)
-    if not Path(train).is_file():
-        raise ConfigError(
-            "the configuration has 1 problem", [(document.label("compress.train"), f"{train} is no file")]
-        )
-    return settings.model_copy(update={"train": train})
+    files = {
+        key: resolve_path(value, path.resolve().parent)
+        for key, value in {"train": settings.train, "vocabulary_texts": settings.vocabulary_texts}.items()
+        if value
+    }
+    problems = [
+        (document.label(f"compress.{key}"), f"{file} is no file")
+        for key, file in files.items()
+        if not Path(file).is_file()
+    ]
+    if problems:
+        raise ConfigError(f"the configuration has {counted(len(problems), 'problem')}", problems)
+    return settings.model_copy(update=files)
 
 
 def _problem(document: Any, details: Any) -> tuple[str, str]:
@@ -82,10 +99,11 @@ def _problem(document: Any, details: Any) -> tuple[str, str]:
 def _contradictions(settings: CompressSettings) -> list[tuple[str, str]]:
     found = []
     encoders = settings.drop_whisper_layers or settings.context_seconds is not None
-    if not (settings.drop_llm_layers or encoders):
-        found.append(
-            ("compress", "nothing is to be made smaller: set drop_llm_layers, drop_whisper_layers or context_seconds")
-        )
+    if not (settings.drop_llm_layers or settings.vocabulary or encoders):
+        keys = "drop_llm_layers, drop_whisper_layers, vocabulary or context_seconds"
+        found.append(("compress", f"nothing is to be made smaller: set {keys}"))
+    if settings.vocabulary_texts and not settings.vocabulary:
+        found.append(("compress.vocabulary_texts", "names tokens that stay, and compress.vocabulary is False"))
     seconds = settings.context_seconds
     if seconds is not None and not is_whole_frames(seconds):
         found.append(("compress.context_seconds", no_whole_frames(seconds)))

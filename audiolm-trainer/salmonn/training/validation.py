@@ -135,14 +135,16 @@ class AnswerScorer:
         Returns:
             "wer" (0 is perfect; above 1 is possible) where there is speech, "chrf" (0 to 100) for everything else.
         """
+        return score_texts(self.answered(model, engine))
+
+    def answered(self, model: SALMONN, engine: Engine) -> list[tuple[Sample, str]]:
+        """Answer: every chosen sample whose clip can be read, with the answer to it; arguments as of `score`."""
         mine = self._chosen if engine.sharded else engine.share(self._chosen)
         # Without autocast: an answer is computed as it will be outside training.
         with engine.whole(model):
             answers = [(answer.index, answer.text) for answer in self._lm.generate(self._questions(mine))]
-        return score_texts(
-            {index: self._samples[index] for index in self._chosen},
-            dict(answers if engine.sharded else engine.gather(answers)),
-        )
+        texts = dict(answers if engine.sharded else engine.gather(answers))
+        return [(self._samples[index], texts[index]) for index in sorted(texts)]
 
     def _questions(self, indices: Sequence[int]) -> Iterator[Question]:
         for index in indices:
@@ -177,9 +179,8 @@ class Validation:
         return figures | (self.scorer.score(model, engine) if self.scorer is not None else {})
 
 
-def score_texts(samples: Mapping[int, Sample], answers: Mapping[int, str]) -> dict[str, float]:
-    """Score answers against the samples they belong to; samples without an answer are left out."""
-    pairs = [(samples[index], answers[index]) for index in sorted(answers)]
+def score_texts(pairs: Sequence[tuple[Sample, str]]) -> dict[str, float]:
+    """Score answers against the samples they belong to."""
     spoken = [(plain_words(s.text), plain_words(text)) for s, text in pairs if s.task in SPOKEN and plain_words(s.text)]
     other = [(sample.text, text.strip()) for sample, text in pairs if sample.task not in SPOKEN]
     scores: dict[str, float] = {}
