@@ -23,6 +23,7 @@ from evaluator.commands.control import (
     refuse_where_nothing_is_exchanged,
     refuse_where_nothing_is_scored,
 )
+from evaluator.commands.control_run import pause_command, status_command, stop_command, unpause_command
 from evaluator.commands.deprecated import chosen_mode, deprecated_options
 from evaluator.commands.efficiency import (
     efficiency_command,
@@ -37,17 +38,19 @@ from evaluator.commands.session import session
 from evaluator.commands.settings import settings_command
 from evaluator.commands.setup import setup_metrics_command
 from evaluator.commands.validate import validate_command
+from evaluator.commands.workers import Workers, chosen_workers, refuse_launcher, worker_options
 from evaluator.cpu_threads import prepare_cpu_threads
 from evaluator.errors import ConfigError
 from evaluator.extras import check_installed
-from evaluator.run.launch import Launch, device_of, launch_of
 from evaluator.speed.plan import EfficiencyPlan, Protocol
 from evaluator.tasks import MODES, TASKS, Control, Mode, is_scored, task_of
+from evaluator.workers.launch import Launch, device_of, launch_of, worker_launch, worker_socket
 
 if TYPE_CHECKING:
     from evaluator.config.config import Config
     from evaluator.conformance import Check
     from evaluator.model import ModelProvider
+    from evaluator.workers.pool import Pool
 
 _EXAMPLES = """\
 \b
@@ -88,6 +91,7 @@ class _Arguments:
     notices: tuple[str, ...]
     efficiency: EfficiencyPlan | None = None
     control: Control | None = None
+    workers: Workers | None = None
 
 
 def build_evaluate_command(
@@ -135,6 +139,7 @@ def build_evaluate_command(
     @click.option(
         "--limit", type=click.IntRange(min=1), metavar="N", help="Run the first N rows only, for a try: no submission."
     )
+    @worker_options
     @control_option
     @click.option("--check", is_flag=True, help="Check the model's contract on made-up audio, and end.")
     @efficiency_options
@@ -148,6 +153,9 @@ def build_evaluate_command(
         output_dir: str | None,
         resume: str | None,
         limit: int | None,
+        workers: int | None,
+        supervise: bool,
+        ray: str | None,
         control: Control | None,
         check: bool,
         efficiency: bool,
@@ -165,7 +173,11 @@ def build_evaluate_command(
         _refuse_stray_resume(resume, check=check, efficiency=efficiency, control=control)
         refuse_where_nothing_is_scored(control, chosen if not (check or efficiency) else None)
         plan = EfficiencyPlan(chosen, noise, clips, repeats, protocol, processes) if efficiency else None
-        typed = _Arguments(chosen, cfg_path, options, device, output_dir, resume, limit, check, notices, plan, control)
+        elsewhere = _begins_anew(check=check, efficiency=efficiency, control=control)
+        pool = chosen_workers(workers, supervise=supervise, ray=ray, elsewhere=elsewhere)
+        typed = _Arguments(
+            chosen, cfg_path, options, device, output_dir, resume, limit, check, notices, plan, control, pool
+        )
         raise SystemExit(_run(provider, typed, num_gpus))
 
     return evaluate_command
@@ -198,18 +210,28 @@ def _refuse_stray_resume(resume: str | None, *, check: bool, efficiency: bool, c
     Raises:
         click.UsageError: naming the other flag.
     """
-    other = "--check" if check else "--efficiency" if efficiency else "--control" if control else None
+    other = _begins_anew(check=check, efficiency=efficiency, control=control)
     if resume is not None and other is not None:
         raise click.UsageError(f"{other} always begins anew: leave it or --resume out.")
 
 
+def _begins_anew(*, check: bool, efficiency: bool, control: str | None) -> str | None:
+    """The flag of a command that is no plain run, if one was given."""
+    return "--check" if check else "--efficiency" if efficiency else "--control" if control else None
+
+
 def _run(provider: "ModelProvider", arguments: _Arguments, num_gpus: Callable[[], int] | None) -> int:
     """Load the config, then check or evaluate; returns the exit code."""
+    given = dict(os.environ)
+    socket = worker_socket(os.environ)
     prepare_cpu_threads()
     try:
         launch = launch_of(os.environ)
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
+    if socket is not None:
+        # RANK and LOCAL_RANK are those of a worker; there is no launch around it.
+        launch = worker_launch(os.environ)
     with session(provider, rank=launch.rank, launched=launch.launched) as current:
         check_installed("audio", *_scoring_extras(arguments.mode))
         # Below this line imports cost seconds; --help and usage errors never get here.
@@ -228,6 +250,12 @@ def _run(provider: "ModelProvider", arguments: _Arguments, num_gpus: Callable[[]
         )
         current.redact.add(config.secret)
         config = config.on_device(device_of(config.run.device, launch, num_gpus))
+        if socket is not None:
+            from multiprocessing.connection import Connection
+
+            from evaluator.workers.taking_part import serve_rows
+
+            return serve_rows(provider, config, Connection(socket))
         if arguments.check:
             # One process is enough to check a model.
             return _check(provider, config, arguments.mode) if launch.rank == 0 else 0
@@ -237,7 +265,11 @@ def _run(provider: "ModelProvider", arguments: _Arguments, num_gpus: Callable[[]
         mode = cast("Mode", arguments.mode)
         if arguments.control is not None:
             return _control(provider, config, mode, arguments.control, launch=launch, limit=arguments.limit)
-        return _evaluate(provider, config, mode, resume=resume, launch=launch, limit=arguments.limit)
+        pool = None
+        if arguments.workers is not None:
+            refuse_launcher(launch.world_size)
+            pool = arguments.workers.pool(given, num_gpus)
+        return _evaluate(provider, config, mode, resume=resume, launch=launch, limit=arguments.limit, pool=pool)
 
 
 def _scoring_extras(mode: Mode | None) -> list[str]:
@@ -245,17 +277,27 @@ def _scoring_extras(mode: Mode | None) -> list[str]:
 
 
 def _evaluate(
-    provider: "ModelProvider", config: "Config", mode: Mode, *, resume: str | None, launch: Launch, limit: int | None
+    provider: "ModelProvider",
+    config: "Config",
+    mode: Mode,
+    *,
+    resume: str | None,
+    launch: Launch,
+    limit: int | None,
+    pool: "Pool | None",
 ) -> int:
     from evaluator.commands.session import ProgressBar
-    from evaluator.evaluate import evaluate, take_part
+    from evaluator.evaluate import evaluate
     from evaluator.report.summary import summarize
+    from evaluator.workers.taking_part import take_part
 
     if launch.rank > 0:
         take_part(provider, config, mode, launch=launch, limit=limit)
         return 0
     with ProgressBar() as progress:
-        result = evaluate(provider, config, mode, progress=progress, resume=resume, launch=launch, limit=limit)
+        result = evaluate(
+            provider, config, mode, progress=progress, resume=resume, launch=launch, limit=limit, pool=pool
+        )
     click.echo("\n".join(summarize(result)))
     return result.exit_code
 
@@ -338,3 +380,7 @@ main.add_command(board_command, "board")
 main.add_command(explain_command, "explain")
 main.add_command(score_command, "score")
 main.add_command(compare_command, "compare")
+main.add_command(status_command, "status")
+main.add_command(pause_command, "pause")
+main.add_command(unpause_command, "unpause")
+main.add_command(stop_command, "stop")

@@ -10,6 +10,8 @@ AudioLMError              1
  +-- ContractError        4   the model broke the contract of evaluator/model.py
  +-- ModelLoadError       4   the model could not be loaded
  +-- ProcessError         1   one of several processes died, or did not arrive
+ +-- TooManyFailuresError 1   more rows failed than run.max_failures
+ +-- RunStoppedError    130   the run was stopped from outside
  +-- MetricUnavailableError    1   a metric that cannot be had here, with the fix
 """
 
@@ -88,6 +90,16 @@ class ModelLoadError(AudioLMError):
 
 class ProcessError(AudioLMError):
     """A run of several processes cannot go on: one died, did not arrive, or was started differently."""
+
+
+class TooManyFailuresError(AudioLMError):
+    """More rows are without an answer than the configuration bears."""
+
+
+class RunStoppedError(AudioLMError):
+    """The run was stopped from outside: what the model had in hand is answered, the rest is not."""
+
+    exit_code = 130
 
 
 class MetricUnavailableError(AudioLMError):

@@ -82,6 +82,15 @@ def process_peak_memory() -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def resident_memory() -> int | None:
+    """The memory that this process holds now, in bytes; None where the system does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, IndexError, ValueError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
 def empty_process_memory() -> int | None:
     """The largest resident size of a Python that does nothing, in bytes; None where the system is not Linux."""
     command = [sys.executable, "-I", "-S", "-c", "print(open('/proc/self/status').read())"]

@@ -21,7 +21,7 @@ from evaluator.audio.reading import MIN_SECONDS, SILENCE_SECONDS
 from evaluator.config.config import Config
 from evaluator.errors import AnnotationError, AudioError, AudioLMError, ConfigError, Problem
 from evaluator.model import ModelProvider
-from evaluator.provider.probe import MOST_SECONDS, heard_seconds
+from evaluator.provider.probe import MOST_SECONDS
 from evaluator.provider.questions import check_parts, found_notices, found_seconds, known_tasks
 from evaluator.scoring import scoring
 from evaluator.statistics.units import CLIP, Units, find_units
@@ -65,17 +65,12 @@ class Preflight:
         """How many clips are longer than what the model hears."""
         return sum(length > self.limit for length in self.lengths)
 
-    def heard_by(self, model: object) -> "Preflight":
-        """The same for a model that is loaded and may say itself how much of a clip it hears.
-
-        Raises:
-            ContractError: it says no number of seconds.
-        """
-        limit = heard_seconds(model)
-        if limit is None or limit == self.limit:
+    def heard(self, seconds: float | None) -> "Preflight":
+        """The same for a model that is loaded and may say itself how many seconds of a clip it hears."""
+        if seconds is None or seconds == self.limit:
             return self
-        notices = _cut_notice(self.samples, self.lengths, limit)
-        return replace(self, limit=limit, notices=(*self.notices, *notices))
+        notices = _cut_notice(self.samples, self.lengths, seconds)
+        return replace(self, limit=seconds, notices=(*self.notices, *notices))
 
 
 class _Headers:

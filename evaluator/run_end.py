@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from evaluator.annotation.annotation import Sample
-from evaluator.errors import AudioLMError, ResultError
+from evaluator.errors import AudioLMError, ResultError, RunStoppedError
 from evaluator.redaction import Redactor
 from evaluator.run.folder import RunPaths, answered, missing_rows
 from evaluator.run.journal import Prediction
@@ -26,7 +26,7 @@ def recorded(record: RunRecord, paths: RunPaths, redact: Redactor, samples: Sequ
     try:
         yield
     except BaseException as error:
-        interrupted = not isinstance(error, Exception)
+        interrupted = isinstance(error, RunStoppedError) or not isinstance(error, Exception)
         reason = redact(f"{type(error).__name__}: {error}")
         logger.error("The run did not finish. What it has is in %s", paths.folder)
         _say_what_is_missing(record, paths, samples)

@@ -19,7 +19,7 @@ SALMONN = ROOT / "audiolm-trainer" / "salmonn"
 EVALUATOR_ORDER = (
     "errors", "tasks", "extras", "wording", "files", "cpu_threads", "machine", "audio", "annotation", "model",
     "submission", "redaction", "config", "provider", "statistics", "scoring", "diagnosis", "preflight", "run",
-    "run_end", "answer_files", "speed", "board", "comparison", "report", "host", "evaluate", "conformance",
+    "run_end", "workers", "answer_files", "speed", "board", "comparison", "report", "host", "evaluate", "conformance",
     "commands", "cli",
 )  # fmt: skip
 SALMONN_ORDER = (
@@ -36,6 +36,7 @@ COMMAND_FILES = {
     "evaluator.commands.command_line",
     "evaluator.commands.compare",
     "evaluator.commands.control",
+    "evaluator.commands.control_run",
     "evaluator.commands.deprecated",
     "evaluator.commands.efficiency",
     "evaluator.commands.host",
@@ -44,6 +45,7 @@ COMMAND_FILES = {
     "evaluator.commands.settings",
     "evaluator.commands.setup",
     "evaluator.commands.validate",
+    "evaluator.commands.workers",
 }
 SESSION = "evaluator.commands.session"
 # Seconds each, on a busy machine.

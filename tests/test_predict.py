@@ -18,6 +18,7 @@ from evaluator.errors import AudioError, ContractError
 from evaluator.model import Request
 from evaluator.run.journal import Journal, Prediction, read_journal
 from evaluator.run.predict import checked_answer, predict
+from evaluator.run.watch import Watch
 
 
 def make_samples(folder: Path, lengths: Sequence[int]) -> list[Sample]:
@@ -41,9 +42,13 @@ class Run:
         self.progress: list[int] = []
 
     def __call__(self, model: Any, samples: Sequence[Sample], **changes: Any) -> list[Prediction]:
+        """Predict; the journal's lines in the order of the rows, of which none may be missing or there twice."""
         arguments: dict[str, Any] = {"on_audio_error": "fail", "workers": 2, **changes}
         with Journal(self.folder / "predictions.jsonl") as journal:
-            return predict(model, samples, journal=journal, progress=self.progress.append, **arguments)
+            predict(model, iter(samples), journal=journal, watch=Watch(progress=self.progress.append), **arguments)
+        found = sorted(self.journal(), key=lambda record: record.index)
+        assert [record.index for record in found] == sorted(sample.index for sample in samples)
+        return found
 
     def journal(self) -> list[Prediction]:
         return read_journal(self.folder / "predictions.jsonl")
@@ -186,8 +191,9 @@ def scripted(*replies: object) -> Callable[[Iterable[Request]], Iterator[object]
 
 GOOD = Reply(0, "a", 1, "stop")
 BROKEN = [
-    ("twice", [GOOD, GOOD], r"index 0 \(test0000\) more than once"),
-    ("unknown index", [GOOD, Reply(9, "b", 1, "stop")], "index 9, which no request has"),
+    ("twice", [GOOD, GOOD], r"index 0 more than once"),
+    ("unknown index", [GOOD, Reply(9, "b", 1, "stop")], "index 9, which no request that it pulled has"),
+    ("negative index", [GOOD, Reply(-1, "b", 1, "stop")], "index -1, which no request that it pulled has"),
     ("left out", [GOOD], r"without answering 1 request\(s\) it had pulled: index 1 \(test0001\)"),
     ("no answer", ["just text"], "'just text', which is no answer: it lacks text, num_tokens, finish_reason"),
     ("a tuple", [(0, "a", 1, "stop")], "lacks text, num_tokens, finish_reason"),
@@ -217,7 +223,7 @@ def test_answer_before_its_request(run: Run, tmp_path: Path) -> None:
 
     model = EchoLM()
     model.generate = generate  # type: ignore[method-assign,assignment]
-    with pytest.raises(ContractError, match=r"index 1 \(test0001\) before pulling its request"):
+    with pytest.raises(ContractError, match=r"index 1, which no request that it pulled has"):
         run(model, make_samples(tmp_path, [16000, 16000]))
 
 
@@ -228,7 +234,7 @@ def test_model_that_stops_pulling(run: Run, tmp_path: Path) -> None:
 
     model = EchoLM()
     model.generate = generate  # type: ignore[method-assign,assignment]
-    with pytest.raises(ContractError, match=r"without pulling the last 2 request\(s\)"):
+    with pytest.raises(ContractError, match=r"without pulling all requests; the next one has index 1 \(test0001\)"):
         run(model, make_samples(tmp_path, [16000, 16000, 16000]))
 
 
@@ -290,8 +296,9 @@ def test_interruption_closes_the_model_and_the_readers(run: Run, tmp_path: Path,
 
     samples = make_samples(tmp_path, LENGTHS)
     before = threading.active_count()
+    watch = Watch(progress=interrupt)
     with Journal(tmp_path / "predictions.jsonl") as journal, pytest.raises(error):
-        predict(Closing(), samples, journal=journal, on_audio_error="fail", workers=2, progress=interrupt)
+        predict(Closing(), samples, journal=journal, on_audio_error="fail", workers=2, watch=watch)
     assert closed == [True]
     assert threading.active_count() == before
     assert len(run.journal()) == 2

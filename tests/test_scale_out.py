@@ -4,6 +4,7 @@ The processes are real ones, as a launcher starts them: the same command, told a
 """
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -31,11 +32,11 @@ from evaluator.errors import ConfigError, JournalError, ProcessError
 from evaluator.evaluate import evaluate, make_run_paths
 from evaluator.run.folder import paths_of
 from evaluator.run.journal import Journal, Prediction, read_journal
-from evaluator.run.launch import SINGLE, Launch, device_of, launch_of
 from evaluator.run.record import RunRecord
-from evaluator.run.rendezvous import announce_shares, await_share, join, report_done, wait_for_others
-from evaluator.run.row_shares import balance
-from evaluator.run.worker import Attempt, WorkerReport
+from evaluator.workers.launch import SINGLE, Launch, device_of, launch_of
+from evaluator.workers.leases import MOST_ROWS, Lease, cut_leases
+from evaluator.workers.rendezvous import announce_leases, await_leases, join, report_done, wait_for_others
+from evaluator.workers.worker import Attempt, WorkerReport
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIPS = 23
@@ -165,19 +166,35 @@ def run(site: Site, count: int, name: str, *args: str, mode: str = "submission_a
 
 
 @pytest.mark.parametrize("count", range(1, 6))
-def test_every_clip_is_dealt_once_and_evenly(count: int) -> None:
+def test_every_row_is_in_one_lease_and_leases_become_smaller(count: int) -> None:
     draw = random.Random(count)
-    for size in (0, 1, 2, 7, 100):
-        costs = [draw.uniform(1, 30) for _ in range(size)]
-        shares = balance(costs, count)
-        assert len(shares) == count
-        assert sorted(place for share in shares for place in share) == list(range(size))
-        assert all(share == sorted(share) for share in shares)
-        sizes = [len(share) for share in shares]
-        loads = [sum(costs[place] for place in share) for share in shares]
-        assert max(sizes) - min(sizes) <= 1
-        assert max(loads) - min(loads) <= max(costs, default=0.0)
-        assert balance(costs, count) == shares
+    for size in (0, 1, 2, 7, 100, 10_000):
+        rows = draw.sample(range(2 * size), size)
+        costs = [draw.uniform(1, 30) for _ in rows]
+        cost = dict(zip(rows, costs, strict=True))
+        leases = cut_leases(rows, costs, count)
+        assert sorted(row for lease in leases for row in lease.rows) == sorted(rows)
+        assert cut_leases(rows, costs, count) == leases
+        assert max((len(lease.rows) for lease in leases), default=0) <= MOST_ROWS
+        if count == 1:
+            assert [row for lease in leases for row in lease.rows] == rows
+            continue
+        loads = [sum(cost[row] for row in lease.rows) for lease in leases]
+        left = list(itertools.accumulate(reversed(loads)))[::-1]
+        for lease, load, rest in zip(leases, loads, left, strict=True):
+            assert len(lease.rows) == 1 or load <= rest / (4 * count) + 1e-9
+
+
+def test_a_process_of_half_the_speed_costs_little() -> None:
+    """Simulated: each process takes the next lease when it is done; the ideal is the work over the summed speeds."""
+    draw = random.Random(3)
+    costs = [draw.uniform(1, 30) for _ in range(2000)]
+    free = [(0.0, 1.0), (0.0, 0.5)]
+    for lease in cut_leases(range(len(costs)), costs, 2):
+        free.sort()
+        at, speed = free[0]
+        free[0] = (at + sum(costs[row] for row in lease.rows) / speed, speed)
+    assert max(free)[0] < 1.02 * sum(costs) / 1.5
 
 
 def test_launch_of() -> None:
@@ -232,7 +249,6 @@ def test_the_same_results_from_one_two_and_three_processes(site: Site) -> None:
         facts = json.loads((folder / "run.json").read_text())
         sizes = [process["rows"] for process in facts["processes"]]
         assert sum(sizes) == CLIPS
-        assert max(sizes) - min(sizes) <= 1
         assert [process["rank"] for process in facts["processes"]] == list(range(count))
         one = json.loads((alone.with_suffix("") / "run.json").read_text())
         assert facts["counts"] == one["counts"]
@@ -475,10 +491,10 @@ def test_whoever_does_not_arrive_is_named(tmp_path: Path) -> None:
     first, second, _ = attempts(tmp_path, 3)
     join(second, locked=True)
     with pytest.raises(ProcessError, match=r"^Process\(es\) 2 of 3 did not arrive within 0 s"):
-        announce_shares(first, [[0], [1], [2]], IDENTITY, patience=0.2)
+        announce_leases(first, [Lease((0, 1, 2))], IDENTITY, patience=0.2)
     lonely = replace(second.launch, key="elsewhere")
     with pytest.raises(ProcessError, match="Process 1 heard nothing of process 0"):
-        await_share(first.paths.folder.parent, lonely, IDENTITY, patience=0.2)
+        await_leases(first.paths.folder.parent, lonely, IDENTITY, patience=0.2)
 
 
 def test_processes_that_run_different_things(site: Site) -> None:
@@ -495,7 +511,7 @@ def test_processes_that_run_different_things(site: Site) -> None:
 
 
 def test_a_process_that_died_is_known_by_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evaluator.run.rendezvous.GRACE_SECONDS", 0.2)
+    monkeypatch.setattr("evaluator.workers.rendezvous.GRACE_SECONDS", 0.2)
     first, second = attempts(tmp_path, 2)
     done = WorkerReport(
         rank=1, rows=1, audio_seconds=2.0, seconds=1.0, process_memory=None, device_memory=None, device_full_memory=None
@@ -503,7 +519,7 @@ def test_a_process_that_died_is_known_by_its_lock(tmp_path: Path, monkeypatch: p
     with Journal(second.journal(1)) as journal:
         assert journal.locked
         join(second, locked=journal.locked)
-        monkeypatch.setattr("evaluator.run.rendezvous.STALL_SECONDS", 0.2)
+        monkeypatch.setattr("evaluator.workers.rendezvous.STALL_SECONDS", 0.2)
         with pytest.raises(ProcessError, match=r"Process\(es\) 1 answered nothing for 0 s"):
             wait_for_others(first)
     with pytest.raises(ProcessError, match=r"Process 1 of 2 ended before it had finished"):
@@ -516,7 +532,7 @@ def test_silence_is_counted_for_each_process_from_its_own_last_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process that never says anything is noticed soon after the others are done, however long those worked."""
-    monkeypatch.setattr("evaluator.run.rendezvous.STALL_SECONDS", 1.0)
+    monkeypatch.setattr("evaluator.workers.rendezvous.STALL_SECONDS", 1.0)
     first, second, third = attempts(tmp_path, 3)
     done = WorkerReport(
         rank=1, rows=1, audio_seconds=2.0, seconds=1.0, process_memory=None, device_memory=None, device_full_memory=None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,12 +135,12 @@ def _digest(file: BinaryIO, size: int) -> str:
 
 
 def read_ahead(
-    clips: Sequence[Path | Clip], sampling_rate: int, workers: int, *, wanted: Callable[[], int] = lambda: 0
-) -> Iterator[NDArray[np.float32] | AudioError]:
+    clips: Iterable[Path | Clip], sampling_rate: int, workers: int, *, wanted: Callable[[], int] = lambda: 0
+) -> Generator[NDArray[np.float32] | AudioError]:
     """Load files in threads while earlier ones are used.
 
     Args:
-        clips: the files, or files that are joined.
+        clips: the files, or files that are joined; taken as they are read.
         sampling_rate: the rate wanted, in Hz.
         workers: threads. 0 loads each clip when it is asked for.
         wanted: asked again and again how many clips to load ahead of use; at least twice as many as there are threads

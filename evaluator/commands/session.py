@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _LAUNCHER_POLL_SECONDS = 0.5
+_UNWINDING_SECONDS = 30.0
 INTERRUPTED = 130
 TERMINATED = 143
 
@@ -190,6 +191,9 @@ def _launcher_watched(*, watched: bool) -> Iterator[None]:
             if os.getppid() != launcher:
                 logger.warning("The launcher of this process has died.")
                 os.kill(os.getpid(), signal.SIGTERM)
+                # A main thread that hangs in a library's call never sees the signal.
+                if not over.wait(_UNWINDING_SECONDS):
+                    os._exit(TERMINATED)
                 return
 
     threading.Thread(target=watch, name="launcher watch", daemon=True).start()

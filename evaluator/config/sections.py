@@ -67,6 +67,9 @@ class RunConfig(_Section):
         empty_text: what the CSV says for an empty answer; may not be blank, or the file would not validate.
         latency_clips: the most clips that are asked alone when the results are written, to measure latency; 0 for
             none.
+        clip_timeout_s: seconds without any answer after which a worker that has clips in hand is ended and its clips
+            are asked again (--workers, --supervise); in a single process a warning. 0: never.
+        max_failures: more rows without an answer than this end the run early: a number, or a share such as "5%".
         seed: for models that sample.
     """
 
@@ -78,9 +81,31 @@ class RunConfig(_Section):
     on_audio_error: Literal["fail", "record"] = "fail"
     empty_text: str = "."
     latency_clips: int = Field(default=8, ge=0, le=1000)
+    clip_timeout_s: float = Field(default=600.0, ge=0)
+    max_failures: int | str | None = None
     seed: int = 42
 
-    EVALUATOR_ONLY: ClassVar[frozenset[str]] = frozenset({"on_audio_error", "empty_text", "latency_clips"})
+    EVALUATOR_ONLY: ClassVar[frozenset[str]] = frozenset(
+        {"on_audio_error", "empty_text", "latency_clips", "clip_timeout_s", "max_failures"}
+    )
+
+    def most_failures(self, rows: int) -> int | None:
+        """How many of so many rows may be without an answer; None: any number."""
+        if isinstance(self.max_failures, str):
+            return int(rows * float(self.max_failures.removesuffix("%")) / 100)
+        return self.max_failures
+
+    @field_validator("max_failures")
+    @classmethod
+    def _number_or_share(cls, value: int | str | None) -> int | str | None:
+        if isinstance(value, str):
+            share = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]+)?)%", value)
+            fits = share is not None and float(share[1]) <= 100
+        else:
+            fits = value is None or value >= 0
+        if not fits:
+            raise ValueError('expected a number of rows from 0, or a share of them such as "5%"')
+        return value
 
     @field_validator("device")
     @classmethod

@@ -35,11 +35,14 @@ logger = logging.getLogger(__name__)
 _FREE_RUN_KEYS = frozenset(
     {
         *("device", "output_dir", "batch_size_eval", "decode_slots", "num_workers"),
-        *("empty_text", "on_audio_error", "latency_clips"),
+        *("empty_text", "on_audio_error", "latency_clips", "clip_timeout_s", "max_failures"),
     }
 )
 # Journals and marks of an attempt; whatever else lies in the folder of parts is somebody else's.
-_PART = re.compile(r"(\d{1,9})(?:-\d{1,9}\.(?:jsonl|joined\.json|done\.json)|\.plan\.json)")
+_PART = re.compile(
+    r"(?P<attempt>\d{1,9})(?:-\d{1,9}\.(?:jsonl|begun|(?:joined|done|beat)\.json)|\.plan\.json|\.\d{1,9}\.lease)"
+    r"|pause|stop"
+)
 _JOURNAL = re.compile(r"(\d{1,9})-(\d{1,9})\.jsonl")
 
 
@@ -183,10 +186,7 @@ def find_run(resume: str, parent: Path, identity: Mapping[str, str]) -> RunPaths
             logger.info("%s is unfinished and stays as it is: %s differ(s).", folder, ", ".join(wrong))
         logger.info("There is no interrupted run to go on with; this one starts anew.")
         return None
-    path = Path(resume)
-    folder = path.with_suffix("") if path.suffix == ".csv" else path.parent if path.suffix == ".jsonl" else path
-    if folder.name in ("", ".."):  # typed inside the folder: its CSV is named after it
-        folder = Path(os.path.abspath(folder))  # noqa: PTH100 - resolve() would also follow links
+    folder = folder_of(Path(resume))
     record = RunRecord.read(folder / "run.json")
     if record is None or record.identity is None:
         raise JournalError(f"{folder} is no folder of a run (there is no run.json that says of what); see --resume.")
@@ -199,6 +199,14 @@ def find_run(resume: str, parent: Path, identity: Mapping[str, str]) -> RunPaths
     return _not_in_use(paths_of(folder))
 
 
+def folder_of(path: Path) -> Path:
+    """The folder of a run that is named by itself, by its CSV or by its predictions.jsonl."""
+    folder = path.with_suffix("") if path.suffix == ".csv" else path.parent if path.suffix == ".jsonl" else path
+    if folder.name in ("", ".."):  # typed inside the folder: its CSV is named after it
+        folder = Path(os.path.abspath(folder))  # noqa: PTH100 - resolve() would also follow links
+    return folder
+
+
 def _is_over(record: RunRecord) -> bool:
     """Whether nothing is left of a run. One that ended while latency was measured has its results, but not its end."""
     return record.status == "finished" and not (record.latency or {}).get("interrupted")
@@ -206,7 +214,8 @@ def _is_over(record: RunRecord) -> bool:
 
 def next_attempt(paths: RunPaths) -> int:
     """The number of the attempt that starts now: 1 in a new folder."""
-    found = [int(match[1]) for path in _listed(paths.parts) if (match := _PART.fullmatch(path.name))]
+    matches = [match for path in _listed(paths.parts) if (match := _PART.fullmatch(path.name))]
+    found = [int(match["attempt"]) for match in matches if match["attempt"]]
     return 1 + max([*found, 1 if paths.predictions.exists() else 0])
 
 
@@ -221,7 +230,7 @@ def answered(paths: RunPaths, samples: Sequence[Sample]) -> dict[int, Prediction
     """
     ids = {sample.index: sample.id for sample in samples}
     found: dict[int, Prediction] = {}
-    for path in _journals(paths):
+    for path in journals(paths):
         for prediction in read_journal(path):
             if ids.get(prediction.index) != prediction.id:
                 raise JournalError(
@@ -248,9 +257,9 @@ def merge(paths: RunPaths, samples: Sequence[Sample]) -> list[Prediction]:
     ]
     drop_clips(paths.parts)
     # Answers come in the model's order.
-    if list(found.values()) != predictions or paths.parts.exists():
+    if list(found.values()) != predictions or journals(paths) != [paths.predictions]:
         write_journal(paths.predictions, predictions)
-        _remove_parts(paths)
+    _remove_parts(paths)
     return predictions
 
 
@@ -268,7 +277,7 @@ def missing_rows(ids: Sequence[str], total: int) -> str:
     return f"{len(ids)} of {total} rows have no answer ({named(ids, 10)})"
 
 
-def _journals(paths: RunPaths) -> list[Path]:
+def journals(paths: RunPaths) -> list[Path]:
     """All journals, those of later attempts later."""
     found = [(match, path) for path in _listed(paths.parts) if (match := _JOURNAL.fullmatch(path.name))]
     parts = sorted(found, key=lambda part: (int(part[0][1]), int(part[0][2])))
@@ -280,7 +289,7 @@ def _listed(folder: Path) -> list[Path]:
 
 
 def _not_in_use(paths: RunPaths) -> RunPaths:
-    for path in _journals(paths):
+    for path in journals(paths):
         if is_being_written(path):
             raise JournalError(f"{path} is being written by a running process; wait for it, or end it first.")
     return paths

@@ -8,9 +8,10 @@ can start from it. A line carries a checksum of itself, and a journal is locked 
 import dataclasses
 import json
 import logging
+import os
 import sys
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -170,6 +171,54 @@ def read_journal(path: Path) -> list[Prediction]:
     if problems:
         raise JournalError(f"{path} has lines that are no predictions.", problems)
     return predictions
+
+
+def journalled_rows(path: Path) -> Iterator[int]:
+    """The rows of a journal that is no longer written, one after the other; a torn last line is left out.
+
+    Raises:
+        JournalError: if the file cannot be read or a line is no prediction.
+    """
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.endswith(b"\n"):
+                    try:
+                        yield _parse(line[:-1]).index
+                    except ValueError as error:
+                        raise JournalError(f"{path}:{number}: {error}.") from error
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise JournalError(f"Cannot read {path}: {error.strerror}.") from error
+
+
+class JournalTail:
+    """Counts the lines of a journal while it grows.
+
+    Args:
+        path: the file, which need not be there yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.lines = 0
+        self._path = path
+        self._read = 0
+
+    def has_grown(self) -> bool:
+        """Count what is new; whether anything is."""
+        try:
+            with self._path.open("rb") as file:
+                if os.fstat(file.fileno()).st_size == self._read:
+                    return False
+                file.seek(self._read)
+                before = self._read
+                while piece := file.read(1 << 20):
+                    self._read += len(piece)
+                    self.lines += piece.count(b"\n")
+        except OSError:
+            return False
+        return self._read > before
 
 
 def write_journal(path: Path, predictions: Iterable[Prediction]) -> None:

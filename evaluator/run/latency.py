@@ -11,6 +11,7 @@ from typing import Any
 from evaluator.run.timing import Spread, present_name
 
 LATENCY_OFF = "run.latency_clips is 0"
+LATENCY_ELSEWHERE = "the model ran in workers; --efficiency measures it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,22 +1,27 @@
-"""Predicting: samples in, one Prediction for each of them out, in annotation order.
+"""Predicting: a stream of samples in, one Prediction in the journal for each of them.
 
 Audio is decoded ahead in threads and handed to the model one request at a time, as the model pulls them.
 Every answer is checked against the contract of evaluator/model.py and written to the journal before the next
-one is asked for.
+one is asked for. Nothing is kept of a row that has its answer, so that a stream may be of any length.
 """
 
+import contextlib
 import operator
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, SupportsIndex
 
 from evaluator.annotation.annotation import Sample
+from evaluator.audio.clip import Clip
 from evaluator.audio.loading import read_ahead
 from evaluator.errors import AudioError, ContractError, ends_by_signal
 from evaluator.model import Answer, AudioLM, Request
 from evaluator.provider.probe import heard_seconds
 from evaluator.run.journal import Journal, Prediction, reference_of
+from evaluator.run.watch import Watch
 from evaluator.wording import named, shown
 
 OnAudioError = Literal["fail", "record"]
@@ -24,60 +29,49 @@ OnAudioError = Literal["fail", "record"]
 
 def predict(
     model: AudioLM,
-    samples: Sequence[Sample],
+    samples: Iterable[Sample],
     *,
     journal: Journal,
     on_audio_error: OnAudioError,
     workers: int,
-    progress: Callable[[int], None],
-) -> list[Prediction]:
+    watch: Watch,
+) -> None:
     """Ask the model for every sample.
 
     Args:
         model: a loaded model that meets the contract.
-        samples: the rows; their `index` values are distinct.
+        samples: the rows, taken as they are needed; their `index` values are distinct.
         journal: gets every prediction the moment it is there.
         on_audio_error: what a clip that cannot be read does: "fail" stops the run, "record" makes it a
             prediction with an empty text and the reason. Another clip's audio never takes its place.
         workers: threads that decode audio ahead of the model, as many clips as it has taken at once before; 0
             decodes when the model pulls.
-        progress: told the number of samples that are done, after each.
-
-    Returns:
-        list[Prediction]: one for each sample, in the order of `samples`.
+        watch: told every prediction.
 
     Raises:
         AudioError: if a clip cannot be read and `on_audio_error` is "fail".
         ContractError: if the model breaks the contract; the journal keeps what it had answered before.
     """
     run = _Run(
-        samples={sample.index: sample for sample in samples},
         journal=journal,
         on_audio_error=on_audio_error,
         sampling_rate=checked_sampling_rate(model),
         heard_seconds=heard_seconds(model),
-        progress=progress,
-        pending={},
-        done={},
-        failure=None,
-        at_once=0,
-        most_at_once=0,
+        watch=watch,
     )
-    clips = [sample.clip for sample in samples]
-    audios = read_ahead(clips, run.sampling_rate, workers, wanted=lambda: run.most_at_once)
-    answers = checked_answers(model, run.requests(samples, audios))
+    requests = run.requests(samples, workers)
+    answers = checked_answers(model, requests)
     try:
         for answer in answers:
             run.accept(answer)
-        run.finish()
+        run.finish(requests)
     finally:
         # Whatever ended the loop, the model and the reading threads unwind now, not when the interpreter gets
         # to it.
-        for stream in (answers, audios):
+        for stream in (answers, requests):
             close = getattr(stream, "close", None)
             if close is not None:
                 close()
-    return [run.done[sample.index] for sample in samples]
 
 
 def checked_sampling_rate(model: AudioLM) -> int:
@@ -142,38 +136,49 @@ def checked_answer(answer: object) -> Answer:
 
 @dataclass(slots=True)
 class _Pulled:
+    sample: Sample
     at: float
     audio_seconds: float
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class _Run:
-    """The books of one run: which requests the model holds, which are answered, how many it takes at once."""
+    """The books of one stream: which requests the model holds, which are answered, how many it takes at once."""
 
-    samples: dict[int, Sample]
     journal: Journal
     on_audio_error: OnAudioError
     sampling_rate: int
     heard_seconds: float | None
-    progress: Callable[[int], None]
-    pending: dict[int, _Pulled]
-    done: dict[int, Prediction]
-    failure: AudioError | None
-    at_once: int
-    most_at_once: int
+    watch: Watch
+    pending: dict[int, _Pulled] = field(default_factory=dict)
+    # A byte for each row up to the last one that was answered, for a run may have millions.
+    done: bytearray = field(default_factory=bytearray)
+    failure: AudioError | None = None
+    at_once: int = 0
+    most_at_once: int = 0
 
-    def requests(self, samples: Sequence[Sample], audios: Iterator[Any]) -> Iterator[Request]:
+    def requests(self, samples: Iterable[Sample], workers: int) -> Iterator[Request]:
         """Yield a request for each clip that can be read; the model pulls them."""
-        for sample, audio in zip(samples, audios, strict=True):
-            if isinstance(audio, AudioError):
-                self.refuse(sample, audio)
-                continue
-            if self.heard_seconds is not None:
-                audio = audio[: int(self.heard_seconds * self.sampling_rate)]
-            self.at_once += 1
-            self.most_at_once = max(self.most_at_once, self.at_once)
-            self.pending[sample.index] = _Pulled(time.perf_counter(), len(audio) / self.sampling_rate)
-            yield Request(sample.index, audio, sample.task, sample.question)
+        read: deque[Sample] = deque()
+
+        def clips() -> Iterator[Path | Clip]:
+            for sample in samples:
+                read.append(sample)
+                yield sample.clip
+
+        audios = read_ahead(clips(), self.sampling_rate, workers, wanted=lambda: self.most_at_once)
+        with contextlib.closing(audios):
+            for audio in audios:
+                sample = read.popleft()
+                if isinstance(audio, AudioError):
+                    self.refuse(sample, audio)
+                    continue
+                if self.heard_seconds is not None:
+                    audio = audio[: int(self.heard_seconds * self.sampling_rate)]
+                self.at_once += 1
+                self.most_at_once = max(self.most_at_once, self.at_once)
+                self.pending[sample.index] = _Pulled(sample, time.perf_counter(), len(audio) / self.sampling_rate)
+                yield Request(sample.index, audio, sample.task, sample.question)
 
     def refuse(self, sample: Sample, error: AudioError) -> None:
         """Deal with a clip that cannot be read: stop the run, or record it."""
@@ -182,21 +187,7 @@ class _Run:
             # short run.
             self.failure = error
             raise error
-        self.record(
-            Prediction(
-                index=sample.index,
-                id=sample.id,
-                task=sample.task,
-                text="",
-                num_tokens=0,
-                finish_reason="error",
-                audio_seconds=0.0,
-                seconds=0.0,
-                error=error.message,
-                path=str(sample.path),
-                reference=reference_of(sample.references),
-            )
-        )
+        self.record(failed_prediction(sample, error.message))
 
     def accept(self, given: object) -> None:
         """Check an answer and record it."""
@@ -205,7 +196,7 @@ class _Run:
         pulled = self.pending.pop(answer.index, None)
         if pulled is None:
             raise ContractError(self._why_unwanted(answer.index))
-        sample = self.samples[answer.index]
+        sample = pulled.sample
         self.record(
             Prediction(
                 index=sample.index,
@@ -224,28 +215,48 @@ class _Run:
     def record(self, prediction: Prediction) -> None:
         """Write a prediction down and count it."""
         self.journal.append(prediction)
-        self.done[prediction.index] = prediction
-        self.progress(len(self.done))
+        if prediction.index >= len(self.done):
+            self.done.extend(bytes(2 * (prediction.index + 1) - len(self.done)))
+        self.done[prediction.index] = 1
+        self.watch.count(prediction)
 
-    def finish(self) -> None:
+    def finish(self, requests: Iterator[Request]) -> None:
         """Check that nothing is left unanswered once the model says that it has finished."""
         if self.failure is not None:
             raise self.failure
         if self.pending:
-            pulled = [f"{index} ({self.samples[index].id})" for index in sorted(self.pending)]
+            pulled = [f"{index} ({self.pending[index].sample.id})" for index in sorted(self.pending)]
             raise ContractError(
                 f"The model ended without answering {len(pulled)} request(s) it had pulled: index {named(pulled, 10)}."
             )
-        left = len(self.samples) - len(self.done)
-        if left:
-            raise ContractError(f"The model ended without pulling the last {left} request(s).")
+        unasked = next(requests, None)
+        if unasked is not None:
+            sample = self.pending[unasked.index].sample
+            raise ContractError(
+                f"The model ended without pulling all requests; the next one has index {sample.index} ({sample.id})."
+            )
 
     def _why_unwanted(self, index: int) -> str:
-        if index in self.done:
-            return f"The model answered index {index} ({self.samples[index].id}) more than once."
-        if index in self.samples:
-            return f"The model answered index {index} ({self.samples[index].id}) before pulling its request."
-        return f"The model answered index {index}, which no request has."
+        if 0 <= index < len(self.done) and self.done[index]:
+            return f"The model answered index {index} more than once."
+        return f"The model answered index {index}, which no request that it pulled has."
+
+
+def failed_prediction(sample: Sample, reason: str) -> Prediction:
+    """The prediction of a row that has no answer."""
+    return Prediction(
+        index=sample.index,
+        id=sample.id,
+        task=sample.task,
+        text="",
+        num_tokens=0,
+        finish_reason="error",
+        audio_seconds=0.0,
+        seconds=0.0,
+        error=reason,
+        path=str(sample.path),
+        reference=reference_of(sample.references),
+    )
 
 
 def _whole(value: object) -> int | None:

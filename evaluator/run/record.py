@@ -178,6 +178,10 @@ class RunRecord:
     """What the user was told before the model was loaded."""
     machine: dict[str, Any] | None = None
     """Processor, cores, load and threads."""
+    process: dict[str, Any] | None = None
+    """"pid" and "host" of the process that runs, or ran last."""
+    rows: int | None = None
+    """How many are run."""
     limit: int | None = None
     """So many of the first rows only."""
     control: str | None = None

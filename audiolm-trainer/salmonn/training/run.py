@@ -45,7 +45,7 @@ AUTO = "auto"
 FREE_TO_CHANGE = (
     *("device", "parallel", "use_distributed", "dist_url", "num_workers", "cache_features", "batch_size_eval"),
     *("output_dir", "exp_name", "log_freq", "trackers", "keep_last", "save_every", "max_unreadable"),
-    *("decode_slots", "on_audio_error", "empty_text", "latency_clips"),
+    *("decode_slots", "on_audio_error", "empty_text", "latency_clips", "clip_timeout_s", "max_failures"),
 )
 """Keys of `run` that a resumed run may have otherwise: they do not change what is learned."""
 

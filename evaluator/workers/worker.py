@@ -4,7 +4,7 @@ In: the paths of a run, a number, the place of a process. Out: paths; a WorkerRe
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +14,11 @@ from evaluator.machine import process_peak_memory
 from evaluator.model import AudioLM
 from evaluator.provider.probe import ModelProbe
 from evaluator.run.folder import RunPaths
-from evaluator.run.journal import Journal, Prediction
-from evaluator.run.launch import Launch
+from evaluator.run.journal import Journal
 from evaluator.run.predict import predict
 from evaluator.run.record import PeakMemory
+from evaluator.run.watch import Watch
+from evaluator.workers.launch import Launch
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,21 +29,31 @@ class Attempt:
         paths: the run's.
         number: 1 for the launch that started the run, 2 for the first that goes on with it.
         launch: the place of this process.
+        workers: whether workers answer, and process 0 deals.
     """
 
     paths: RunPaths
     number: int
     launch: Launch
+    workers: bool = False
 
     def journal(self, rank: int) -> Path:
         """The journal of a process; alone in a new folder it writes the run's own."""
-        if self.number == 1 and self.launch.world_size == 1:
+        if self.number == 1 and self.launch.world_size == 1 and not self.workers:
             return self.paths.predictions
         return self.paths.parts / f"{self.number}-{rank}.jsonl"
 
     def mark(self, rank: int, name: str) -> Path:
         """A small file that says how far a process is: "joined", "done"."""
         return self.paths.parts / f"{self.number}-{rank}.{name}.json"
+
+    def begun(self, rank: int) -> Path:
+        """The rows whose clip a process has begun to read."""
+        return self.paths.parts / f"{self.number}-{rank}.begun"
+
+    def claim(self, lease: int) -> Path:
+        """The file of the process that has taken a lease."""
+        return self.paths.parts / f"{self.number}.{lease}.lease"
 
     @property
     def plan(self) -> Path:
@@ -73,47 +84,48 @@ class WorkerReport:
     device_full_memory: int | None
 
 
-def answer_share(
+def answer_rows(
     model: AudioLM | None,
     config: Config,
-    share: Sequence[Sample],
+    streams: Iterable[Iterable[Sample]],
     journal: Journal,
     *,
-    launch: Launch,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    rank: int,
+    watch: Watch,
 ) -> WorkerReport:
-    """Ask the model for the rows of this process.
+    """Ask the model for the rows of this process, which it takes as it goes.
 
     Args:
         model: a loaded model; None where no row is left to ask, so that none was loaded.
         config: the validated config.
-        share: the rows.
+        streams: of rows; those of one are pulled as the model has room, the next one when all of them are answered.
         journal: gets the predictions.
-        launch: the place of this process.
-        progress: told (rows done, rows of this process) after each row.
+        rank: of this process.
+        watch: told of every row, and asked whether to go on.
 
     Returns:
         WorkerReport: what to say of this process.
 
     Raises:
-        AudioLMError: as `predict`.
+        AudioLMError: as `predict`; a RunStoppedError if that was asked for.
     """
     begin = time.perf_counter()
-    predictions: list[Prediction] = []
     device = _DevicePeak(model)
-    if model is not None and share:
-        predictions = predict(
-            model,
-            share,
-            journal=journal,
-            on_audio_error=config.run.on_audio_error,
-            workers=config.run.num_workers,
-            progress=lambda done: progress(done, len(share)),
-        )
+    if model is not None:
+        for samples in streams:
+            predict(
+                model,
+                watch.gate(samples),
+                journal=journal,
+                on_audio_error=config.run.on_audio_error,
+                workers=config.run.num_workers,
+                watch=watch,
+            )
+            watch.require_whole()
     return WorkerReport(
-        rank=launch.rank,
-        rows=len(share),
-        audio_seconds=sum(prediction.audio_seconds for prediction in predictions),
+        rank=rank,
+        rows=watch.rows,
+        audio_seconds=watch.audio_seconds,
         seconds=round(time.perf_counter() - begin, 3),
         process_memory=process_peak_memory(),
         device_memory=device.since_start(),

@@ -13,7 +13,7 @@ import logging
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,9 @@ from evaluator.errors import ProcessError
 from evaluator.files import write_json
 from evaluator.run.folder import differences, paths_of
 from evaluator.run.journal import is_being_written
-from evaluator.run.launch import Launch
-from evaluator.run.worker import Attempt, WorkerReport
+from evaluator.workers.launch import Launch
+from evaluator.workers.leases import Lease
+from evaluator.workers.worker import Attempt, WorkerReport
 
 logger = logging.getLogger(__name__)
 
@@ -35,14 +36,14 @@ _POLL_SECONDS = 0.1
 GRACE_SECONDS = 2.0
 
 
-def announce_shares(
-    attempt: Attempt, shares: Sequence[Sequence[int]], identity: dict[str, str], *, patience: float = ARRIVAL_SECONDS
+def announce_leases(
+    attempt: Attempt, leases: Sequence[Lease], identity: dict[str, str], *, patience: float = ARRIVAL_SECONDS
 ) -> None:
-    """Publish who is asked what, and wait until every other process has joined (process 0).
+    """Publish what is asked, and wait until every other process has joined (process 0).
 
     Args:
         attempt: this launch's.
-        shares: for each process the rows it is asked.
+        leases: of which each process takes one after the other.
         identity: what is run; the others check that they run the same.
         patience: seconds to wait.
 
@@ -50,7 +51,7 @@ def announce_shares(
         ProcessError: not all arrived in time.
     """
     launch = attempt.launch
-    write_json(attempt.plan, {"identity": identity, "shares": [list(share) for share in shares]})
+    write_json(attempt.plan, {"identity": identity, "leases": [list(lease.rows) for lease in leases]})
     place = _place(attempt.paths.folder.parent, launch)
     invitation = {"folder": attempt.paths.folder.name, "attempt": attempt.number}
     others = range(1, launch.world_size)
@@ -71,10 +72,10 @@ def announce_shares(
     )
 
 
-def await_share(
+def await_leases(
     parent: Path, launch: Launch, identity: dict[str, str], *, patience: float = ARRIVAL_SECONDS
-) -> tuple[Attempt, list[int]]:
-    """Find the run of this launch, and the rows that this process is asked (every process but 0).
+) -> tuple[Attempt, list[Lease]]:
+    """Find the run of this launch, and its leases (every process but 0).
 
     Args:
         parent: the folder that the runs of this mode lie in.
@@ -91,7 +92,7 @@ def await_share(
     wrong = differences(plan["identity"], identity)
     if wrong:
         raise ProcessError(f"Process {launch.rank} runs something else than process 0: {', '.join(wrong)} differ(s).")
-    return attempt, plan["shares"][launch.rank]
+    return attempt, [Lease(tuple(rows)) for rows in plan["leases"]]
 
 
 def join(attempt: Attempt, *, locked: bool) -> None:
@@ -104,8 +105,8 @@ def report_done(attempt: Attempt, done: WorkerReport) -> None:
     write_json(attempt.mark(done.rank, "done"), asdict(done))
 
 
-def wait_for_others(attempt: Attempt) -> list[WorkerReport]:
-    """Wait until every other process is done (process 0).
+def wait_for_others(attempt: Attempt, look: Callable[[], None] = lambda: None) -> list[WorkerReport]:
+    """Wait until every other process is done (process 0), calling `look` meanwhile.
 
     A process that died is known by its journal, which is no longer locked. Where the file system knows no locks, only a
     journal that has not grown for STALL_SECONDS tells.
@@ -119,6 +120,7 @@ def wait_for_others(attempt: Attempt) -> list[WorkerReport]:
         return []
     logger.info("Waiting for the other processes.")
     for _ in _until(None):
+        look()
         here = _names(attempt.paths.parts)
         for rank, watched in list(waiting.items()):
             if attempt.mark(rank, "done").name in here:

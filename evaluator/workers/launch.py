@@ -6,10 +6,13 @@ No process group is made and no tensor library is asked: the processes of a run 
 
 import hashlib
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 
 from evaluator.errors import ConfigError
+
+SOCKET_VARIABLE = "AUDIOLM_WORKER_SOCKET"
+"""In a worker's environment: the number of its end of the socket to the process that started it."""
 
 _LOOPBACK = frozenset({"", "localhost", "127.0.0.1", "::1"})
 
@@ -75,6 +78,17 @@ def launch_of(environment: Mapping[str, str]) -> Launch:
         restarted=_restarted(environment),
         launched=_launched(environment),
     )
+
+
+def worker_socket(environment: MutableMapping[str, str]) -> int | None:
+    """A worker's end of its socket, taken out of the environment; None in a process that is no worker."""
+    number = environment.pop(SOCKET_VARIABLE, None)
+    return None if number is None else int(number)
+
+
+def worker_launch(environment: Mapping[str, str]) -> Launch:
+    """The place of a worker: its number, and which of its machine's it is; it ends soon after whoever started it."""
+    return Launch(rank=int(environment["RANK"]), world_size=2, local_rank=int(environment["LOCAL_RANK"]), launched=True)
 
 
 def device_of(device: str, launch: Launch, num_gpus: Callable[[], int] | None) -> str:
