@@ -450,9 +450,11 @@ def test_a_full_disk_at_the_end_is_a_sentence(
     assert (again.exit_code, facts_of(again)["status"]) == (0, "finished")
 
 
-@pytest.mark.parametrize(("name", "after"), [("run.json", 0), ("scores.json", 0)])
-def test_a_full_disk_before_is_a_sentence(site: Site, monkeypatch: pytest.MonkeyPatch, name: str, after: int) -> None:
-    monkeypatch.setattr("evaluator.files.replacing", Full(name, after))
+@pytest.mark.parametrize(
+    ("name", "writer"), [("run.json", "evaluator.files"), ("scores.json", "evaluator.report.summary")]
+)
+def test_a_full_disk_before_is_a_sentence(site: Site, monkeypatch: pytest.MonkeyPatch, name: str, writer: str) -> None:
+    monkeypatch.setattr(f"{writer}.replacing", Full(name, 0))
     with pytest.raises(ResultError, match=r"Cannot write .*No space left on device\.$"):
         evaluate(FakeProvider(model=said(WORDS)), site.load(), "valid_asr")
 
