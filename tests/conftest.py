@@ -7,6 +7,9 @@ import pytest
 
 from evaluator.scoring.spice_files import CORENLP_JAR, SMALL_MODELS_JAR, installed_folder
 
+# Nothing is taken from, or left in, the cache of whoever runs the tests; inherited by the commands that tests run.
+os.environ["AUDIOLM_CAPTION_CACHE"] = "off"
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -77,7 +77,7 @@ from evaluator.scoring import spice_worker
 setup = json.load(sys.stdin)
 spice_worker._row = lambda item: item
 scorer = spice_worker.SpiceScorer(setup["jvm"], setup["class_path"], 1)
-*_, last = scorer.score(setup["candidates"], setup["references"])
+*_, last = scorer.score(setup["candidates"], setup["references"], {})
 print(json.dumps(last["result"]))
 """
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from evaluator.errors import MetricUnavailableError
+from evaluator.scoring.captions.kept import PTB, KeptTexts
 from evaluator.scoring.captions.meteor import meteor_scores
 from evaluator.scoring.captions.package_files import FIX
 from evaluator.scoring.captions.ptb import ptb_tokens
@@ -77,8 +78,13 @@ class CaptionMetrics:
         reference_lines = [[caption_line(text) for text in texts] for texts in references]
         if not alone:
             return self._tokenize_sides(candidate_lines, reference_lines)
-        distinct = {line for line in [*candidate_lines, *(line for row in reference_lines for line in row)] if line}
-        tokens = dict.fromkeys(distinct, "") | self._tokenize_lines(sorted(distinct)) | {"": ""}
+        of_references = {line for row in reference_lines for line in row if line}
+        distinct = of_references.union(candidate_lines) - {""}
+        kept = KeptTexts(PTB)
+        known = kept.read(sorted(distinct))
+        new = self._tokenize_lines(sorted(distinct - known.keys()))
+        kept.write({line: tokens for line, tokens in new.items() if line in of_references})
+        tokens = {"": "", **known, **new}
         return Captions(
             candidates=tuple(tokens[line] for line in candidate_lines),
             references=tuple(tuple(tokens[line] for line in row) for row in reference_lines),

@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from evaluator.errors import MetricUnavailableError
 from evaluator.scoring.captioning import Captions
+from evaluator.scoring.captions.kept import SPICE, KeptTexts
 from evaluator.scoring.java import Java, end_process, java_environment
 from evaluator.scoring.result import MetricResult
 from evaluator.scoring.spice_files import SpiceFiles
@@ -70,6 +71,8 @@ class SpiceWorker:
             "class_path": [str(path) for path in files.class_path()],
             "threads": threads,
         }
+        # Of other files than the published ones a parse may be another.
+        self._kept = KeptTexts("" if files.remark else SPICE)
         self._messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._open = contextlib.ExitStack()
 
@@ -97,12 +100,12 @@ class SpiceWorker:
         max_words: int,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> MetricResult:
-        """Score a set; each distinct caption is parsed once.
+        """Score a set; each distinct caption is parsed once, and references that were parsed before are not at all.
 
         Args:
             captions: at least one row, tokenised or raw: SPICE has a tokeniser of its own.
             max_words: longer captions are cut to this many words, here only, on both sides.
-            progress: called with (captions parsed, distinct captions).
+            progress: called with (captions parsed, distinct captions to parse).
 
         Returns:
             MetricResult: the mean of the rows, each the F score of all tuples, 0 where nothing matches. The evidence
@@ -124,10 +127,13 @@ class SpiceWorker:
             for (new, new_row), (old, old_row) in zip(shortened, texts, strict=True)
         )
         candidates, references = zip(*shortened, strict=True)
-        self._send({"candidates": candidates, "references": references})
+        of_references = {text for row in references for text in row}
+        known = self._kept.read(sorted(of_references.union(candidates)))
+        self._send({"candidates": candidates, "references": references, "known": known})
         while True:
             message = self._receive()
             if "progress" in message:
+                self._kept.write({text: told for text, told in message["parsed"].items() if text in of_references})
                 progress(*message["progress"])
             elif "result" in message:
                 return _result(message["result"], cut)

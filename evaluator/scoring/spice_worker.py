@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 import jpype
@@ -36,6 +36,9 @@ _JVM_OPTIONS = (
 BATCH_WORDS = 320
 _PARENT_CHECK_SECONDS = 1.0
 
+Tuples = Sequence[Sequence[str]]
+"""What SPICE reads from a caption: objects, attributes and relations, of one, two and three words."""
+
 
 def main(parent: int) -> None:
     """Serve requests until the input ends or the process `parent` does."""
@@ -54,7 +57,7 @@ def main(parent: int) -> None:
         _write(output, {"ready": True})
         while True:
             request = json.loads(lines.get())
-            for message in scorer.score(request["candidates"], request["references"]):
+            for message in scorer.score(request["candidates"], request["references"], request["known"]):
                 _write(output, message)
     except (jpype.JException, jpype.JVMNotFoundException, jpype.JVMNotSupportedException, OSError) as error:
         # What can go wrong in Java's world is told in its words; a bug shows its traceback in the log.
@@ -133,25 +136,34 @@ class SpiceScorer:
         """Load now what the first caption would load (3 s), while the captions are being tokenised elsewhere."""
         self._tuples_of.invoke(self._parser, _array_list(["a dog barks"]))
 
-    def score(self, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> Iterator[dict[str, Any]]:
+    def score(
+        self, candidates: Sequence[str], references: Sequence[Sequence[str]], known: Mapping[str, Tuples]
+    ) -> Iterator[dict[str, Any]]:
         """Score a set.
 
         Args:
             candidates: N captions.
             references: N lists of captions.
+            known: the tuples of captions that were parsed before.
 
         Yields:
-            dict: {"progress": [captions parsed, of how many]} after every batch; at last {"result": [...]}
-                with one object a row: "score", "counts" (tuples of both sides, of the candidate alone, of the
-                references alone).
+            dict: {"progress": [captions parsed, of how many], "parsed": {caption: its tuples}} after every batch; at
+                last {"result": [...]} with one object a row: "score", "counts" (tuples of both sides, of the candidate
+                alone, of the references alone).
         """
         distinct = list(dict.fromkeys([*candidates, *(text for row in references for text in row)]))
         tuples = jpype.JClass("java.util.HashMap")()
+        for text in distinct:
+            if text in known:
+                tuples.put(text, _array_list([_array_list(words) for words in known[text]]))
+        new = [text for text in distinct if text not in known]
         done = 0
-        for batch in _batches(distinct, BATCH_WORDS):
-            tuples.putAll(self._tuples_of.invoke(self._parser, _array_list(batch)))
+        for batch in _batches(new, BATCH_WORDS):
+            parsed = self._tuples_of.invoke(self._parser, _array_list(batch))
+            tuples.putAll(parsed)
             done += len(batch)
-            yield {"progress": [done, len(distinct)]}
+            told = {text: [[str(word) for word in words] for words in parsed.get(text)] for text in batch}
+            yield {"progress": [done, len(new)], "parsed": told}
         stats = jpype.JClass("edu.anu.spice.SpiceStats")(jpype.JClass("java.util.HashMap")(), True)
         for index, (candidate, row) in enumerate(zip(candidates, references, strict=True)):
             graphs = (self._graph(tuples, [candidate]), self._graph(tuples, row))
@@ -185,10 +197,10 @@ def _batches(captions: Sequence[str], words: int) -> Iterator[list[str]]:
         yield batch
 
 
-def _array_list(texts: Sequence[str]) -> Any:
+def _array_list(items: Sequence[Any]) -> Any:
     array = jpype.JClass("java.util.ArrayList")()
-    for text in texts:
-        array.add(text)
+    for item in items:
+        array.add(item)
     return array
 
 
