@@ -156,7 +156,8 @@ def preflight(
     notices += _cut_notice(samples, lengths, heard)
     try:
         references = [sample.references for sample in samples]
-        notices += scoring.preflight(task, config.scoring, references) if is_scored(mode) else []
+        labels = [sample.task for sample in samples]
+        notices += scoring.preflight(task, config.scoring, references, labels) if is_scored(mode) else []
     except AnnotationError as error:
         errors.append(error)
     except ConfigError as error:

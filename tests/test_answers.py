@@ -11,11 +11,11 @@ from fake_site import Site, make_site
 
 from evaluator.annotation.annotation import Sample, read_annotation
 from evaluator.annotation.question_sets import shuffled, with_choices
-from evaluator.cli import build_evaluate_command
+from evaluator.cli import build_evaluate_command, main
 from evaluator.errors import AnnotationError
 from evaluator.scoring.answers.classes import score_classes
 from evaluator.scoring.answers.questions import mmau_match, parse_answer, score_answers
-from evaluator.scoring.answers.translations import score_translations
+from evaluator.scoring.answers.translations import check_language, score_translations
 from evaluator.tasks import Mode
 
 TASKS = {"asr": False, "QA": True}
@@ -241,3 +241,44 @@ def test_further_tasks_from_the_command_line(site: Site, mode: str, label: str, 
     metrics = {metric["name"]: metric["value"] for metric in json.loads(scores.read_text(encoding="utf-8"))["metrics"]}
     assert metrics.keys() == names
     assert all(value is not None for value in metrics.values())
+
+
+@pytest.mark.parametrize(
+    ("labels", "tokenizer", "told"),
+    [
+        (["translation_en2de", "other"], "13a", None),
+        (["translation_en2de"], "intl", None),
+        (["translation_en2de"], "char", "BLEU of German (translation_en2de) with the tokenizer char"),
+        (["translation_ec"], "zh", None),
+        (["translation_ec"], "13a", "take scoring.bleu_tokenizer: zh"),
+        (["translation_en2ja"] * 2, "13a", "take scoring.bleu_tokenizer: char"),
+        ([], "13a", None),
+    ],
+)
+def test_a_tokenizer_for_another_language_is_told(labels: list[str], tokenizer: str, told: str | None) -> None:
+    found = check_language(labels, tokenizer)
+    assert found == [] if told is None else told in found[0]
+
+
+def test_several_target_languages_are_refused_before_the_model_is_loaded(site: Site) -> None:
+    labels = ["translation_en2de", "translation_en2ja"]
+    rows = [
+        {"testset_id": f"test{row:04d}", "path": f"clip{row}.wav", "task": label, "text": "a"}
+        for row, label in enumerate(labels)
+    ]
+    path = site.wavs / "rows.json"
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    provider = FakeProvider()
+    provider.labels = dict.fromkeys(labels, False)
+    options = ["--options", f"datasets.test_ann_path_st={path}", f"datasets.prefix={site.wavs}"]
+    command = build_evaluate_command(provider, default_config=site.config)
+    result = CliRunner().invoke(command, ["--mode", "valid_st", *options])
+    assert result.exit_code == 3
+    for told in ("several target languages", "translation_en2de: German, 1 row(s)", "translation_en2ja: Japanese, 1"):
+        assert told in result.stderr
+    assert provider.loads == []
+    answers = site.wavs / "answers.csv"
+    answers.write_text("testset_id,text\ntest0000,a\ntest0001,a\n", encoding="utf-8")
+    scored = CliRunner().invoke(main, ["score", "--annotation", str(path), "--predictions", str(answers)])
+    assert scored.exit_code == 3
+    assert "several target languages" in scored.stderr

@@ -70,7 +70,7 @@ def score_answer_file(
         samples, notices = group_references(samples)
     found = match(read_answers(answers), samples, path=answers, annotation=annotation)
     references = [sample.references for sample in samples]
-    notices += [*_failed(found), *scoring.preflight(task, config, references)]
+    notices += [*_failed(found), *scoring.preflight(task, config, references, [sample.task for sample in samples])]
     units = find_units(config.unit, config.unit_field, read.rows, samples, annotation=annotation)
     choices = [sample.choices for sample in samples]
     scores = score_set(task, references, [answer.text for answer in found], config, units, choices)

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 from evaluator.config.sections import ScoringConfig
 from evaluator.errors import ConfigError, MetricUnavailableError, Problem
 from evaluator.scoring.answers import OTHER_TASKS, score_other
+from evaluator.scoring.answers.translations import check_language
 from evaluator.scoring.protocols.advice import better_protocol
 from evaluator.scoring.protocols.korean import read_references
 from evaluator.scoring.protocols.protocol import Protocol, Rate
 from evaluator.scoring.protocols.table import protocol_of
 from evaluator.scoring.result import KINDS, MetricResult, Rows, Scores, failed
 from evaluator.submission.invisible import is_invisible
-from evaluator.tasks import AAC, ASR, Task
+from evaluator.tasks import AAC, ASR, ST, Task
 from evaluator.wording import did_you_mean
 
 # The metrics' libraries are imported where they are used: a command's --help imports this file.
@@ -85,25 +86,28 @@ def score(
     )
 
 
-def preflight(task: Task, config: ScoringConfig, references: Sequence[tuple[str, ...]] = ()) -> list[str]:
+def preflight(
+    task: Task, config: ScoringConfig, references: Sequence[tuple[str, ...]] = (), labels: Sequence[str] = ()
+) -> list[str]:
     """Find out before any model is loaded what scoring will lack.
 
     Args:
         task: what will be scored.
         config: the same as for `score`.
         references: the same as for `score`, as far as they are known.
+        labels: the rows' task labels, as far as they are known.
 
     Returns:
         list[str]: a sentence for each group of metrics that will be unavailable, and one for references that another
-            protocol is made for.
+            protocol, or tokenizer of translations, is made for.
 
     Raises:
         ConfigError: as `score`.
-        AnnotationError: as `score`.
+        AnnotationError: as `score`; translations have several target languages.
     """
     wanted = _wanted(task, config)
     if task.name in OTHER_TASKS:
-        return []
+        return check_language(labels, config.bleu_tokenizer) if task.name == ST.name else []
     protocol = protocol_of(task, config)
     if task.name != AAC.name:
         texts = [row[0] for row in references]
