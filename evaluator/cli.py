@@ -18,10 +18,11 @@ from evaluator.commands.command_line import SETTINGS, ManyValues, version_option
 from evaluator.commands.compare import compare_command
 from evaluator.commands.control import (
     control_config,
-    control_option,
+    control_options,
+    drawn_clips,
     gain_lines,
+    refuse_stray_control,
     refuse_where_nothing_is_exchanged,
-    refuse_where_nothing_is_scored,
 )
 from evaluator.commands.control_run import pause_command, status_command, stop_command, unpause_command
 from evaluator.commands.deprecated import chosen_mode, deprecated_options
@@ -91,6 +92,7 @@ class _Arguments:
     notices: tuple[str, ...]
     efficiency: EfficiencyPlan | None = None
     control: Control | None = None
+    control_rows: int | None = None
     workers: Workers | None = None
 
 
@@ -140,7 +142,7 @@ def build_evaluate_command(
         "--limit", type=click.IntRange(min=1), metavar="N", help="Run the first N rows only, for a try: no submission."
     )
     @worker_options
-    @control_option
+    @control_options
     @click.option("--check", is_flag=True, help="Check the model's contract on made-up audio, and end.")
     @efficiency_options
     @deprecated_options
@@ -157,6 +159,7 @@ def build_evaluate_command(
         supervise: bool,
         ray: str | None,
         control: Control | None,
+        control_rows: int | None,
         check: bool,
         efficiency: bool,
         protocol: Protocol,
@@ -171,12 +174,24 @@ def build_evaluate_command(
         chosen, notices = chosen_mode(mode, task, skip_scoring=skip_scoring)
         _refuse_contradictions(chosen, check=check, efficiency=efficiency, protocol=protocol, limit=limit)
         _refuse_stray_resume(resume, check=check, efficiency=efficiency, control=control)
-        refuse_where_nothing_is_scored(control, chosen if not (check or efficiency) else None)
+        refuse_stray_control(control, control_rows, chosen if not (check or efficiency) else None)
         plan = EfficiencyPlan(chosen, noise, clips, repeats, protocol, processes) if efficiency else None
         elsewhere = _begins_anew(check=check, efficiency=efficiency, control=control)
         pool = chosen_workers(workers, supervise=supervise, ray=ray, elsewhere=elsewhere)
         typed = _Arguments(
-            chosen, cfg_path, options, device, output_dir, resume, limit, check, notices, plan, control, pool
+            chosen,
+            cfg_path,
+            options,
+            device,
+            output_dir,
+            resume,
+            limit,
+            check,
+            notices,
+            plan,
+            control,
+            control_rows,
+            pool,
         )
         raise SystemExit(_run(provider, typed, num_gpus))
 
@@ -264,7 +279,7 @@ def _run(provider: "ModelProvider", arguments: _Arguments, num_gpus: Callable[[]
         resume = arguments.resume or ("auto" if launch.restarted else None)
         mode = cast("Mode", arguments.mode)
         if arguments.control is not None:
-            return _control(provider, config, mode, arguments.control, launch=launch, limit=arguments.limit)
+            return _control(provider, config, arguments, arguments.control, launch=launch)
         pool = None
         if arguments.workers is not None:
             refuse_launcher(launch.world_size)
@@ -303,7 +318,7 @@ def _evaluate(
 
 
 def _control(
-    provider: "ModelProvider", config: "Config", mode: Mode, kind: Control, *, launch: Launch, limit: int | None
+    provider: "ModelProvider", config: "Config", arguments: _Arguments, kind: Control, *, launch: Launch
 ) -> int:
     """Run the mode with the clips and with other audio, one model for both."""
     if launch.world_size > 1:
@@ -313,15 +328,19 @@ def _control(
     from evaluator.provider.control import Controlled, LoadedOnce
     from evaluator.report.summary import summarize
 
-    once = LoadedOnce(provider)
+    once, mode, limit = LoadedOnce(provider), cast("Mode", arguments.mode), arguments.limit
     with ProgressBar() as progress:
         plain = evaluate(once, config, mode, progress=progress, launch=launch, limit=limit)
     click.echo("\n".join(summarize(plain)))
     refuse_where_nothing_is_exchanged(kind, plain)
+    heard, annotation = plain.folder, None
+    if arguments.control_rows is not None and arguments.control_rows < plain.counts.rows:
+        drawn = drawn_clips(plain, config, mode, kind, arguments.control_rows)
+        heard, annotation, limit = drawn.folder, drawn.annotation, None
     with ProgressBar() as progress:
-        controlled = control_config(config, kind)
+        controlled = control_config(config, kind, mode, annotation)
         other = evaluate(Controlled(once, kind), controlled, mode, progress=progress, launch=launch, limit=limit)
-    click.echo("\n".join(["", *gain_lines(plain, other, kind)]))
+    click.echo("\n".join(["", *gain_lines(heard, other.folder, kind, of=plain.counts.rows)]))
     return plain.exit_code or other.exit_code
 
 

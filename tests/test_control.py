@@ -134,3 +134,66 @@ def test_the_nano_model_listens(tmp_path: Path) -> None:
     [scores] = tmp_path.glob("control_shuffle/valid_results/*/scores.json")
     metrics = {metric["name"]: metric["value"] for metric in json.loads(scores.read_text(encoding="utf-8"))["metrics"]}
     assert metrics["wer"] >= 0.9
+
+
+def test_control_rows_are_drawn_of_the_clips_and_scored_as_a_set_of_their_own(site: Site) -> None:
+    provider = FakeProvider(model=EchoLM(say=lambda request: "hound" if request.audio.any() else "nothing"))
+    first = invoke(site, provider, "--mode", "valid_asr", "--control", "silence", "--control-rows", "3")
+    assert first.exit_code == 0, first.output
+    [run] = site.results.glob("valid_results/*_valid_asr")
+    rows = len((run / "predictions.jsonl").read_text(encoding="utf-8").splitlines())
+    assert f"with silence, 3 clips drawn of {rows} (seed 0)" in first.stdout
+    [heard] = site.results.glob("control_silence/heard_*")
+    [other] = site.results.glob("control_silence/valid_results/*_valid_asr")
+    told = [json.loads((folder / "scores.json").read_text(encoding="utf-8")) for folder in (heard, other)]
+    ids = [scores["per_sample"]["id"] for scores in told]
+    assert ids[0] == ids[1]
+    assert len(set(ids[0])) == 3
+    assert {scores["num_samples"] for scores in told} == {3}
+    whole = json.loads((run / "scores.json").read_text(encoding="utf-8"))["per_sample"]
+    edits = dict(zip(whole["id"], whole["word_edits"], strict=True))
+    assert told[0]["per_sample"]["word_edits"] == [edits[name] for name in ids[0]]
+    texts = [json.loads(line)["text"] for line in (other / "predictions.jsonl").read_text("utf-8").splitlines()]
+    assert texts == ["nothing"] * 3
+
+
+def test_the_same_clips_are_drawn_for_a_seed(site: Site) -> None:
+    drawn = []
+    for seed in (0, 0, 1, 2, 3):
+        options = ("--options", f"scoring.bootstrap_seed={seed}", f"run.output_dir={site.results}/{len(drawn)}")
+        result = invoke(
+            site, FakeProvider(), "--mode", "valid_asr", "--control", "noise", "--control-rows", "2", *options
+        )
+        assert result.exit_code == 0, result.output
+        [rows] = site.results.glob(f"{len(drawn)}/control_noise/heard_*/rows.json")
+        drawn.append([row["testset_id"] for row in json.loads(rows.read_text(encoding="utf-8"))["annotation"]])
+    assert drawn[0] == drawn[1]
+    assert len({tuple(ids) for ids in drawn}) > 1
+
+
+def test_rows_of_one_clip_are_drawn_together(site: Site) -> None:
+    result = invoke(site, FakeProvider(), "--mode", "valid_aac", "--control", "shuffle", "--control-rows", "2",
+                    "--options", "scoring.metrics=[cider_d]")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "2 clips drawn of" in result.stdout
+    assert "CIDEr-D" in result.stdout.partition("listening gain")[2]
+
+
+def test_as_many_rows_as_there_are_draw_nothing(site: Site) -> None:
+    result = invoke(site, FakeProvider(), "--mode", "valid_asr", "--control", "noise", "--control-rows", "1000")
+    assert result.exit_code == 0, result.output
+    assert "drawn" not in result.stdout
+    assert not list(site.results.glob("control_noise/heard_*"))
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (("--control-rows", "3"), "--control-rows bounds --control"),
+        (("--control", "shuffle", "--control-rows", "1"), "must be 2 or more"),
+    ],
+)
+def test_stray_control_rows(site: Site, args: tuple[str, ...], told: str) -> None:
+    result = invoke(site, FakeProvider(), "--mode", "valid_asr", *args)
+    assert result.exit_code == 2
+    assert told in result.stderr

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from evaluator.errors import ConfigError
-from evaluator.tasks import CONTROLS, Control, Mode, is_scored
+from evaluator.tasks import CONTROLS, Control, Mode, is_scored, task_of
 
 if TYPE_CHECKING:
+    from evaluator.comparison.drawn_clips import DrawnClips
     from evaluator.config.config import Config
     from evaluator.run.record import EvaluationResult
 
@@ -21,32 +22,57 @@ FOLDER = "control_{}"
 """Below the output folder: a control run is none to hand in or to go on with by mistake."""
 
 
-def control_option(function: Function) -> Function:
-    """Add --control to a command."""
-    return click.option(
+def control_options(function: Function) -> Function:
+    """Add --control and --control-rows to a command."""
+    kind = click.option(
         "--control",
         type=click.Choice(CONTROLS),
         help="Run a valid mode twice, the second time with other audio, and say what listening gains.",
-    )(function)
+    )
+    rows = click.option(
+        "--control-rows",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Give --control N clips, drawn by scoring.bootstrap_seed, instead of all.",
+    )
+    return kind(rows(function))
 
 
-def refuse_where_nothing_is_scored(control: str | None, mode: Mode | None) -> None:
-    """Refuse --control where answers are not scored.
+def refuse_stray_control(control: str | None, rows: int | None, mode: Mode | None) -> None:
+    """Refuse --control where answers are not scored, and --control-rows where nothing is drawn.
 
     Raises:
-        click.UsageError: if it was typed.
+        click.UsageError: if they were typed.
     """
+    if rows is not None and control is None:
+        raise click.UsageError("--control-rows bounds --control: give both.")
+    if rows == 1 and control == "shuffle":
+        raise click.UsageError("--control shuffle exchanges clips: --control-rows must be 2 or more.")
     if control is not None and (mode is None or not is_scored(mode)):
         raise click.UsageError("--control compares scores: it belongs to a valid mode.")
 
 
-def control_config(config: "Config", kind: Control) -> "Config":
+def control_config(config: "Config", kind: Control, mode: Mode, annotation: Path | None = None) -> "Config":
     """The configuration of the control run: the same, with a folder of its own for its results.
 
     Latency is the first run's to measure: it asks clips alone, and shuffle has nothing to exchange there.
+
+    Args:
+        config: of the first run.
+        kind: what is heard.
+        mode: of both runs.
+        annotation: of the clips that were drawn; None: all.
     """
-    folder = str(Path(config.run.output_dir) / FOLDER.format(kind))
-    return replace(config, run=config.run.model_copy(update={"output_dir": folder, "latency_clips": 0}))
+    run = config.run.model_copy(update={"output_dir": str(control_folder(config, kind)), "latency_clips": 0})
+    if annotation is None:
+        return replace(config, run=run)
+    named = {"test_ann_path": "", f"test_ann_path_{task_of(mode).name}": str(annotation.absolute())}
+    return replace(config, run=run, datasets=config.datasets.model_copy(update=named))
+
+
+def control_folder(config: "Config", kind: Control) -> Path:
+    """Where the results of control runs are."""
+    return Path(config.run.output_dir) / FOLDER.format(kind)
 
 
 def refuse_where_nothing_is_exchanged(kind: Control, plain: "EvaluationResult") -> None:
@@ -59,8 +85,29 @@ def refuse_where_nothing_is_exchanged(kind: Control, plain: "EvaluationResult") 
         raise ConfigError("--control shuffle exchanges clips, and fewer than two were heard: take silence or noise.")
 
 
-def gain_lines(plain: "EvaluationResult", other: "EvaluationResult", kind: Control) -> list[str]:
+def drawn_clips(plain: "EvaluationResult", config: "Config", mode: Mode, kind: Control, number: int) -> "DrawnClips":
+    """Draw clips of the first run into a run folder of their own, with scores.
+
+    Raises:
+        AudioLMError: a file cannot be read or written.
+    """
+    from evaluator.comparison.drawn_clips import draw_clips
+    from evaluator.report.summary import write_scores
+
+    folder = control_folder(config, kind) / f"heard_{plain.folder.name}"
+    drawn = draw_clips(plain.folder, config, mode, number, folder)
+    write_scores(folder / "scores.json", drawn.scored.scores, ids=drawn.scored.ids)
+    return drawn
+
+
+def gain_lines(plain: Path, other: Path, kind: Control, *, of: int) -> list[str]:
     """What listening gains, in lines of text.
+
+    Args:
+        plain: folder of the run that heard the clips, or of those that were drawn.
+        other: folder of the control run.
+        kind: what it heard.
+        of: clips of the whole set.
 
     Raises:
         AudioLMError: the two runs cannot be compared.
@@ -72,11 +119,13 @@ def gain_lines(plain: "EvaluationResult", other: "EvaluationResult", kind: Contr
     from evaluator.comparison.words import align_systems
     from evaluator.scoring.result import KINDS
 
-    sources = [f"clips={plain.folder}", f"{kind}={other.folder}"]
+    sources = [f"clips={plain}", f"{kind}={other}"]
     systems, metrics = comparable(read_systems(sources, None, protocol=None), ())
     units = units_of("clip", "", systems, None)
     found = compare(systems, metrics, units, align_systems(systems), slices={}, resamples=10_000, seed=0)
-    lines = [f"listening gain: the same prompts with {HEARD[kind]}, {len(systems[0].ids)} clips"]
+    number = len(systems[0].ids)
+    drawn = f" drawn of {of} (seed {systems[1].scoring.bootstrap_seed})" if number < of else ""
+    lines = [f"listening gain: the same prompts with {HEARD[kind]}, {number} clips{drawn}"]
     for table in found.tables:
         metric, [pair] = KINDS[table.metric], table.pairs
         scale, unit = (100, " %") if metric.unit else (1, "")
@@ -86,7 +135,7 @@ def gain_lines(plain: "EvaluationResult", other: "EvaluationResult", kind: Contr
         gain = sign * scale * pair.difference
         bounds = "" if pair.bounds is None else f" [{_range(pair.bounds, sign * scale)}]"
         lines.append(f"  {metric.title:15} {first:.2f}{unit} heard, {second:.2f}{unit} not: gain {gain:.2f}{bounds}")
-    return [*lines, f"  folder          {other.folder}"]
+    return [*lines, f"  folder          {other}"]
 
 
 def _range(bounds: tuple[float, float], factor: float) -> str:
