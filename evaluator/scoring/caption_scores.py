@@ -21,8 +21,16 @@ from evaluator.scoring.captioning import (
     caption_protocol,
     library_protocol,
 )
+from evaluator.scoring.captions.model_metrics import (
+    FER_FIELD,
+    MODEL_METRICS,
+    SBERT_FIELD,
+    check_model_metrics,
+    model_results,
+)
 from evaluator.scoring.captions.package_files import pycocoevalcap_file
 from evaluator.scoring.captions.ptb import JAR
+from evaluator.scoring.captions.sentence_models import PACKAGES
 from evaluator.scoring.java import Java, find_java
 from evaluator.scoring.protocols.protocol import Fields, Protocol
 from evaluator.scoring.protocols.signature import Signature
@@ -41,14 +49,15 @@ def check_captions(wanted: Sequence[str], config: ScoringConfig) -> list[str]:
         pycocoevalcap_file(JAR)
     except MetricUnavailableError as error:
         return [f"No caption metric will be available: {error.message}; {error.fix}"]
+    told = check_model_metrics(wanted)
     if not _needs_spice(wanted):
-        return []
+        return told
     try:
         java.library()
         find_spice_files(config.cache_path).class_path()
     except MetricUnavailableError as error:
-        return [f"SPICE and SPIDEr will be unavailable: {error.message}; {error.fix}"]
-    return []
+        return [f"SPICE and SPIDEr will be unavailable: {error.message}; {error.fix}", *told]
+    return told
 
 
 def score_captions(
@@ -90,8 +99,10 @@ def score_captions(
                 [found["spice"]] = attempt(["spice"], partial(_alone, spice, captions))
     except FAILURES as error:
         return Scores(AAC.name, len(candidates), failed(wanted, error), details)
-    if "spider" in wanted:
+    if _needs_spider(wanted):
         found["spider"] = _spider(found["cider_d"], found["spice"])
+    if set(wanted) & set(MODEL_METRICS):
+        found |= model_results(captions, found.get("spider"), wanted)
     protocols = _protocols(wanted, caption_protocol(java, references), config)
     metrics = tuple(
         replace(found[name], protocol=protocols[name], signature=_signature(protocol, found[name], references, config))
@@ -102,7 +113,11 @@ def score_captions(
 
 
 def _needs_spice(wanted: Sequence[str]) -> bool:
-    return "spice" in wanted or "spider" in wanted
+    return "spice" in wanted or _needs_spider(wanted)
+
+
+def _needs_spider(wanted: Sequence[str]) -> bool:
+    return "spider" in wanted or "spider_fl" in wanted
 
 
 def _protocols(wanted: Sequence[str], common: str, config: ScoringConfig) -> dict[str, str]:
@@ -112,6 +127,7 @@ def _protocols(wanted: Sequence[str], common: str, config: ScoringConfig) -> dic
         "spice": f"{spice}; {common}",
         "spider": f"(CIDEr-D + SPICE) / 2; {spice}; {common}",
         "meteor": f"METEOR 1.5 -l en -norm; {common}",
+        **{name: f"{MODEL_METRICS[name]}; {common}" for name in MODEL_METRICS},
     }
     return {name: special.get(name) or f"{library_protocol()}; {common}" for name in wanted}
 
@@ -129,9 +145,13 @@ def _signature(
         "spice": spice,
         "spider": (*cider, *spice),
         "meteor": (("meteor", "1.5-en-norm"),),
+        "spider_fl": (*cider, *spice, FER_FIELD),
+        "fense": (SBERT_FIELD, FER_FIELD),
+        "sbert_sim": (SBERT_FIELD,),
+        "fer": (FER_FIELD,),
     }
-    own = special.get(metric.name)
-    return protocol.sign_captions(own or (), () if own else (LIBRARY,), references=references)
+    packages = PACKAGES if metric.name in MODEL_METRICS else () if metric.name in special else (LIBRARY,)
+    return protocol.sign_captions(special.get(metric.name, ()), packages, references=references)
 
 
 def _notes(captions: Captions) -> list[str]:
@@ -151,7 +171,7 @@ def _library_results(library: CaptionMetrics, captions: Captions, wanted: Sequen
         "meteor": library.meteor,
     }
     for name, method in compute.items():
-        if name in wanted or (name == "cider_d" and "spider" in wanted):
+        if name in wanted or (name == "cider_d" and _needs_spider(wanted)):
             results += attempt([name], partial(_alone, method, captions))
     return results
 

@@ -1,1 +1,1 @@
-"""What Java makes of captions: PTB tokens, METEOR; what is kept of that on disk."""
+"""What Java and sentence models make of captions; what is kept of that on disk."""

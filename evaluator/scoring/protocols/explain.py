@@ -61,13 +61,17 @@ _FIELDS: dict[str, dict[str, str]] = {
     "spice-words": {"*": "captions are cut to {} words, for SPICE only"},
     "ci": {"*": "95 % interval by bootstrap; level, what is drawn, resamples, seed: {}"},
     "cider-d": {"set-wide": "CIDEr-D of the whole set at once: the numbers of aac-metrics' loop to 1e-9"},
+    "sbert": {"*": "sentences are compared by the encoder {}"},
+    "fer": {"*": "errors of fluency are found by {}, and take 90 % of a row's score"},
     "meteor": {"1.5-en-norm": "METEOR 1.5 with -l en -norm"},
 }
 _CAPTION_LIBRARY = "pycocoevalcap"
 # What captions were scored by before; its numbers were the same, CIDEr-D's to 1e-9.
 _FORMER = "aac-metrics"
 _INTERVAL = re.compile(r"95,[^,]+,n([0-9]{1,5}|100000),seed([0-9]{1,18})")
-_PACKAGES = frozenset({"transformers", "sacrebleu", "jiwer", "kaldialign", _CAPTION_LIBRARY, _FORMER})
+_PACKAGES = frozenset(
+    {"transformers", "sacrebleu", "jiwer", "kaldialign", "sentence-transformers", _CAPTION_LIBRARY, _FORMER}
+)
 
 
 def explain_protocol(name: str) -> list[str]:
@@ -127,6 +131,8 @@ def settings_of(signature: Signature) -> ScoringConfig:
             "dual_transcripts": dual,
             "spice_max_words": int(words),
             "meteor": signature.get("meteor") is not None,
+            # Computed by name alone.
+            **({"metrics": _by_models(signature)} if _by_models(signature) else {}),
             **tokens,
             "bootstrap_resamples": int(interval[1]),
             "bootstrap_seed": int(interval[2]),
@@ -170,7 +176,7 @@ def _differences(signature: Signature) -> Iterator[Problem]:
     for key, value in signature.fields:
         if key == VERSION and value != evaluator_version():
             yield Problem("audiolm-evaluator", f"the signature has {value}, installed is {evaluator_version()}")
-        elif key == _FORMER:
+        elif key == _FORMER and not _by_models(signature):
             yield Problem(
                 key,
                 f"the signature has {value}; this version scores captions without it, to the same numbers (CIDEr-D: to "
@@ -178,6 +184,14 @@ def _differences(signature: Signature) -> Iterator[Problem]:
             )
         elif key in _PACKAGES and (found := _installed(key)) != value:
             yield Problem(key, f"the signature has {value}, {_as_installed(found)}; pip install {key}=={value}")
+
+
+def _by_models(signature: Signature) -> list[str]:
+    """The metric of FENSE's models that a signature is of; none for other metrics."""
+    has = {key for key, _ in signature.fields}
+    if "fer" in has:
+        return ["spider_fl" if "spice" in has else "fense" if "sbert" in has else "fer"]
+    return ["sbert_sim"] if "sbert" in has else []
 
 
 def _installed(name: str) -> str | None:
