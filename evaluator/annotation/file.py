@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluator.annotation.mistaken_file import not_json_cure, not_utf8_cure
+from evaluator.annotation.transcript_lines import is_transcript_file, transcript_rows
 from evaluator.audio.regular_file import open_regular, reason
 from evaluator.errors import AnnotationError, Problem
 
@@ -62,6 +63,8 @@ def read_rows(path: Path) -> list[Row]:
             line.
     """
     text = _read_text(path)
+    if is_transcript_file(path):
+        return _transcripts(text, path)
     try:
         document = json.loads(text, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
@@ -81,6 +84,13 @@ def read_rows(path: Path) -> list[Row]:
             f'The annotation {path} has no rows: expected {{"annotation": [...]}}, a list, or JSON Lines.'
         )
     return [_row(number, None, value) for number, value in enumerate(document, start=1)]
+
+
+def _transcripts(text: str, path: Path) -> list[Row]:
+    found, problems = transcript_rows(text)
+    if problems:
+        raise AnnotationError(f"The annotation {path} has {len(problems)} lines that are no transcripts:", problems)
+    return [Row(number, line, value) for number, (line, value) in enumerate(found, start=1)]
 
 
 def _looks_like_lines(text: str, path: Path) -> bool:
