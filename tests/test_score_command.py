@@ -330,3 +330,23 @@ def test_scores_need_no_torch(place: Site) -> None:
         found: Any = json.loads(done.stdout)
         assert found == json.loads(run(*given[1:], "--protocol", protocol).stdout)
         assert any(metric["value"] for metric in found["metrics"])
+
+
+def test_the_order_of_answers_does_not_matter(place: Site) -> None:
+    """In the annotation's order, in any other one, and with several clips of an id in theirs."""
+    rows = [{"testset_id": name, "path": f"{name}.wav", "task": "asr", "text": text} for name, text in REPEATED]
+    annotation = place.folder / "repeated.json"
+    annotation.write_text(json.dumps(rows))
+    told = []
+    for order in ((0, 1, 2, 3), (2, 0, 1, 3), (3, 2, 0, 1)):
+        answers = written(place.folder, "a.csv", [REPEATED[row] for row in order])
+        found = json.loads(run("--annotation", annotation, "--predictions", answers, "--json").stdout)
+        told.append(found["per_sample"]["word_edits"])
+    assert told == [[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+    turned = written(place.folder, "a.csv", [REPEATED[row] for row in (1, 0, 2, 3)])
+    assert json.loads(run("--annotation", annotation, "--predictions", turned, "--json").stdout)["per_sample"][
+        "word_edits"
+    ] == [1, 1, 0, 0]
+
+
+REPEATED = [("k", "one dog"), ("k", "one cat"), ("a", "birds"), ("b", "wind")]
