@@ -2,8 +2,10 @@
 
 import json
 import random
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -258,3 +260,47 @@ def test_the_protocol_names_what_decides_the_score(java: Java) -> None:
 def test_a_missing_package_file_is_told() -> None:
     with pytest.raises(MetricUnavailableError, match=r"spice/no\.jar of the package pycocoevalcap is not installed"):
         pycocoevalcap_file("spice/no.jar")
+
+
+# A parent that tells the ids of the Java processes that it starts, and goes on asking them.
+PARENT = """
+import sys
+import time
+from evaluator.scoring.captioning import CaptionMetrics, Captions
+from evaluator.scoring.java import JavaProcesses, find_java
+
+class Telling(JavaProcesses):
+    def Popen(self, command, **options):
+        process = super().Popen(command, **options)
+        print(process.pid, flush=True)
+        return process
+
+captions = Captions(("a dog barks",) * 200000, (("two dogs bark",),) * 200000)
+with CaptionMetrics(find_java()) as metrics:
+    metrics._processes = metrics._open.enter_context(Telling())
+    if sys.argv[1] == "meteor":
+        metrics.meteor(captions)
+    while True:
+        metrics._tokens(list(captions.candidates))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="asks /proc which processes run")
+@pytest.mark.parametrize("program", ["ptb", "meteor"])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_java_never_outlives_its_parent(program: str, number: signal.Signals) -> None:
+    root = Path(__file__).resolve().parents[1]
+    command = [sys.executable, "-c", PARENT, program]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, cwd=root, start_new_session=True, **pipes) as parent:  # type: ignore[call-overload]
+        process_id = int(parent.stdout.readline())
+        time.sleep(1)
+        parent.send_signal(number)
+        parent.wait(30)
+    deadline = time.monotonic() + 90  # METEOR reads its table to the end first
+    while (
+        Path(f"/proc/{process_id}/stat").exists() and "Z" not in Path(f"/proc/{process_id}/stat").read_text().split()[2]
+    ):
+        assert time.monotonic() < deadline, f"process {process_id} is left"
+        time.sleep(0.2)
