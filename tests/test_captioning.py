@@ -299,8 +299,14 @@ def test_java_never_outlives_its_parent(program: str, number: signal.Signals) ->
         parent.send_signal(number)
         parent.wait(30)
     deadline = time.monotonic() + 90  # METEOR reads its table to the end first
-    while (
-        Path(f"/proc/{process_id}/stat").exists() and "Z" not in Path(f"/proc/{process_id}/stat").read_text().split()[2]
-    ):
+    while _runs(process_id):
         assert time.monotonic() < deadline, f"process {process_id} is left"
         time.sleep(0.2)
+
+
+def _runs(process_id: int) -> bool:
+    try:
+        status = Path(f"/proc/{process_id}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] not in "ZX"

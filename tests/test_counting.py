@@ -84,6 +84,14 @@ def test_a_process_that_ends_early_is_told_and_the_others_end() -> None:
 
 
 @pytest.mark.slow
+def test_large_sets_say_how_far_they_are(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(batches, "BATCH_ROWS", 1)
+    with caplog.at_level("INFO", "evaluator"):
+        count_errors(["basic_word_errors"], ["a"] * 8, ["a"] * 8, processes=2)
+    assert [record.args for record in caplog.records] == [(2, 8), (4, 8), (6, 8), (8, 8)]
+
+
+@pytest.mark.slow
 def test_what_a_comparison_raises_is_raised_here() -> None:
     with CountingProcesses(1) as workers, pytest.raises(ValueError, match="2 references cannot be compared with 1"):
         list(workers.count(["basic_word_errors"], [(["a", "b"], ["a"])]))

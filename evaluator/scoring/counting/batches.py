@@ -5,12 +5,15 @@ batch, so that what they share is normalised once. Large sets are counted by pro
 (processes.py). No row knows of another, so that the counts are the same whatever the batches are.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 
 from evaluator.cpu_threads import available_cpus
 from evaluator.scoring.counting.processes import CountingProcesses
 from evaluator.scoring.protocols import comparison
 from evaluator.scoring.wer import ErrorRate
+
+log = logging.getLogger(__name__)
 
 BATCH_ROWS = 1000
 # A process needs about a second to start; an ordinary row is counted in a fifth of a millisecond.
@@ -43,7 +46,7 @@ def count_errors(
     if processes == 1:
         return _joined(compare, (count_batch(compare, *batch) for batch in _batches(references, hypotheses)))
     with CountingProcesses(processes) as workers:
-        return _joined(compare, workers.count(compare, _batches(references, hypotheses)))
+        return _joined(compare, _told(workers.count(compare, _batches(references, hypotheses)), len(references)))
 
 
 def count_batch(compare: Sequence[str], references: Sequence[str], hypotheses: Sequence[str]) -> list[ErrorRate]:
@@ -55,6 +58,16 @@ def _batches(references: Sequence[str], hypotheses: Sequence[str]) -> Iterator[t
     for first in range(0, len(references), BATCH_ROWS):
         part = slice(first, first + BATCH_ROWS)
         yield list(references[part]), list(hypotheses[part])
+
+
+def _told(batches: Iterable[Sequence[ErrorRate]], rows: int) -> Iterator[Sequence[ErrorRate]]:
+    """Say after each quarter how far it is: a million rows take minutes."""
+    done = 0
+    for batch in batches:
+        before, done = done, done + len(batch[0].hits)
+        if 4 * done // rows > 4 * before // rows:
+            log.info("Scoring: errors of %d of %d rows are counted", done, rows)
+        yield batch
 
 
 def _joined(compare: Sequence[str], batches: Iterable[Sequence[ErrorRate]]) -> list[ErrorRate]:
