@@ -4,6 +4,7 @@ The classes are the texts of the set's references. Texts are compared as those o
 as one space, quotes and stops around them dropped; nothing is searched for inside a longer answer.
 """
 
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 
@@ -64,7 +65,7 @@ def score_classes(hypotheses: Sequence[str], references: Sequence[str]) -> Score
     return Scores(CLS.name, len(said), metrics, details, {"class_accuracy": metrics[0].rows})
 
 
-def _class_counts(said: Sequence[str], wanted: Sequence[str]) -> dict[str, tuple[int, ...]]:
+def _class_counts(said: Sequence[str], wanted: Sequence[str]) -> "dict[str, array[int]]":
     """What macro-F1 is computed from: of each class right answers, answers and rows, a count a row.
 
     Empty for more than 100 classes, of which the counts would be larger than the set.
@@ -74,4 +75,4 @@ def _class_counts(said: Sequence[str], wanted: Sequence[str]) -> dict[str, tuple
         return {}
     right = [a if a == b else None for a, b in zip(said, wanted, strict=True)]
     columns = (("right", right), ("answered", said), ("rows", wanted))
-    return {f"{kind} {name}": tuple(int(each == name) for each in told) for kind, told in columns for name in names}
+    return {f"{kind} {name}": array("b", (each == name for each in told)) for kind, told in columns for name in names}
