@@ -1,6 +1,10 @@
 """Tests of CIDEr-D: aac-metrics' own loop to rounding, and one set by hand."""
 
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -59,3 +63,33 @@ def test_the_order_of_references_and_clips_is_nothing() -> None:
 def test_one_clip_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 2 clips"):
         cider_d(["a"], [["a"]])
+
+
+SCORED = """
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from evaluator.scoring.cider import cider_d
+draw = random.Random(2)
+words = "a dog barks loudly while rain falls on the tin roof of an old house near people".split()
+text = lambda: " ".join(draw.choices(words, k=draw.randint(3, 12)))
+print(cider_d([text() for _ in range(200)], [[text() for _ in range(3)] for _ in range(200)]).tobytes().hex())
+"""
+
+
+def test_every_process_has_the_same_last_digits() -> None:
+    """Python orders sets by hashes that are drawn anew in each process."""
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", SCORED],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            cwd=Path(__file__).resolve().parents[1],
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in "1234"
+    }
+    assert len(found) == 1
+    assert found.pop().strip()

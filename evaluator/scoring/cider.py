@@ -68,12 +68,12 @@ class _Side(NamedTuple):
 
 def _tokens(*sides: Sequence[str]) -> list[_Side]:
     """Number the tokens of all captions, the same token alike on all sides."""
-    known: dict[str, int] = {}
+    split = [[caption.split() for caption in captions] for captions in sides]
+    # By their letters: a set's own order is another in every process, and sums of another order have other last digits.
+    different = sorted({word for words in split for word in chain.from_iterable(words)})
+    known = {word: number for number, word in enumerate(different)}
     found = []
-    for captions in sides:
-        words = [caption.split() for caption in captions]
-        for word in set(chain.from_iterable(words)):
-            known.setdefault(word, len(known))
+    for words in split:
         numbers = [known[word] for word in chain.from_iterable(words)]
         starts = np.concatenate([[0], np.cumsum([len(row) for row in words])]).astype(np.int64)
         found.append(_Side(np.array(numbers, dtype=np.int64), starts))
