@@ -23,7 +23,7 @@ EVALUATOR_ORDER = (
     "commands", "cli",
 )  # fmt: skip
 SALMONN_ORDER = (
-    "errors", "wording", "device", "json_object", "quiet_libraries", "collector", "cpu_threads", "config",
+    "errors", "wording", "device", "gradients", "json_object", "quiet_libraries", "collector", "cpu_threads", "config",
     "command_line", "audio", "weights", "chat_template", "prompts", "frontend", "quantization", "decoding", "model",
     "export", "data", "preflight", "inference", "training", "compress", "demo", "planning", "__main__",
 )  # fmt: skip

@@ -27,6 +27,7 @@ from salmonn.decoding.step_graphs import Recorder, cuda_recorder
 from salmonn.decoding.token_search import Prompt, Tokens
 from salmonn.device import is_out_of_memory
 from salmonn.errors import ConfigError
+from salmonn.gradients import without_gradients
 
 logger = logging.getLogger(__name__)
 
@@ -127,8 +128,8 @@ class Decoder:
         self._idle: Slots | None = None
         check_supported(self.llm, new_tokens=settings.max_new_tokens)
         self._window = attention_window(self.llm.config)
+        self._mode = without_gradients(self.llm)
 
-    @torch.no_grad()
     def decode(self, prompts: Iterable[tuple[int, Tensor]]) -> Iterator[Tokens]:
         """Answer every prompt once.
 
@@ -138,6 +139,10 @@ class Decoder:
         Yields:
             The answers, in the order in which they are finished.
         """
+        # Inside a step only: what is done with an answer, and between two, is the caller's own.
+        yield from self._mode()(self._decode)(prompts)
+
+    def _decode(self, prompts: Iterable[tuple[int, Tensor]]) -> Iterator[Tokens]:
         rest: Iterator[Prompt] = map(Prompt._make, prompts)
         while (first := next(rest, None)) is not None:
             rest = chain([first], rest)
@@ -160,9 +165,12 @@ class Decoder:
             del stream
             self._halve(size)
 
-    @torch.no_grad()
     def first_token(self, prompt: Prompt) -> int:
         """Compute one prompt and choose the first token, of the best beam so far, and no more."""
+        with self._mode():
+            return self._first_token(prompt)
+
+    def _first_token(self, prompt: Prompt) -> int:
         self.check_window(prompt)
         slots = self._borrow(prompt.embeds.shape[0])
         generator = self.generator(prompt.index)

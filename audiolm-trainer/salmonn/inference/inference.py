@@ -29,6 +29,8 @@ from salmonn.decoding.token_search import Prompt
 from salmonn.decoding.transformers_decoding import GenerationSettings, generate_ids, stream_ids
 from salmonn.device import choose_device, choose_dtype, is_out_of_memory
 from salmonn.errors import PromptError, SalmonnError
+from salmonn.gradients import without_gradients
+from salmonn.inference.direct_adapter import call_adapters_directly
 from salmonn.inference.encode_ahead import encode_ahead, side_stream_of
 from salmonn.inference.probe import Probe
 from salmonn.model.salmonn import SALMONN
@@ -101,6 +103,7 @@ def _load(config: Config, device: str) -> "SalmonnLM":
     target = choose_device(device)
     dtype = choose_dtype(config.model.dtype, target)
     model = SALMONN.from_config(config, device=target, dtype=dtype)
+    call_adapters_directly(model.llm)
     return SalmonnLM.from_config(model, config, prompts=answer_prompts(config))
 
 
@@ -147,6 +150,7 @@ class SalmonnLM:
         self.defaults = settings
         self.settings: GenerationConfig = self._for_transformers(settings)
         self.decoder = self._build_decoder(slots, seed) if engine == "own" else None
+        self._mode = without_gradients(model)
         self._side_stream = side_stream_of(model.llm.device)
         # An end symbol that is no token of its own was learned as plain text and is cut as text, as the original does.
         self.end_text = "" if single else end_sym
@@ -330,11 +334,11 @@ class SalmonnLM:
         outputs = generate_ids(self.model.llm, self._embed(clips), settings)
         return [self._to_answer(clip.index, ids) for clip, ids in zip(clips, outputs, strict=True)]
 
-    @torch.no_grad()
     def _embed(self, clips: Sequence[_Clip]) -> list[Tensor]:
         """Encode clips and splice each into its prompt: -> [S, H] each."""
-        speech = self.model.embed(self.model.encode([clip.audio for clip in clips]))
-        return [self.model.wrap(row, clip.prompt) for row, clip in zip(speech, clips, strict=True)]
+        with self._mode():
+            speech = self.model.embed(self.model.encode([clip.audio for clip in clips]))
+            return [self.model.wrap(row, clip.prompt) for row, clip in zip(speech, clips, strict=True)]
 
     def _to_answer(self, index: int, ids: Sequence[int]) -> Answer:
         """Decode ids up to the first stop id, special tokens left out by id."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from salmonn.decoding.token_search import Prompt
 from salmonn.decoding.transformers_decoding import generate_ids
 from salmonn.device import dtype_name
+from salmonn.gradients import without_gradients
 from salmonn.inference.stages import ClipStages, Stage, peak_activations
 from salmonn.model.figures import model_figures
 from salmonn.quantization.layers import weights_format
@@ -43,7 +44,6 @@ class Probe:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
 
-    @torch.no_grad()
     def first_token(self, request: "Request") -> bool:
         """Answer one request as far as its first token, by the engine that `generate` uses.
 
@@ -54,7 +54,8 @@ class Probe:
             Whether that token is certain to begin the answer. A beam search knows its first token with its last; what
             was computed then is its first step.
         """
-        prompt = self._prompt(request)
+        with without_gradients(self.lm.model)():
+            prompt = self._prompt(request)
         if self.lm.decoder is None:
             settings = copy(self.lm.settings)
             settings.max_new_tokens = 1

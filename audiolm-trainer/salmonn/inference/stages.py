@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from salmonn.frontend.features import Features
+from salmonn.gradients import without_gradients
 from salmonn.model.beats import BEATs
 from salmonn.model.salmonn import SALMONN
 from salmonn.model.speech_encoder import Encoded
@@ -51,6 +52,7 @@ class ClipStages:
         self.model = model
         self.audio = audio
         self.prompt = prompt
+        self._mode = without_gradients(model)
         self._features: Features
         self._whisper: Tensor
         self._encoded: Encoded
@@ -64,46 +66,40 @@ class ClipStages:
         bridge = [encoder.ln_speech, encoder.ln_audio, encoder.qformer]
         name = "beats" if isinstance(encoder.beats, BEATs) else "audio_encoder"
         weights = tensor_bytes(packed_tensors(encoder.beats))
-        with_beats = [Stage(name, self._run_beats, weights)] if encoder.beats else []
-        return [
-            Stage("features", self._run_features, 0),
-            Stage("whisper", self._run_whisper, tensor_bytes(packed_tensors(encoder.whisper))),
+        with_beats = [(name, self._run_beats, weights)] if encoder.beats else []
+        parts: list[tuple[str, Callable[[], None], int]] = [
+            ("features", self._run_features, 0),
+            ("whisper", self._run_whisper, tensor_bytes(packed_tensors(encoder.whisper))),
             *with_beats,
-            Stage("qformer", self._run_qformer, tensor_bytes([*packed_tensors(*bridge), encoder.query_tokens])),
-            Stage("projection", self._run_projection, tensor_bytes(packed_tensors(encoder.projection))),
-            Stage("prompt", self._run_prompt, tensor_bytes(packed_tensors(self.model.llm))),
-            Stage("step", self._run_step, 0),
+            ("qformer", self._run_qformer, tensor_bytes([*packed_tensors(*bridge), encoder.query_tokens])),
+            ("projection", self._run_projection, tensor_bytes(packed_tensors(encoder.projection))),
+            ("prompt", self._run_prompt, tensor_bytes(packed_tensors(self.model.llm))),
+            ("step", self._run_step, 0),
         ]
+        return [Stage(part, self._mode()(run), held) for part, run, held in parts]
 
-    @torch.no_grad()
     def _run_features(self) -> None:
         encoder = self.model.speech_encoder
         self._features = encoder.front_end([self.audio], encoder.query_tokens.device)
 
-    @torch.no_grad()
     def _run_whisper(self) -> None:
         encoder = self.model.speech_encoder
         self._whisper = encoder.hear_speech(self._features)
         self._encoded = encoder.without_sounds(self._whisper)
 
-    @torch.no_grad()
     def _run_beats(self) -> None:
         self._encoded = self.model.speech_encoder.with_sounds(self._whisper, self._features)
 
-    @torch.no_grad()
     def _run_qformer(self) -> None:
         self._attended = self.model.speech_encoder.attend(self._encoded)
 
-    @torch.no_grad()
     def _run_projection(self) -> None:
         self._speech = self.model.speech_encoder.project(self._attended, clips=1)
 
-    @torch.no_grad()
     def _run_prompt(self) -> None:
         embeds = self.model.wrap(self._speech[0], self.prompt)
         self._output = self.model.llm(inputs_embeds=embeds[None], use_cache=True, logits_to_keep=1)
 
-    @torch.no_grad()
     def _run_step(self) -> None:
         token = self._output.logits[:, -1:].argmax(dim=-1)
         cache = self._output.past_key_values
