@@ -8,14 +8,15 @@ disk, and run.json says where it ended. A run that was interrupted can go on; se
 """
 
 import logging
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
+from itertools import compress
 from pathlib import Path
 
-from evaluator.annotation.annotation import Sample
 from evaluator.config.config import Config
-from evaluator.diagnosis.answers import Given
+from evaluator.diagnosis.answers import Given, spooled
 from evaluator.diagnosis.diagnosis import diagnosed
 from evaluator.errors import AudioLMError
 from evaluator.files import sha256
@@ -26,13 +27,12 @@ from evaluator.provider.probe import heard_seconds
 from evaluator.provider.questions import check_parts
 from evaluator.redaction import Redactor
 from evaluator.report.summary import write_scores
+from evaluator.run.answers import Answers, Predictions
 from evaluator.run.clip_record import require_same_clips, write_clips
 from evaluator.run.folder import (
     RunPaths,
-    answered,
     find_run,
     make_run_paths,
-    merge,
     next_attempt,
     results_folder,
 )
@@ -50,6 +50,7 @@ from evaluator.run.timing import speed_of
 from evaluator.run_end import count, failures_of, recorded, write_ended
 from evaluator.scoring.result import Scores
 from evaluator.scoring.scored_set import score_set
+from evaluator.speed.clips import spread_places
 from evaluator.speed.latency_pass import latency_of_run
 from evaluator.submission.submission import MAX_TEXT, write_submission
 from evaluator.tasks import Mode, is_scored
@@ -73,7 +74,7 @@ class Outcome:
         peak_memory: of the process that held most.
     """
 
-    predictions: tuple[Prediction, ...]
+    predictions: Predictions
     counts: Counts
     audio_seconds: float
     peak_memory: PeakMemory
@@ -86,7 +87,7 @@ class _Work:
     config: Config
     mode: Mode
     ready: Preflight
-    left: tuple[int, ...]
+    left: Sequence[int]
     record: RunRecord
     paths: RunPaths
 
@@ -138,8 +139,7 @@ def evaluate(
     with recorded(record, paths, redact, ready.samples):
         attempt = Attempt(paths, next_attempt(paths), launch, workers=pool is not None)
         outcome = _predict(model, work, attempt, progress, pool)
-        texts = [prediction.text for prediction in outcome.predictions]
-        notices = _write_csv(work, texts)
+        notices = _write_csv(work, outcome.predictions)
         scores, scoring_error = _score(work, outcome.predictions)
         # What run.json says should the process not live to say better.
         if record.latency is None:
@@ -184,13 +184,12 @@ def _begin(
         identity = note_inputs(record, provider, config, mode, ready)
         parent = results_folder(Path(config.run.output_dir), mode)
         paths = find_run(resume, parent, identity) if resume is not None else None
-        left = _left(ready, paths)
+        answers = Answers(paths, ready.samples) if paths is not None else None
+        left = array("q", (at for at in range(len(ready.samples)) if answers is None or not answers.is_answered(at)))
         # A run that is whole is scored anew where its model is not.
         check_parts(provider, config, needed=resume is not None and bool(left))
-        if paths is not None:
-            asked = set(left)
-            answered_rows = {sample.index for place, sample in enumerate(ready.samples) if place not in asked}
-            require_same_clips(paths.parts, ready.samples, ready.digests, answered_rows)
+        if paths is not None and answers is not None:
+            require_same_clips(paths.parts, ready.samples, ready.digests, answers.is_answered)
     for notice in ready.notices:
         logger.warning("%s", notice)
     if paths is not None:
@@ -213,13 +212,6 @@ def _begin(
     return work, model
 
 
-def _left(ready: Preflight, paths: RunPaths | None) -> tuple[int, ...]:
-    """Places of the rows to be asked. A clip that could not be read is tried again: it has no answer."""
-    found = answered(paths, ready.samples) if paths is not None else {}
-    done = {index for index, prediction in found.items() if prediction.finish_reason != "error"}
-    return tuple(place for place, sample in enumerate(ready.samples) if sample.index not in done)
-
-
 def _predict(
     model: AudioLM | None, work: _Work, attempt: Attempt, progress: Callable[[int, int], None], pool: Pool | None
 ) -> Outcome:
@@ -234,13 +226,19 @@ def _predict(
         done = answer_by_workers(pool, work.config, rows, attempt, progress, record.timed, work.hear)
     else:
         done = []
-    predictions = merge(attempt.paths, samples)
+    answers = Answers(attempt.paths, samples)
+    predictions = answers.merge()
+    if answers.twice.rows:
+        record.answered_twice = asdict(answers.twice)
+        logger.warning("%d row(s) were answered twice, %d differently.", answers.twice.rows, answers.twice.differing)
     record.failures = [asdict(failure) for failure in failures_of(predictions)]
     if record.scored_again is not None:
         return _kept(predictions, work)
     counts = count(predictions, cut=work.ready.cut)
-    asked = {samples[place].index for place in work.left}
-    outcome = Outcome(tuple(predictions), counts, sum(each.audio_seconds for each in done), peak_memory(done))
+    asked = bytearray(len(samples))
+    for place in work.left:
+        asked[place] = 1
+    outcome = Outcome(predictions, counts, sum(each.audio_seconds for each in done), peak_memory(done))
     record.counts = asdict(counts)
     record.heard_seconds = work.ready.limit
     record.attempt = attempt.number
@@ -248,11 +246,11 @@ def _predict(
     record.processes = [asdict(each) for each in done]
     record.audio_seconds = round(outcome.audio_seconds, 3)
     record.peak_memory_bytes = asdict(outcome.peak_memory)
-    record.speed = asdict(speed_of([p for p in predictions if p.index in asked], record.seconds.get("predict", 0.0)))
+    record.speed = asdict(speed_of(compress(predictions, asked), record.seconds.get("predict", 0.0)))
     return outcome
 
 
-def _kept(predictions: Sequence[Prediction], work: _Work) -> Outcome:
+def _kept(predictions: Predictions, work: _Work) -> Outcome:
     """The outcome of a run that was whole before: what it measured, and what its model heard, is in its record."""
     record = work.record
     memory, heard = record.peak_memory_bytes or {}, record.counts or {}
@@ -260,16 +258,16 @@ def _kept(predictions: Sequence[Prediction], work: _Work) -> Outcome:
     record.counts = asdict(counts)
     record.heard_seconds = work.ready.limit if record.heard_seconds is None else record.heard_seconds
     peaks = PeakMemory(**{name.name: memory.get(name.name) for name in fields(PeakMemory)})
-    return Outcome(tuple(predictions), counts, record.audio_seconds or 0.0, peaks)
+    return Outcome(predictions, counts, record.audio_seconds or 0.0, peaks)
 
 
-def _write_csv(work: _Work, texts: Sequence[str]) -> tuple[str, ...]:
+def _write_csv(work: _Work, predictions: Sequence[Prediction]) -> tuple[str, ...]:
     """Write the CSV; returns the writer's warnings."""
     record, paths = work.record, work.paths
     with record.timed("write_csv"):
         report = write_submission(
             paths.csv,
-            [(sample.id, text) for sample, text in zip(work.ready.samples, texts, strict=True)],
+            ((prediction.id, prediction.text) for prediction in predictions),
             empty_text=work.config.run.empty_text,
             require_ids=not is_scored(work.mode),
         )
@@ -283,29 +281,28 @@ def _write_csv(work: _Work, texts: Sequence[str]) -> tuple[str, ...]:
     return warnings
 
 
-def _score(work: _Work, predictions: Sequence[Prediction]) -> tuple[Scores | None, str | None]:
+def _score(work: _Work, predictions: Predictions) -> tuple[Scores | None, str | None]:
     """Score in valid modes; a failure is a reason, because the CSV and the predictions outlive it."""
     record, ready = work.record, work.ready
     if not is_scored(work.mode):
         return None, None
     logger.info("Scoring.")
-    references = [sample.references for sample in ready.samples]
+    samples, texts = ready.samples, predictions.texts
     with record.timed("score"):
         try:
-            choices = [sample.choices for sample in ready.samples]
-            texts = [prediction.text for prediction in predictions]
-            scores = score_set(ready.task, references, texts, work.config.scoring, ready.units, choices)
-            scores = diagnosed(scores, [_given(*row) for row in zip(ready.samples, predictions, strict=True)])
+            scoring = work.config.scoring
+            scores = score_set(ready.task, samples.references, texts, scoring, ready.units, samples.choices)
+            scores = diagnosed(scores, spooled(map(_given, samples.references, predictions)))
         except AudioLMError as error:
             record.scoring_error = str(error)
             return None, str(error)
-        write_scores(work.paths.folder / "scores.json", scores, ids=[sample.id for sample in ready.samples])
+        write_scores(work.paths.folder / "scores.json", scores, ids=samples.ids)
     return scores, None
 
 
-def _given(sample: Sample, prediction: Prediction) -> Given:
+def _given(references: tuple[str, ...], prediction: Prediction) -> Given:
     reason = prediction.finish_reason
-    return Given(sample.id, sample.references, prediction.text, reason == "length", reason == "error")
+    return Given(prediction.id, references, prediction.text, reason == "length", reason == "error")
 
 
 def _latency(model: AudioLM | None, work: _Work, outcome: Outcome, redact: Redactor, pool: Pool | None) -> Latency:
@@ -319,12 +316,13 @@ def _latency(model: AudioLM | None, work: _Work, outcome: Outcome, redact: Redac
         latency = Latency(reason=LATENCY_ELSEWHERE)
         record.latency = latency.facts()
         return latency
-    texts = {prediction.index: prediction.text for prediction in outcome.predictions if prediction.error is None}
+    answered = array("q", (place for place, each in enumerate(outcome.predictions) if each.error is None))
+    chosen = [answered[place] for place in spread_places(len(answered), run.latency_clips)]
     with record.timed("latency"):
         latency = latency_of_run(
             model,
-            work.ready.samples,
-            texts,
+            [work.ready.samples[place] for place in chosen],
+            {outcome.predictions[place].index: outcome.predictions[place].text for place in chosen},
             most=run.latency_clips,
             predict_seconds=record.seconds.get("predict", 0.0),
         )

@@ -6,20 +6,20 @@ and the output folder.
 """
 
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from array import array
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from evaluator.annotation.annotation import Sample, read_annotation
+from evaluator.annotation.annotation import Sample, Samples, read_annotation
 from evaluator.annotation.clip_fields import is_ambiguous
+from evaluator.annotation.clip_headers import ClipHeaders
 from evaluator.annotation.references import group_references
-from evaluator.audio.loading import AudioFacts, check_audio
-from evaluator.audio.reading import MIN_SECONDS, SILENCE_SECONDS
+from evaluator.audio.reading import MIN_SECONDS
 from evaluator.config.config import Config
-from evaluator.errors import AnnotationError, AudioError, AudioLMError, ConfigError, Problem
+from evaluator.errors import AnnotationError, AudioLMError, ConfigError, Problem
 from evaluator.model import ModelProvider
 from evaluator.provider.probe import MOST_SECONDS
 from evaluator.provider.questions import check_parts, found_notices, found_seconds, known_tasks
@@ -47,18 +47,18 @@ class Preflight:
 
     task: Task
     annotation: Path
-    samples: tuple[Sample, ...]
+    samples: Samples
     all_rows: int | None
-    lengths: tuple[float, ...]
+    lengths: Sequence[float]
     limit: float
-    digests: tuple[str | None, ...]
+    digests: Sequence[str | None]
     notices: tuple[str, ...]
     units: Units = field(default_factory=Units)
 
     @property
-    def seconds(self) -> tuple[float, ...]:
+    def seconds(self) -> "array[float]":
         """How much audio of each row's clip the model will hear, in seconds; 0.0 where it cannot be read."""
-        return tuple(min(max(length, MIN_SECONDS), self.limit) if length else 0.0 for length in self.lengths)
+        return array("d", (min(max(length, MIN_SECONDS), self.limit) if length else 0.0 for length in self.lengths))
 
     @property
     def cut(self) -> int:
@@ -71,45 +71,6 @@ class Preflight:
             return self
         notices = _cut_notice(self.samples, self.lengths, seconds)
         return replace(self, limit=seconds, notices=(*self.notices, *notices))
-
-
-class _Headers:
-    """Reads audio headers, each file once, and remembers them."""
-
-    def __init__(self, *, tolerant: bool) -> None:
-        self.tolerant = tolerant
-        self.facts: dict[Path, AudioFacts] = {}
-        self.errors: dict[Path, AudioError] = {}
-
-    def __call__(self, path: Path) -> str | None:
-        """The problem of a file in a sentence; None if it has none or if problems are only recorded."""
-        if path not in self.facts and path not in self.errors:
-            try:
-                self.facts[path] = check_audio(path)
-            except AudioError as error:
-                self.errors[path] = error
-        found = self.errors.get(path)
-        return None if found is None or self.tolerant else found.message
-
-    def unreadable(self, sample: Sample) -> bool:
-        """Whether a file of a sample's clip cannot be read."""
-        return any(file in self.errors for file in sample.files)
-
-    def length(self, sample: Sample) -> float:
-        """Seconds of a sample's clip, joined files and the silence between them; 0.0 where it cannot be read."""
-        if self.unreadable(sample):
-            return 0.0
-        return sum(self.facts[file].seconds for file in sample.files) + SILENCE_SECONDS * len(sample.further)
-
-    def stamped(self, sample: Sample) -> Sample:
-        """A sample with what its files look like, so that a replaced one is noticed when it is read."""
-        if self.unreadable(sample):
-            return sample
-        return replace(sample, stamps=tuple(self.facts[file].stamp for file in sample.files))
-
-    def digest(self, sample: Sample) -> str | None:
-        """What tells a sample's clip from others; None where it cannot be read."""
-        return None if self.unreadable(sample) else "+".join(self.facts[file].digest for file in sample.files)
 
 
 def preflight(
@@ -131,7 +92,7 @@ def preflight(
         AudioLMError: with every problem; a ConfigError, or an AnnotationError if rows or clips are wrong.
     """
     task = task_of(mode)
-    headers = _Headers(tolerant=config.run.on_audio_error == "record")
+    headers = ClipHeaders()
     errors: list[AudioLMError] = []
     clips = _Clips([], None, [])
     try:
@@ -143,21 +104,15 @@ def preflight(
     except AnnotationError as error:
         errors.append(error)
     errors += _problems_beside_the_data(provider, config, loads=loads)
-    notices = [
-        *config.notices,
-        *found_notices(provider, config),
-        *clips.notices,
-        *_audio_notices(headers, clips.samples),
-    ]
-    notices += _path_notices(clips.samples, config.datasets.prefix)
-    samples = [headers.stamped(sample) for sample in clips.samples]
-    lengths = [headers.length(sample) for sample in samples]
+    notices = [*config.notices, *found_notices(provider, config), *clips.notices]
+    if headers.unreadable:
+        notices.append(f"Clips that cannot be read, as their rows will say: {_named(headers.unreadable)}.")
+    samples, lengths = headers.samples, headers.lengths
+    notices += [*headers.warnings, *_path_notices(samples, config.datasets.prefix)]
     heard = found_seconds(provider, config) if not errors else MOST_SECONDS
     notices += _cut_notice(samples, lengths, heard)
     try:
-        references = [sample.references for sample in samples]
-        labels = [sample.task for sample in samples]
-        notices += scoring.preflight(task, config.scoring, references, labels) if is_scored(mode) else []
+        notices += scoring.preflight(task, config.scoring, samples.references, samples.tasks) if is_scored(mode) else []
     except AnnotationError as error:
         errors.append(error)
     except ConfigError as error:
@@ -169,11 +124,11 @@ def preflight(
     return Preflight(
         task=task,
         annotation=annotation,
-        samples=tuple(samples),
+        samples=samples,
         all_rows=clips.all_rows,
-        lengths=tuple(lengths),
+        lengths=lengths,
         limit=heard,
-        digests=tuple(headers.digest(sample) for sample in samples),
+        digests=headers.digests,
         notices=tuple(notices),
         units=clips.units,
     )
@@ -210,7 +165,7 @@ def check_output_folder(config: Config) -> None:
 class _Clips(NamedTuple):
     """One sample for each clip that is run, how many there are if these are the first of them, notices, units."""
 
-    samples: list[Sample]
+    samples: Sequence[Sample]
     all_rows: int | None
     notices: list[str]
     units: Units = Units()
@@ -218,7 +173,7 @@ class _Clips(NamedTuple):
 
 def _clips(samples: Sequence[Sample], *, mode: Mode, limit: int | None) -> _Clips:
     """Group the rows of a clip, and take the first clips where there is a limit."""
-    clips, told = list(samples), list[str]()
+    clips, told = samples, list[str]()
     if is_scored(mode) and task_of(mode).many_references:
         clips, told = group_references(clips)
     if limit is None or limit >= len(clips):
@@ -230,7 +185,7 @@ def _clips(samples: Sequence[Sample], *, mode: Mode, limit: int | None) -> _Clip
 
 
 def _load(
-    path: Path, tasks: Mapping[str, bool], config: Config, mode: Mode, limit: int | None, headers: _Headers
+    path: Path, tasks: Mapping[str, bool], config: Config, mode: Mode, limit: int | None, headers: ClipHeaders
 ) -> _Clips:
     """Read the annotation and the headers of the clips that are run; of a file with bad rows those of its good ones.
 
@@ -240,9 +195,8 @@ def _load(
     data = config.datasets
     annotation = read_annotation(path, prefix=data.prefix, mode=mode, known_tasks=tasks, shuffle=data.shuffle_choices)
     found = _clips(annotation.samples, mode=mode, limit=None if annotation.problems else limit)
-    looked_at = dict.fromkeys(file for sample in found.samples for file in sample.files)
-    _read_headers(headers, looked_at, workers=config.run.num_workers)
-    annotation.check_audio(lambda file: headers(file) if file in looked_at else None)
+    tolerant = config.run.on_audio_error == "record"
+    headers.read(annotation, found.samples, tolerant=tolerant, workers=config.run.num_workers)
     annotation.without_problems()
     scoring_config = config.scoring
     if not is_scored(mode):
@@ -253,36 +207,18 @@ def _load(
     return found._replace(units=units)
 
 
-def _read_headers(headers: _Headers, paths: Iterable[Path], *, workers: int) -> None:
-    """Read the headers of all files in threads: on a network disk they cost waiting, not work."""
-    pool = ThreadPoolExecutor(max_workers=max(1, workers))
-    try:
-        for _ in pool.map(headers, paths):
-            pass
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _audio_notices(headers: _Headers, samples: Sequence[Sample]) -> list[str]:
-    """What headers say that is no error: recorded unreadable clips, doubtful files."""
-    notices = []
-    unreadable = [sample.id for sample in samples if headers.unreadable(sample)]
-    if unreadable:
-        notices.append(f"Clips that cannot be read, as their rows will say: {_named(unreadable)}.")
-    notices.extend(
-        f"{str(path)!r} {facts.warning}." for path, facts in headers.facts.items() if facts.warning is not None
-    )
-    return notices
-
-
-def _cut_notice(samples: Sequence[Sample], lengths: Sequence[float], limit: float) -> list[str]:
-    cut = [sample.id for sample, length in zip(samples, lengths, strict=True) if length > limit]
+def _cut_notice(samples: Samples, lengths: Sequence[float], limit: float) -> list[str]:
+    cut = [samples.ids[place] for place, length in enumerate(lengths) if length > limit]
     return [f"Clips longer than {limit:g} s, of which the model hears the beginning: {_named(cut)}."] if cut else []
 
 
-def _path_notices(samples: Sequence[Sample], prefix: str) -> list[str]:
+def _path_notices(samples: Samples, prefix: str) -> list[str]:
     """Which absolute paths might have been meant as paths below datasets.prefix, where a file lies as well."""
-    both = [sample.id for sample in samples if any(is_ambiguous(prefix, str(file)) for file in sample.files)]
+    both = [
+        samples.ids[place]
+        for place, files in enumerate(samples.files)
+        if any(is_ambiguous(prefix, file) for file in files)
+    ]
     if not both:
         return []
     return [f"Paths that begin with / and are there, and below datasets.prefix too; taken as absolute: {_named(both)}."]

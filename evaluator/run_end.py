@@ -5,13 +5,15 @@ over; after a run that did not finish, sentences about what the run has and how 
 """
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from evaluator.annotation.annotation import Sample
+from evaluator.annotation.annotation import Samples
 from evaluator.errors import AudioLMError, ResultError, RunStoppedError
 from evaluator.redaction import Redactor
-from evaluator.run.folder import RunPaths, answered, missing_rows
+from evaluator.run.answers import Answers
+from evaluator.run.folder import RunPaths, missing_rows
 from evaluator.run.journal import Prediction
 from evaluator.run.record import Counts, Failure, RunRecord
 from evaluator.submission.text import clean_text, is_blank
@@ -20,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def recorded(record: RunRecord, paths: RunPaths, redact: Redactor, samples: Sequence[Sample]) -> Iterator[None]:
+def recorded(record: RunRecord, paths: RunPaths, redact: Redactor, samples: Samples) -> Iterator[None]:
     """Write run.json at the start and however the block ends, and say what a run that did not end well has left."""
     record.write(paths.record, status="running", reason=None)
     try:
@@ -48,13 +50,12 @@ def write_ended(record: RunRecord, paths: RunPaths) -> str | None:
     return None
 
 
-def _say_what_is_missing(record: RunRecord, paths: RunPaths, samples: Sequence[Sample]) -> None:
+def _say_what_is_missing(record: RunRecord, paths: RunPaths, samples: Samples) -> None:
     try:
-        found = answered(paths, samples)
+        missing = record.missing = Answers(paths, samples).missing()
     except AudioLMError as error:
         logger.error("%s", error)
         return
-    missing = record.missing = [sample.id for sample in samples if sample.index not in found]
     told = missing_rows(missing, len(samples)) if missing else "Every row has its answer"
     if record.control is not None:
         logger.error("%s. A control run is not gone on with: begin it anew.", told)
@@ -64,13 +65,20 @@ def _say_what_is_missing(record: RunRecord, paths: RunPaths, samples: Sequence[S
 
 def count(predictions: Sequence[Prediction], *, cut: int) -> Counts:
     """Count rows by what became of them; `cut` is known from the audio headers."""
+    kinds = Counter(map(_kind, predictions))
     return Counts(
         rows=len(predictions),
-        failed=sum(prediction.finish_reason == "error" for prediction in predictions),
-        empty=sum(p.finish_reason != "error" and is_blank(clean_text(p.text)) for p in predictions),
+        failed=kinds["error"],
+        empty=kinds["empty"] + kinds["empty and cut off"],
         cut=cut,
-        hit_max_length=sum(prediction.finish_reason == "length" for prediction in predictions),
+        hit_max_length=kinds["length"] + kinds["empty and cut off"],
     )
+
+
+def _kind(prediction: Prediction) -> str:
+    if prediction.finish_reason == "error" or not is_blank(clean_text(prediction.text)):
+        return prediction.finish_reason
+    return "empty and cut off" if prediction.finish_reason == "length" else "empty"
 
 
 def failures_of(predictions: Sequence[Prediction]) -> tuple[Failure, ...]:

@@ -33,7 +33,7 @@ def load(
     annotation = read_annotation(path, mode=mode, **arguments)
     if check is not None:
         annotation.check_audio(check)
-    return annotation.without_problems()
+    return list(annotation.without_problems())
 
 
 def problems(folder: Path, content: Any, mode: Mode = "submission_asr", **more: Any) -> list[str]:
@@ -172,13 +172,6 @@ def test_every_problem_is_in_one_report(tmp_path: Path) -> None:
     ]
     prefix = str(tmp_path / "audio")
     assert problems(tmp_path, lines, name="ann.jsonl", prefix=prefix, check_audio=check) == expected
-
-
-def test_each_audio_file_is_asked_about_once(tmp_path: Path) -> None:
-    asked: list[Path] = []
-    rows = [row(testset_id=f"test000{number}", path=f"{number % 2}.wav") for number in range(6)]
-    load(tmp_path, rows, prefix=str(tmp_path), check_audio=asked.append)
-    assert asked == [tmp_path / "0.wav", tmp_path / "1.wav"]
 
 
 def test_a_missing_prefix_is_one_problem(tmp_path: Path) -> None:

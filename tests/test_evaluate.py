@@ -199,7 +199,7 @@ def test_each_header_is_read_once_and_in_threads(site: Site, monkeypatch: pytest
         read.append((path.name, threading.current_thread() is threading.main_thread()))
         return check_audio(path)
 
-    monkeypatch.setattr("evaluator.preflight.check_audio", watched)
+    monkeypatch.setattr("evaluator.annotation.clip_headers.check_audio", watched)
     evaluate(FakeProvider(), site.load(), "submission_asr")
     assert sorted(read) == [("clip0.wav", False), ("clip1.wav", False)]
 

@@ -18,7 +18,7 @@ from fake_site import Site, make_site
 from evaluator.annotation.annotation import read_annotation
 from evaluator.cli import main
 from evaluator.evaluate import evaluate
-from evaluator.run.journal import read_journal, write_journal
+from evaluator.run.journal import read_journal, write_lines
 from evaluator.scoring.protocols.explain import explain
 from evaluator.scoring.protocols.signature import parse_signature
 
@@ -100,7 +100,7 @@ def test_a_clip_that_failed_is_told_and_empty(place: Site) -> None:
     result = evaluate(FakeProvider(model=EchoLM(say=lambda request: SAID[request.index])), place.load(), "valid_asr")
     path = result.folder / "predictions.jsonl"
     first, *others = read_journal(path)
-    write_journal(path, [replace(first, text="", finish_reason="error", error="broken"), *others])
+    write_lines(path, [replace(first, text="", finish_reason="error", error="broken"), *others])
     done = asr(place, result.folder)
     assert "Note: 1 clip(s) failed in the run and score as an empty text: test0000." in done.stderr
     assert "empty           2" in done.stdout

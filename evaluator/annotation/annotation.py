@@ -7,8 +7,9 @@ file's order, or one AnnotationError that lists every problem of the file.
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from evaluator.annotation.file import Row, read_rows
 from evaluator.annotation.question_sets import choices_of, in_own_fields, right_choice, shuffled, with_choices
 from evaluator.audio.clip import Clip, Stamp
 from evaluator.errors import AnnotationError, Problem
+from evaluator.spooled_list import Column, SpooledList
 from evaluator.tasks import QA, Mode, Task, is_scored, task_of
 from evaluator.wording import counted, did_you_mean, nearest, shown
 
@@ -75,6 +77,55 @@ class Sample:
         return Clip(self.files, self.stamps) if self.further or self.stamps else self.path
 
 
+class Samples(SpooledList[Sample]):
+    """Samples in a list that takes no memory; a field of all of them is read quicker than the samples themselves."""
+
+    def __init__(self, samples: Iterable[Sample] = ()) -> None:
+        super().__init__(samples, pack=_packed, unpack=_unpacked)
+
+    @property
+    def rows(self) -> Column[int]:
+        """The row numbers."""
+        return Column(self, itemgetter(0))
+
+    @property
+    def ids(self) -> Column[str]:
+        """The testset_ids."""
+        return Column(self, itemgetter(1))
+
+    @property
+    def files(self) -> Column[tuple[str, ...]]:
+        """The audio files of each clip."""
+        return Column(self, lambda packed: (packed[2], *packed[7]))
+
+    @property
+    def tasks(self) -> Column[str]:
+        """The task labels."""
+        return Column(self, itemgetter(3))
+
+    @property
+    def references(self) -> Column[tuple[str, ...]]:
+        """The references."""
+        return Column(self, itemgetter(5))
+
+    @property
+    def choices(self) -> Column[tuple[str, ...]]:
+        """The choices of questions."""
+        return Column(self, itemgetter(6))
+
+
+def _packed(sample: Sample) -> tuple[Any, ...]:
+    further, stamps = tuple(map(str, sample.further)), tuple(map(tuple, sample.stamps))
+    texts = (sample.id, str(sample.path), sample.task, sample.question)
+    return (sample.index, *texts, sample.references, sample.choices, further, stamps)
+
+
+def _unpacked(packed: tuple[Any, ...]) -> Sample:
+    index, identifier, path, task, question, references, choices, further, stamps = packed
+    files, seen = tuple(map(Path, further)), tuple(Stamp(*stamp) for stamp in stamps)
+    return Sample(index, identifier, Path(path), task, question, references, choices, files, seen)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Annotation:
     """An annotation file that was read once.
@@ -90,28 +141,31 @@ class Annotation:
     path: Path
     prefix: str
     rows: Sequence[Row]
-    samples: list[Sample]
+    samples: Sequence[Sample]
     problems: list[Problem]
 
-    def check_audio(self, check: CheckAudio) -> None:
-        """Ask about each different file of the samples once; what is wrong with it joins the problems of its rows."""
-        samples = self.samples
-        relative = any(not _is_absolute(self.rows[sample.index]) for sample in samples)
-        if relative and self.prefix and not os.path.isdir(self.prefix):  # noqa: PTH112 - Path.is_dir() raises where it may not look
-            message = f"datasets.prefix: there is no folder {shown(self.prefix)} for the audio paths to start from"
-            self.problems.append(Problem(str(self.path), message))
-            samples = [sample for sample in samples if _is_absolute(self.rows[sample.index])]
-        known: dict[Path, str | None] = {}
-        for sample in samples:
+    def check_audio(self, check: CheckAudio, samples: Iterable[Sample] | None = None) -> None:
+        """Ask about the files of samples, by default all; what is wrong with one joins the problems of its rows."""
+        prefix_is_there = not self.prefix or os.path.isdir(self.prefix)  # noqa: PTH112 - Path.is_dir() raises where it may not look
+        for sample in self.samples if samples is None else samples:
+            if not prefix_is_there and not _is_absolute(self.rows[sample.index]):
+                self._note_once(
+                    f"datasets.prefix: there is no folder {shown(self.prefix)} for the audio paths to start from"
+                )
+                continue
             for file in sample.files:
-                if file not in known:
-                    known[file] = check(file)
-                if known[file] is not None:
+                wrong = check(file)
+                if wrong is not None:
                     row, field = self.rows[sample.index], "path" if file == sample.path else EXPAND_FIELD
-                    message = f"{field}: {known[file]}{_tried_below(self.prefix, file, row)}"
+                    message = f"{field}: {wrong}{_tried_below(self.prefix, file, row)}"
                     self.problems.append(Problem(_where(self.path, row), message))
 
-    def without_problems(self) -> list[Sample]:
+    def _note_once(self, message: str) -> None:
+        problem = Problem(str(self.path), message)
+        if problem not in self.problems:
+            self.problems.append(problem)
+
+    def without_problems(self) -> Sequence[Sample]:
         """All samples.
 
         Raises:
@@ -149,14 +203,14 @@ def read_annotation(
     """
     rows = read_rows(path)
     if task_of(mode) == QA:
-        rows = [in_own_fields(row) for row in rows]
+        rows = SpooledList(map(in_own_fields, rows))
     problems: list[Problem] = []
     if not rows:
         problems.append(Problem(str(path), "the annotation has no rows"))
     reader = _RowReader(
         path=path, prefix=prefix, mode=mode, known_tasks=known_tasks, problems=problems, shuffle=shuffle
     )
-    samples = [sample for row in rows if (sample := reader.sample(row)) is not None]
+    samples = Samples(sample for row in rows if (sample := reader.sample(row)) is not None)
     if not is_scored(mode):
         _report_duplicates(path, rows, problems)
     return Annotation(path=path, prefix=prefix, rows=rows, samples=samples, problems=problems)

@@ -5,7 +5,8 @@ where a row is a line, and fields that were given twice. UTF-8, regular files on
 """
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,13 @@ from evaluator.annotation.mistaken_file import not_json_cure, not_utf8_cure
 from evaluator.annotation.transcript_lines import is_transcript_file, transcript_rows
 from evaluator.audio.regular_file import open_regular, reason
 from evaluator.errors import AnnotationError, Problem
+from evaluator.spooled_list import SpooledList
 
-MAX_BYTES = 512 * 1024 * 1024
+MAX_BYTES = 4 << 30
+
+_BEGINNING = re.compile(r'[ \t\n\r]*(\{[ \t\n\r]*"annotation"[ \t\n\r]*:[ \t\n\r]*)?\[[ \t\n\r]*')
+_COMMA = re.compile(r"[ \t\n\r]*,[ \t\n\r]*")
+_END = re.compile(r"[ \t\n\r]*\][ \t\n\r]*(\})?[ \t\n\r]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +56,15 @@ def _object(pairs: Iterable[tuple[str, Any]]) -> _Object:
     return result
 
 
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
+
+
 def _row(number: int, line: int | None, value: Any) -> Row:
     repeated = value.repeated if isinstance(value, _Object) else ()
     return Row(number=number, line=line, value=value, repeated_keys=repeated)
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_rows(path: Path) -> Sequence[Row]:
     """Read the rows of an annotation file.
 
     Raises:
@@ -65,11 +74,48 @@ def read_rows(path: Path) -> list[Row]:
     text = _read_text(path)
     if is_transcript_file(path):
         return _transcripts(text, path)
+    rows = _stream(text, path)
+    return rows if rows is not None else _whole(text, path)
+
+
+def _stream(text: str, path: Path) -> Sequence[Row] | None:
+    """The rows of a file as files usually are, one at a time; None for any other file, good or bad."""
+    begin = _BEGINNING.match(text)
+    rows: SpooledList[Row] = SpooledList(pack=_packed, unpack=lambda packed: Row(*packed))
+    try:
+        if begin is None:
+            if not _looks_like_lines(text, path):
+                return None
+            for line, content in _lines(text):
+                rows.append(_row(len(rows) + 1, line, json.loads(content, object_pairs_hook=_object)))
+            # A single line may be a whole document.
+            return rows if len(rows) > 1 else None
+        place = begin.end()
+        while True:
+            value, place = _DECODER.raw_decode(text, place)
+            rows.append(_row(len(rows) + 1, None, value))
+            comma = _COMMA.match(text, place)
+            if comma is None:
+                break
+            place = comma.end()
+    except (ValueError, RecursionError):
+        return None
+    end = _END.fullmatch(text, place)
+    return rows if end is not None and bool(end[1]) == bool(begin[1]) else None
+
+
+def _packed(row: Row) -> tuple[int, int | None, Any, tuple[str, ...]]:
+    value = dict(row.value) if isinstance(row.value, _Object) else row.value
+    return row.number, row.line, value, row.repeated_keys
+
+
+def _whole(text: str, path: Path) -> list[Row]:
+    """The rows of any file; raises what is wrong with it."""
     try:
         document = json.loads(text, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
         if _looks_like_lines(text, path):
-            return _lines(text, path)
+            return _all_lines(text, path)
         told = f"not valid JSON: {error.msg} (column {error.colno}){not_json_cure(text)}"
         problem = Problem(f"{path}:{error.lineno}", told)
         raise AnnotationError("The annotation file cannot be read.", [problem]) from error
@@ -93,23 +139,33 @@ def _transcripts(text: str, path: Path) -> list[Row]:
     return [Row(number, line, value) for number, (line, value) in enumerate(found, start=1)]
 
 
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    """The lines with something in them, and their numbers."""
+    # Not splitlines(): JSON texts may hold U+2028 and its like as they are.
+    start, line = 0, 1
+    while start <= len(text):
+        end = text.find("\n", start)
+        end = len(text) if end < 0 else end
+        content = text[start:end]
+        if content.strip():
+            yield line, content
+        start, line = end + 1, line + 1
+
+
 def _looks_like_lines(text: str, path: Path) -> bool:
     if path.suffix.lower() in (".jsonl", ".ndjson"):
         return True
-    first = text.lstrip().partition("\n")[0]
+    _, first = next(_lines(text), (0, ""))
     try:
         return isinstance(json.loads(first), dict)
     except (ValueError, RecursionError):
         return False
 
 
-def _lines(text: str, path: Path) -> list[Row]:
+def _all_lines(text: str, path: Path) -> list[Row]:
     rows: list[Row] = []
     problems: list[Problem] = []
-    # Not splitlines(): JSON texts may hold U+2028 and its like as they are.
-    for line, content in enumerate(text.split("\n"), start=1):
-        if not content.strip():
-            continue
+    for line, content in _lines(text):
         try:
             rows.append(_row(len(rows) + 1, line, json.loads(content, object_pairs_hook=_object)))
         except json.JSONDecodeError as error:

@@ -13,9 +13,10 @@ import functools
 import re
 import unicodedata
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from evaluator.spooled_list import SpooledList
 from evaluator.submission.invisible import is_invisible
 
 MOST_WORDS, WORD_TIMES = 10, 4
@@ -52,7 +53,16 @@ class Given:
     failed: bool = False
 
 
-def findings(rows: Sequence[Given]) -> dict[str, list[int]]:
+def spooled(rows: Iterable[Given]) -> SpooledList[Given]:
+    """Answers in a list that takes no memory."""
+    return SpooledList(
+        rows,
+        pack=lambda row: (row.id, row.references, row.text, row.cut_off, row.failed),
+        unpack=lambda packed: Given(*packed),
+    )
+
+
+def findings(rows: Sequence[Given]) -> "dict[str, array[int]]":
     """The rows of each kind of wrong answer; kinds without any are left out. Rows without an answer are of none."""
     shared = _shared(rows)
     rules: dict[str, Callable[[Given], bool]] = {
@@ -63,9 +73,11 @@ def findings(rows: Sequence[Given]) -> dict[str, list[int]]:
         "refusal": lambda row: refuses(row.text) and not any(map(refuses, row.references)),
         "language_switch": lambda row: switches(row.text, row.references),
     }
-    found = {
-        name: [place for place, row in enumerate(rows) if not row.failed and rule(row)] for name, rule in rules.items()
-    }
+    found = {name: array("q") for name in rules}
+    for place, row in enumerate(rows):
+        for name, rule in rules.items() if not row.failed else ():
+            if rule(row):
+                found[name].append(place)
     return {name: places for name, places in found.items() if places}
 
 
@@ -129,16 +141,25 @@ def _shared(rows: Sequence[Given]) -> dict[str, int]:
     # By their hashes first: of a large set only texts that are there several times are kept.
     hashes = sorted(array("q", (hash(_folded(row.text)) for row in rows)))
     several = {one for one, other in zip(hashes, hashes[FEWEST_SAME - 1 :], strict=False) if one == other}
-    groups: dict[str, list[Given]] = {}
+    groups: dict[str, _Same] = {}
     for row in rows if several else ():
         text = _folded(row.text)
         if hash(text) in several and not row.failed and not all(map(is_invisible, row.text)):
-            groups.setdefault(text, []).append(row)
-    return {
-        text: len(same)
-        for text, same in groups.items()
-        if len(same) >= FEWEST_SAME and len({row.references for row in same}) > 1
-    }
+            groups.setdefault(text, _Same(row.references)).add(row.references)
+    return {text: same.number for text, same in groups.items() if same.number >= FEWEST_SAME and same.differ}
+
+
+@dataclass(slots=True)
+class _Same:
+    """Clips with one answer: how many, and whether their references differ."""
+
+    references: tuple[str, ...]
+    number: int = 0
+    differ: bool = False
+
+    def add(self, references: tuple[str, ...]) -> None:
+        self.number += 1
+        self.differ |= references != self.references
 
 
 def _folded(text: str) -> str:

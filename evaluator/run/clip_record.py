@@ -6,7 +6,8 @@ the clips that were answered and are others now.
 
 import contextlib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
+from itertools import repeat
 from pathlib import Path
 
 from evaluator.annotation.annotation import Sample
@@ -24,18 +25,20 @@ def write_clips(folder: Path, digests: Sequence[str | None]) -> None:
         JournalError: the file cannot be written.
     """
     path = folder / NAME
-    known = _known(folder) or [None] * len(digests)
-    noted = [digest or before for digest, before in zip(digests, known, strict=True)]
+    known = _known(folder) or repeat(None, len(digests))
     try:
         folder.mkdir(exist_ok=True)
-        with replacing(path) as unfinished:
-            unfinished.write_text(json.dumps({"digests": noted}, indent=0) + "\n", encoding="utf-8")
+        with replacing(path) as unfinished, unfinished.open("w", encoding="utf-8") as file:
+            file.write('{"digests": [')
+            for number, (digest, before) in enumerate(zip(digests, known, strict=True)):
+                file.write(f"{',' if number else ''}\n{json.dumps(digest or before)}")
+            file.write("\n]}\n")
     except OSError as error:
         raise JournalError(f"Cannot write {path}: {error.strerror}.") from error
 
 
 def require_same_clips(
-    folder: Path, samples: Sequence[Sample], digests: Sequence[str | None], answered: Collection[int]
+    folder: Path, samples: Sequence[Sample], digests: Sequence[str | None], is_answered: Callable[[int], bool]
 ) -> None:
     """Refuse to go on where a clip that has its answer is another one now.
 
@@ -43,7 +46,7 @@ def require_same_clips(
         folder: of the parts of the run that goes on.
         samples: all rows.
         digests: of the rows' clips as they are now.
-        answered: the rows that have their answer.
+        is_answered: whether the row at a place of `samples` has its answer.
 
     Raises:
         JournalError: clips differ, with the rows' names.
@@ -51,11 +54,10 @@ def require_same_clips(
     known = _known(folder)
     if known is None or len(known) != len(samples):
         return  # a run that ended before the file was written
-    then = dict(zip((sample.index for sample in samples), known, strict=True))
     changed = [
-        f"{sample.id} ({sample.path})"
-        for sample, digest in zip(samples, digests, strict=True)
-        if sample.index in answered and digest is not None and then[sample.index] not in (None, digest)
+        f"{samples[place].id} ({samples[place].path})"
+        for place, (then, now) in enumerate(zip(known, digests, strict=True))
+        if None not in (then, now) and then != now and is_answered(place)
     ]
     if changed:
         raise JournalError(

@@ -16,15 +16,13 @@ import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from evaluator.annotation.annotation import Sample
 from evaluator.errors import ConfigError, JournalError
-from evaluator.run.clip_record import drop_clips
-from evaluator.run.journal import Prediction, is_being_written, read_journal, reference_of, write_journal
+from evaluator.run.journal import is_being_written
 from evaluator.run.record import RunRecord
 from evaluator.tasks import Mode, is_scored
 from evaluator.wording import named
@@ -219,51 +217,7 @@ def next_attempt(paths: RunPaths) -> int:
     return 1 + max([*found, 1 if paths.predictions.exists() else 0])
 
 
-def answered(paths: RunPaths, samples: Sequence[Sample]) -> dict[int, Prediction]:
-    """What the journals of a run hold, of all attempts and processes: row -> prediction.
-
-    A row that a later attempt answered has the later answer. Rows whose clip could not be read are in it; whoever goes
-    on asks for them again.
-
-    Raises:
-        JournalError: a journal has broken lines, or names rows that the annotation does not have.
-    """
-    ids = {sample.index: sample.id for sample in samples}
-    found: dict[int, Prediction] = {}
-    for path in journals(paths):
-        for prediction in read_journal(path):
-            if ids.get(prediction.index) != prediction.id:
-                raise JournalError(
-                    f"{path} holds a prediction for row {prediction.index + 1} ({prediction.id}), which the annotation "
-                    "does not have; it is of another run."
-                )
-            found[prediction.index] = prediction
-    return found
-
-
-def merge(paths: RunPaths, samples: Sequence[Sample]) -> list[Prediction]:
-    """Make predictions.jsonl whole, in annotation order, and remove the parts it was made of.
-
-    Raises:
-        JournalError: a row has no prediction; every journal then stays as it is.
-    """
-    found = answered(paths, samples)
-    missing = [sample.id for sample in samples if sample.index not in found]
-    if missing:
-        raise JournalError(f"{missing_rows(missing, len(samples))}.")
-    predictions = [
-        replace(found[sample.index], path=str(sample.path), reference=reference_of(sample.references))
-        for sample in samples
-    ]
-    drop_clips(paths.parts)
-    # Answers come in the model's order.
-    if list(found.values()) != predictions or journals(paths) != [paths.predictions]:
-        write_journal(paths.predictions, predictions)
-    _remove_parts(paths)
-    return predictions
-
-
-def _remove_parts(paths: RunPaths) -> None:
+def remove_parts(paths: RunPaths) -> None:
     """Remove what the attempts have left; what is not theirs stays."""
     with contextlib.suppress(OSError):
         for path in _listed(paths.parts):

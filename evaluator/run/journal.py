@@ -5,7 +5,6 @@ dies in the middle leaves behind with every answer it had. Everything after pred
 can start from it. A line carries a checksum of itself, and a journal is locked while it is being written.
 """
 
-import dataclasses
 import json
 import logging
 import os
@@ -77,6 +76,7 @@ class Journal:
             self._file: BinaryIO = path.open("xb", buffering=0)
         except OSError as error:
             raise JournalError(f"Cannot create {path}: {error.strerror}.") from error
+        self._end = 0
         self.locked = _lock(self._file, exclusive=True)
         self._disk = DiskSync(self._file.fileno())
 
@@ -117,15 +117,15 @@ class Journal:
                 again.
         """
         line = _line(prediction)
-        end = self._file.tell()
         try:
             written = self._file.write(line)
             self._disk.written()
         except OSError as error:
             raise self._refused(error) from error
         if written != len(line):
-            self._file.truncate(end)
+            self._file.truncate(self._end)
             raise JournalError(f"Cannot write to {self.path}: the disk is full.")
+        self._end += written
 
     def _refused(self, error: OSError) -> JournalError:
         return JournalError(f"Cannot write to {self.path}: {error.strerror}.")
@@ -137,7 +137,12 @@ def reference_of(references: tuple[str, ...]) -> str | tuple[str, ...] | None:
 
 
 def read_journal(path: Path) -> list[Prediction]:
-    """Read a predictions.jsonl, in the order in which it was written.
+    """Read a predictions.jsonl, in the order in which it was written; see `read_lines`."""
+    return [prediction for _, prediction in read_lines(path)]
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, Prediction]]:
+    """Read a predictions.jsonl line by line, each with the place where it begins.
 
     A last line that is torn (no line end, or a wrong checksum) is what a killed process or a power cut leaves; it is
     not a record and is left out. Lines without a checksum are read as well.
@@ -145,32 +150,41 @@ def read_journal(path: Path) -> list[Prediction]:
     Args:
         path: the file.
 
-    Returns:
-        list[Prediction]: one for each line.
-
     Raises:
         JournalError: if the file cannot be read or lines are no predictions; every such line is listed.
     """
+    problems: list[Problem] = []
+    torn: Problem | None = None
+    place = 0
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.endswith(b"\n"):
+                    break
+                # A line that is no record is a torn one only where no other follows.
+                problems, torn = ([*problems, torn] if torn else problems), None
+                try:
+                    yield place, _parse(line[:-1])
+                except _TornError as error:
+                    torn = Problem(f"{path}:{number}", str(error))
+                except ValueError as error:
+                    problems.append(Problem(f"{path}:{number}", str(error)))
+                place += len(line)
     except OSError as error:
         raise JournalError(f"Cannot read {path}: {error.strerror}.") from error
-    predictions: list[Prediction] = []
-    problems: list[Problem] = []
-    lines = data.split(b"\n")[:-1]
-    for number, line in enumerate(lines, start=1):
-        try:
-            predictions.append(_parse(line))
-        except _TornError as error:
-            if number == len(lines):
-                logger.warning("%s: the last line is torn and is left out: %s", path, error)
-            else:
-                problems.append(Problem(f"{path}:{number}", str(error)))
-        except ValueError as error:
-            problems.append(Problem(f"{path}:{number}", str(error)))
+    if torn is not None and not problems:
+        logger.warning("%s: the last line is torn and is left out: %s", path, torn.message)
     if problems:
         raise JournalError(f"{path} has lines that are no predictions.", problems)
-    return predictions
+
+
+def parse_line(line: bytes) -> Prediction:
+    """The prediction of a line that was read before and found good."""
+    record = json.loads(line)
+    record.pop("crc32", None)
+    if isinstance(record.get("reference"), list):
+        record["reference"] = tuple(record["reference"])
+    return Prediction(**record)
 
 
 def journalled_rows(path: Path) -> Iterator[int]:
@@ -221,15 +235,19 @@ class JournalTail:
         return self._read > before
 
 
-def write_journal(path: Path, predictions: Iterable[Prediction]) -> None:
+def write_lines(path: Path, lines: Iterable[bytes | Prediction]) -> None:
     """Write a whole predictions.jsonl at once, all or nothing, in the place of one that is there.
+
+    Args:
+        path: the file.
+        lines: predictions, or lines as another journal has them.
 
     Raises:
         JournalError: if it cannot be written.
     """
     try:
         with replacing(path) as temporary, temporary.open("wb") as file:
-            file.writelines(map(_line, predictions))
+            file.writelines(line if isinstance(line, bytes) else _line(line) for line in lines)
     except OSError as error:
         raise JournalError(f"Cannot write {path}: {error.strerror}.") from error
 
@@ -267,8 +285,8 @@ def _lock(file: BinaryIO, *, exclusive: bool, otherwise: bool = False) -> bool:
 
 
 def _line(prediction: Prediction) -> bytes:
-    record = dataclasses.asdict(prediction)
-    return _encoded({**record, "crc32": zlib.crc32(_encoded(record))}) + b"\n"
+    record = _encoded({name: getattr(prediction, name) for name in Prediction.__slots__})
+    return b'%b, "crc32": %d}\n' % (record[:-1], zlib.crc32(record))
 
 
 def _encoded(record: dict[str, Any]) -> bytes:
@@ -293,13 +311,18 @@ _TYPES: dict[str, tuple[type, ...]] = {
 _LATER = {"path": "", "reference": None}
 
 
+def _checksum_as_written(line: bytes) -> int:
+    """The checksum of a line that is as this file writes it, without writing it anew."""
+    return zlib.crc32(line.rpartition(b', "crc32": ')[0] + b"}")
+
+
 def _parse(line: bytes) -> Prediction:
     try:
         record: Any = json.loads(line)
     except ValueError as error:
         raise _TornError("this is not JSON") from error
     checksum = record.pop("crc32", None) if isinstance(record, dict) else None
-    if checksum is not None and checksum != zlib.crc32(_encoded(record)):
+    if checksum is not None and checksum != _checksum_as_written(line) and (checksum != zlib.crc32(_encoded(record))):
         raise _TornError("the line is not what was written: its checksum differs")
     if isinstance(record, dict):
         record = {**_LATER, **record}

@@ -112,8 +112,7 @@ def checked_answer(answer: object) -> Answer:
         ContractError: if a field is missing, of the wrong type or out of its range; every such field is
             named.
     """
-    missing = [field for field in Answer._fields if not hasattr(answer, field)]
-    if missing:
+    if type(answer) is not Answer and (missing := [name for name in Answer._fields if not hasattr(answer, name)]):
         raise ContractError(
             f"The model yielded {shown(answer)}, which is no answer: it lacks {', '.join(missing)}. "
             f"An answer has the fields {', '.join(Answer._fields)}."
@@ -261,6 +260,8 @@ def failed_prediction(sample: Sample, reason: str) -> Prediction:
 
 def _whole(value: object) -> int | None:
     """A whole number (NumPy's as well) as an int; None for anything else, True and False included."""
+    if type(value) is int:
+        return value
     if isinstance(value, bool) or not isinstance(value, SupportsIndex):
         return None
     return operator.index(value)

@@ -198,6 +198,8 @@ class RunRecord:
     """1 for the launch that started the run, 2 for the first that went on with it."""
     rows_of_earlier_attempts: int | None = None
     """Answers that this attempt found."""
+    answered_twice: dict[str, int] | None = None
+    """Rows that two workers answered, one of them believed dead: "rows", and "differing" texts among them."""
     processes: list[dict[str, Any]] | None = None
     """The `WorkerReport` of each."""
     audio_seconds: float | None = None

@@ -6,7 +6,8 @@ RTF, and the median and range of rounds; what run.json and efficiency.json share
 
 import math
 import statistics
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -86,15 +87,15 @@ def answer_speed(*, seconds: float, audio_seconds: float, waits: Sequence[float]
     )
 
 
-def speed_of(predictions: "Sequence[Prediction]", seconds: float) -> AnswerSpeed:
+def speed_of(predictions: "Iterable[Prediction]", seconds: float) -> AnswerSpeed:
     """The speed of the predictions of one attempt, made in so many seconds; rows without an answer do not count."""
-    answered = [prediction for prediction in predictions if prediction.error is None]
-    return answer_speed(
-        seconds=seconds,
-        audio_seconds=sum(prediction.audio_seconds for prediction in answered),
-        waits=[prediction.seconds for prediction in answered],
-        tokens=[prediction.num_tokens for prediction in answered],
-    )
+    audio_seconds, waits, tokens = array("d"), array("d"), array("q")
+    for prediction in predictions:
+        if prediction.error is None:
+            audio_seconds.append(prediction.audio_seconds)
+            waits.append(prediction.seconds)
+            tokens.append(prediction.num_tokens)
+    return answer_speed(seconds=seconds, audio_seconds=sum(audio_seconds), waits=waits, tokens=tokens)
 
 
 def ratio(above: float, below: float) -> float | None:

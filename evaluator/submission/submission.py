@@ -8,7 +8,7 @@ its line. The check streams, so no path makes it wait or fill the memory.
 import csv
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -69,7 +69,7 @@ class WriteReport:
     warnings: tuple[Finding, ...]
 
 
-def write_submission(path: Path, rows: Sequence[tuple[str, str]], *, empty_text: str, require_ids: bool) -> WriteReport:
+def write_submission(path: Path, rows: Iterable[tuple[str, str]], *, empty_text: str, require_ids: bool) -> WriteReport:
     """Write a CSV, all or nothing.
 
     Args:
@@ -88,22 +88,28 @@ def write_submission(path: Path, rows: Sequence[tuple[str, str]], *, empty_text:
         [("test0000", "HELLO\\nworld"), ("test0001", "")] with empty_text "." becomes
         testset_id,text / test0000,hello world / test0001,.
     """
-    cut = tuple(identifier for identifier, text in rows if len(text) > MAX_TEXT)
-    cleaned = [clean_text(text[:MAX_TEXT]) for _, text in rows]
-    texts = [empty_text if is_blank(text) else text for text in cleaned]
+    cut: list[str] = []
+
+    def written() -> Iterator[tuple[str, str]]:
+        for identifier, text in rows:
+            if len(text) > MAX_TEXT:
+                cut.append(identifier)
+            cleaned = clean_text(text[:MAX_TEXT])
+            yield identifier, empty_text if is_blank(cleaned) else cleaned
+
     try:
         with replacing(path) as temporary:
             with temporary.open("x", encoding="utf-8", newline="") as file:
                 writer = csv.writer(file, lineterminator="\n")
                 writer.writerow(HEADER)
-                writer.writerows((identifier, text) for (identifier, _), text in zip(rows, texts, strict=True))
+                writer.writerows(written())
             report = check_submission(temporary, require_ids=require_ids)
             if not report.valid:
                 problems = [Problem("", str(finding)) for finding in report.errors]
                 raise SubmissionError(f"The rows do not make a valid CSV; {path} was not written.", problems)
     except OSError as error:
         raise SubmissionError(f"{path} cannot be written: {error.strerror or error}.") from error
-    return WriteReport(cut=cut, warnings=report.warnings)
+    return WriteReport(cut=tuple(cut), warnings=report.warnings)
 
 
 def check_submission(path: Path, *, annotation: Path | None = None, require_ids: bool = True) -> SubmissionReport:
