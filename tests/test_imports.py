@@ -17,8 +17,8 @@ SALMONN = ROOT / "audiolm-trainer" / "salmonn"
 
 # From the ground floor up: a room or wing may import those before it, and its own files.
 EVALUATOR_ORDER = (
-    "errors", "tasks", "extras", "wording", "files", "spooled_list", "cpu_threads", "machine", "audio", "annotation", "model",
-    "submission", "redaction", "config", "provider", "statistics", "scoring", "diagnosis", "preflight", "run",
+    "errors", "tasks", "extras", "wording", "files", "spooled_list", "cpu_threads", "machine", "audio", "annotation",
+    "model", "submission", "redaction", "config", "provider", "statistics", "scoring", "diagnosis", "preflight", "run",
     "run_end", "workers", "answer_files", "speed", "board", "comparison", "report", "host", "evaluate", "conformance",
     "commands", "cli",
 )  # fmt: skip

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evaluator.errors import ConfigError
+from evaluator.extras import check_installed
 from evaluator.workers.child import PATIENCE_SECONDS, Child
 from evaluator.workers.messages import Assignment, Ended, Message, Rows
 
@@ -61,10 +62,9 @@ class RayPool:
     """
 
     def __init__(self, address: str, workers: int, environment: Mapping[str, str]) -> None:
-        try:
-            import ray
-        except ModuleNotFoundError as error:
-            raise ConfigError('--ray needs Ray: pip install "audiolm-evaluator[ray]".') from error
+        check_installed("ray")
+        import ray
+
         self._ray: Any = ray
         _require_somebody(address)
         path = os.pathsep.join(filter(None, [os.getcwd(), *sys.path]))  # noqa: PTH109
