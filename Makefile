@@ -12,6 +12,7 @@ demo: $(READY)  ## Run the four modes on data/sample with the nano model and val
 	@for mode in valid_asr valid_aac submission_asr submission_aac; do $(BIN)/python evaluate_salmonn.py --mode $$mode --output-dir demo_results || exit 1; done
 	@for csv in demo_results/submission_results/*.csv; do echo $$csv; $(BIN)/python submission_validator.py $$csv || exit 1; done
 	@echo "Everything is in demo_results/:" && ls -d demo_results/*/* && echo "To go on by hand: . $(BIN)/activate"
+	@echo "To look and listen, open in a browser:" && ls -t demo_results/valid_results/*/report.html | head -n 2
 
 test: $(VENV)/.ready-dev  ## Run the tests of the evaluator and the trainer, but for the slow ones.
 	$(BIN)/python -m pytest -m "not slow"

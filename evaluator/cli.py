@@ -34,6 +34,7 @@ from evaluator.commands.efficiency import (
 )
 from evaluator.commands.explain import explain_command
 from evaluator.commands.host import host_command
+from evaluator.commands.pages.report import report_command
 from evaluator.commands.score import score_command
 from evaluator.commands.session import session
 from evaluator.commands.settings import settings_command
@@ -399,6 +400,7 @@ main.add_command(board_command, "board")
 main.add_command(explain_command, "explain")
 main.add_command(score_command, "score")
 main.add_command(compare_command, "compare")
+main.add_command(report_command, "report")
 main.add_command(status_command, "status")
 main.add_command(pause_command, "pause")
 main.add_command(unpause_command, "unpause")

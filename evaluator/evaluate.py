@@ -27,6 +27,7 @@ from evaluator.provider.probe import heard_seconds
 from evaluator.provider.questions import check_parts
 from evaluator.redaction import Redactor
 from evaluator.report.summary import write_scores
+from evaluator.report.write import write_beside
 from evaluator.run.answers import Answers, Predictions
 from evaluator.run.clip_record import require_same_clips, write_clips
 from evaluator.run.folder import (
@@ -147,6 +148,7 @@ def evaluate(
         record_error = write_ended(record, paths)
     latency = _latency(model, work, outcome, redact, pool)
     record_error = write_ended(record, paths) or record_error
+    report = write_beside(paths.folder) if scores is not None and config.run.report else None
     return EvaluationResult(
         mode=mode,
         model=name_of(provider),
@@ -161,6 +163,7 @@ def evaluate(
         latency=latency,
         scores=scores,
         scoring_error=scoring_error,
+        report=report,
         notices=(*ready.notices, *notices),
         all_rows=ready.all_rows,
         record_error=record_error,

@@ -41,6 +41,7 @@ COMMAND_FILES = {
     "evaluator.commands.efficiency",
     "evaluator.commands.host",
     "evaluator.commands.explain",
+    "evaluator.commands.pages.report",
     "evaluator.commands.score",
     "evaluator.commands.settings",
     "evaluator.commands.setup",

@@ -70,6 +70,7 @@ class RunConfig(_Section):
         clip_timeout_s: seconds without any answer after which a worker that has clips in hand is ended and its clips
             are asked again (--workers, --supervise); in a single process a warning. 0: never.
         max_failures: more rows without an answer than this end the run early: a number, or a share such as "5%".
+        report: write report.html beside a run with scores.
         seed: for models that sample.
     """
 
@@ -83,10 +84,11 @@ class RunConfig(_Section):
     latency_clips: int = Field(default=8, ge=0, le=1000)
     clip_timeout_s: float = Field(default=600.0, ge=0)
     max_failures: int | str | None = None
+    report: bool = True
     seed: int = 42
 
     EVALUATOR_ONLY: ClassVar[frozenset[str]] = frozenset(
-        {"on_audio_error", "empty_text", "latency_clips", "clip_timeout_s", "max_failures"}
+        {"on_audio_error", "empty_text", "latency_clips", "report", "clip_timeout_s", "max_failures"}
     )
 
     def most_failures(self, rows: int) -> int | None:

@@ -77,8 +77,11 @@ class Contents:
         return found
 
     def all_suspects(self) -> list[int]:
-        """Suspect rows: by one answer, and by other runs that say the same."""
-        by_runs = [each.row for told in self.differences for each in told.suspects]
+        """Suspect rows: by one answer, and by other runs that say the same.
+
+        Only by runs that were given: the run before is mostly of the same model, and errs alike.
+        """
+        by_runs = [each.row for told in self.differences for each in told.suspects if self.others_given]
         return sorted({*self.suspects, *by_runs})
 
 

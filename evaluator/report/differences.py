@@ -2,7 +2,7 @@
 
 import importlib.util
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from evaluator.comparison.comparable import comparable
 from evaluator.comparison.compare import Pair, compare, setting_differences
@@ -57,7 +57,8 @@ def difference(run: Run, other: Run) -> Difference:
     """
     theirs = other.system
     if theirs.name == run.name:
-        theirs = _renamed(theirs, f"{theirs.name} (other)")
+        name = other.folder.absolute().name
+        theirs = replace(theirs, name=name if name != run.name else f"{name} (other)")
     (own, theirs), metrics = comparable([run.system, theirs], ())
     metric = run.metric if run.metric in metrics else metrics[0]
     changes, effects = _changes(own, theirs, metric)
@@ -73,12 +74,6 @@ def difference(run: Run, other: Run) -> Difference:
         settings={name: (told[theirs.name], told[own.name]) for name, told in differing.items()},
         suspects=tuple(suspects(words)),
     )
-
-
-def _renamed(system: System, name: str) -> System:
-    from dataclasses import replace
-
-    return replace(system, name=name)
 
 
 def _changes(own: System, theirs: System, metric: str) -> tuple[dict[int, str], dict[str, float]]:

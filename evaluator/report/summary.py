@@ -71,6 +71,7 @@ def summarize(result: EvaluationResult) -> list[str]:
         *label_line("peak memory", _memory(result)),
         *label_line("CSV", str(result.csv_path)),
         *label_line("folder", str(result.folder)),
+        *(label_line("report", str(result.report)) if result.report is not None else []),
         *(label_line("run.json", f"not complete: {result.record_error}") if result.record_error is not None else []),
         *(diagnosis_lines(result.scores) if result.scores is not None else []),
     ]

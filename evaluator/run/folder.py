@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 _FREE_RUN_KEYS = frozenset(
     {
         *("device", "output_dir", "batch_size_eval", "decode_slots", "num_workers"),
-        *("empty_text", "on_audio_error", "latency_clips", "clip_timeout_s", "max_failures"),
+        *("empty_text", "on_audio_error", "latency_clips", "report", "clip_timeout_s", "max_failures"),
     }
 )
 # Journals and marks of an attempt; whatever else lies in the folder of parts is somebody else's.

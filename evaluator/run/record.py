@@ -97,6 +97,7 @@ class EvaluationResult:
         all_rows: rows of the annotation where only the first of them were run, or None.
         record_error: why run.json does not say how the run ended, or None.
         heard_seconds: how much of a clip the model hears; longer ones are counted as cut.
+        report: the page that shows the run, or None.
     """
 
     mode: Mode
@@ -116,6 +117,7 @@ class EvaluationResult:
     all_rows: int | None = None
     record_error: str | None = None
     heard_seconds: float = 30.0
+    report: Path | None = None
 
     @property
     def exit_code(self) -> int:

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 SECTIONS = ("model", "generate", "datasets", "run")
 EVALUATOR_SECTIONS = ("scoring",)
-EVALUATOR_KEYS = frozenset({"on_audio_error", "empty_text", "latency_clips", "clip_timeout_s", "max_failures"})
+EVALUATOR_KEYS = frozenset(
+    {"on_audio_error", "empty_text", "latency_clips", "report", "clip_timeout_s", "max_failures"}
+)
 """Keys of `run` that only the evaluator reads; a file for both programs may have them."""
 _LONGEST_ANSWER: int = GenerateConfig.model_fields["max_new_tokens"].default
 

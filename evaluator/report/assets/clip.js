@@ -78,14 +78,18 @@ report.clip = (function () {
   function wrongWord(piece, share, row, estimate) {
     const [word, said] = piece;
     const kind = word === null ? "inserted" : said === null ? "deleted" : "substituted";
-    const label = { inserted: said + ": too many", deleted: word + ": left out", substituted: word + ": heard as " + said };
-    const made = button(null, label[kind] + "; play about this second", () => {
+    const made = make("button");
+    made.type = "button";
+    made.title = "Play about this second (an estimate)";
+    made.addEventListener("click", () => {
       const from = report.player.playShare(share, row.seconds);
       estimate.textContent = "Playing one second from " + from.toFixed(1) + " s: an estimate from the word's place in the text.";
     });
     made.className = "word wrong " + kind;
-    if (word !== null) made.append(make("del", word));
+    // What colours and lines say, for those who hear the page.
+    if (word !== null) made.append(make("del", word), make("span", said === null ? " left out" : " answered as ", "unseen"));
     if (said !== null) made.append(make("ins", said));
+    if (word === null) made.append(make("span", " too many", "unseen"));
     return made;
   }
 

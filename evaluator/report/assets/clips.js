@@ -39,18 +39,18 @@
   }
 
   function columns() {
-    const found = [{ title: "clip", field: "id", formatter: opener, width: 130, responsive: 0 }];
+    const found = [{ title: "clip", field: "id", formatter: opener, width: 112, responsive: 0 }];
     if (facts.metric) {
       found.push({
-        title: facts.metric, field: "score", sorter: "number", width: 96, hozAlign: "right", responsive: 0,
+        title: facts.metric, field: "score", sorter: "number", width: 92, hozAlign: "right", responsive: 0,
         formatter: (cell) => text(report.clip.told(cell.getValue(), facts.percent)),
       });
     }
     if (facts.percent) found.push({ title: "errors", field: "wrong", sorter: "number", width: 88, hozAlign: "right", responsive: 3, formatter: plain });
     found.push(
-      { title: "seconds", field: "seconds", sorter: "number", width: 98, hozAlign: "right", responsive: 4, formatter: plain },
+      { title: "seconds", field: "seconds", sorter: "number", width: 112, hozAlign: "right", responsive: 4, formatter: plain },
       { title: "reference", field: "reference", minWidth: 190, responsive: 2, formatter: plain },
-      { title: "answer", field: "text", minWidth: 150, responsive: 1, formatter: (cell) => text(cell.getData().error || cell.getValue()) },
+      { title: "answer", field: "text", minWidth: 120, responsive: 1, formatter: (cell) => text(cell.getData().error || cell.getValue()) },
       { title: "remarks", field: "flags", minWidth: 130, responsive: 5, headerSort: false, formatter: remarks },
     );
     return found;
@@ -139,8 +139,23 @@
     const next = event.key === "ArrowDown" ? row.getNextRow() : row.getPrevRow();
     if (next) focusRow(next);
   });
+  // Tabulator sorts by a click; a key does the same.
+  function sortByKeys() {
+    document.querySelectorAll("#table .tabulator-col.tabulator-sortable").forEach((head) => {
+      head.tabIndex = 0;
+      head.addEventListener("keydown", (event) => {
+        if (event.key !== "Enter" && event.key !== " ") return;
+        event.preventDefault();
+        head.click();
+      });
+    });
+  }
+
   table.on("tableBuilt", () => {
-    document.querySelector("#table").setAttribute("aria-label", "Clips");
+    sortByKeys();
+    document.getElementById("table").setAttribute("aria-label", "Clips");
+    // Rows hold what takes the focus; a grid has no other child that does.
+    document.querySelector("#table .tabulator-tableholder").removeAttribute("tabindex");
     narrow();
     document.documentElement.dataset.ready = String(Math.round(performance.now()));
   });

@@ -122,7 +122,7 @@ def _head(contents: Contents) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{policy()}">\n'
         '<meta name="referrer" content="no-referrer"><meta name="color-scheme" content="light dark">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{text(contents.run.name)}: report</title>\n{styles}</head>\n"
+        f"<title>{text(screen.title_of(contents))}: report</title>\n{styles}</head>\n"
     )
 
 

@@ -29,9 +29,9 @@ def pictures(contents: Contents) -> str:
     up = Axis.over(title, scores, most=most)
     counted = f"{kind.unit or 'word'}s in the reference"
     drawn = [
-        ("Score of the clips", histogram("Histogram of the clips' scores", scores, title, most=most)),
-        ("Score and duration", _scatter("Score against duration", seconds, scores, "seconds", up)),
-        ("Score and length", _scatter("Score against length", lengths, scores, counted, up)),
+        (f"{kind.title} of the clips", histogram("Histogram of the clips' scores", scores, title, most=most)),
+        (f"{title}, by duration", _scatter("Score against duration", seconds, scores, "seconds", up)),
+        (f"{title}, by length", _scatter("Score against length", lengths, scores, counted, up)),
     ]
     told = "".join(f'<figure class="tile"><figcaption>{name}</figcaption>{svg}</figure>' for name, svg in drawn)
     head = '<section aria-labelledby="pictures"><h2 id="pictures">Scores of the clips</h2>'

@@ -58,8 +58,15 @@ def header(contents: Contents) -> str:
     warnings = "".join(f'<p class="banner">{text(each)}</p>' for each in _warnings(contents))
     return (
         f'<header><p class="product">audiolm-evaluator</p><h1>{text(title[:1].upper() + title[1:])}</h1>'
-        f'<p class="run-name">{text(run.name)}</p><dl class="facts">{told}</dl>{warnings}</header>'
+        f'<p class="run-name">{text(title_of(contents))}</p><dl class="facts">{told}</dl>{warnings}</header>'
     )
+
+
+def title_of(contents: Contents) -> str:
+    """What the run is called: its folder, with the name that was given to it before it."""
+    run = contents.run
+    named = run.name in (run.folder.name, run.folder.absolute().parent.parent.name)
+    return run.folder.absolute().name if named else f"{run.name}: {run.folder.absolute().name}"
 
 
 def _warnings(contents: Contents) -> list[str]:
