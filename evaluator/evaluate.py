@@ -148,7 +148,7 @@ def evaluate(
         record_error = write_ended(record, paths)
     latency = _latency(model, work, outcome, redact, pool)
     record_error = write_ended(record, paths) or record_error
-    report = write_beside(paths.folder) if scores is not None and config.run.report else None
+    report = write_beside(paths.folder, len(ready.samples)) if scores is not None and config.run.report else None
     return EvaluationResult(
         mode=mode,
         model=name_of(provider),

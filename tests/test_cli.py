@@ -505,7 +505,18 @@ def test_group_has_its_commands() -> None:
     def names(command: click.Group) -> Sequence[str]:
         return sorted(command.commands)
 
-    plain = ["board", "compare", "efficiency", "explain", "host", "score", "settings", "setup-metrics", "validate"]
+    plain = [
+        "board",
+        "compare",
+        "efficiency",
+        "explain",
+        "host",
+        "report",
+        "score",
+        "settings",
+        "setup-metrics",
+        "validate",
+    ]
     expected = sorted([*plain, "status", "pause", "unpause", "stop"])
     assert names(main) == expected
 

@@ -68,7 +68,7 @@ def test_layout(site: Site, mode: Mode) -> None:
     assert result.csv_path.parent == parent
     assert re.fullmatch(rf"\d{{4}}-\d\d-\d\d_\d\d-\d\d-\d\d_{mode}\.csv", result.csv_path.name)
     assert result.folder == result.csv_path.with_suffix("")
-    expected = {"predictions.jsonl", "run.json"} | ({"scores.json"} if mode == "valid_asr" else set())
+    expected = {"predictions.jsonl", "run.json"} | ({"scores.json", "report.html"} if mode == "valid_asr" else set())
     assert {path.name for path in result.folder.iterdir()} == expected
     assert {path.name for path in parent.iterdir()} == {result.csv_path.name, result.folder.name}
     assert rows_of(result.csv_path)[:2] == [["testset_id", "text"], ["test0000", "the cat sat"]]

@@ -153,6 +153,7 @@ def test_a_report_that_fails_costs_no_run(
     assert (folder / "scores.json").is_file()
     assert not (folder / "report.html").exists()
     assert json.loads((folder / "run.json").read_text())["status"] == "finished"
+    assert "No report was written (OSError: [Errno 28] No space left on device)" in caplog.text
 
 
 def test_a_run_can_go_without_a_report(site: Site) -> None:
@@ -238,3 +239,15 @@ def axe(page: Any) -> list[str]:
         ".then((told) => told.violations)"
     )
     return [f"{each['id']}: {each['nodes'][0]['html'][:300]} {each['nodes'][0]['failureSummary']}" for each in found]
+
+
+def test_a_run_of_very_many_rows_writes_none_by_itself(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(write, "MOST_ROWS", 4)
+    caplog.set_level("INFO")
+    folder = run(site, {})
+    assert not (folder / "report.html").exists()
+    assert "No report is written of more than 4 rows by itself." in caplog.text
+    assert report(folder).exit_code == 0
+    assert (folder / "report.html").is_file()

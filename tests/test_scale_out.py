@@ -243,7 +243,12 @@ def test_the_same_results_from_one_two_and_three_processes(site: Site) -> None:
         assert results(csv) == results(alone)
         assert asked == list(range(CLIPS)), "no clip twice, none missing"
         folder = csv.with_suffix("")
-        assert {path.name for path in folder.iterdir()} == {"predictions.jsonl", "run.json", "scores.json"}
+        assert {path.name for path in folder.iterdir()} == {
+            "predictions.jsonl",
+            "run.json",
+            "scores.json",
+            "report.html",
+        }
         assert {path.name for path in folder.parent.iterdir()} == {csv.name, folder.name}
         assert [prediction.index for prediction in read_journal(folder / "predictions.jsonl")] == list(range(CLIPS))
         facts = json.loads((folder / "run.json").read_text())

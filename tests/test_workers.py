@@ -157,7 +157,7 @@ def test_workers_give_what_one_process_gives(site: Site, workers: list[str]) -> 
     assert out.startswith("valid_asr: speech recognition")
     assert "latency         not measured: the model ran in workers" in out
     folder = command.folder
-    assert {path.name for path in folder.iterdir()} == {"predictions.jsonl", "run.json", "scores.json"}
+    assert {path.name for path in folder.iterdir()} == {"predictions.jsonl", "run.json", "scores.json", "report.html"}
     record = json.loads((folder / "run.json").read_text())
     assert sum(process["rows"] for process in record["processes"]) == CLIPS
     assert {"load_model", "predict"} <= record["seconds"].keys()

@@ -66,7 +66,7 @@ def findings_of(run: Run) -> dict[str, list[int]]:
     """Finding -> rows; that many clips have one answer is no fault where answers are some of a few."""
     given = [_given(each) for each in run.predictions]
     found = {"failed": [row for row, each in enumerate(run.predictions) if each.finish_reason == "error"]}
-    found |= findings(given)
+    found |= {key: list(rows) for key, rows in findings(given).items()}
     if run.system.task in (QA.name, CLS.name):
         found.pop("duplicate", None)
     return {key: rows for key in FINDINGS if (rows := found.get(key, []))}

@@ -7,22 +7,28 @@ from pathlib import Path
 from evaluator.report.contents import gather
 from evaluator.report.embedding import COMMAND_SECONDS, RUN_SECONDS
 from evaluator.report.page.document import NAME, write_page
+from evaluator.report.rows import MOST_ROWS
 
 logger = logging.getLogger(__name__)
 
 
-def write_beside(folder: Path) -> Path | None:
+def write_beside(folder: Path, rows: int) -> Path | None:
     """Write the report of a run that has just ended, into its folder.
 
     Whatever goes wrong is a line in the log: the run's results are complete without it.
 
     Args:
         folder: of a finished run of a valid mode.
+        rows: how many it has. A page holds all of them in memory while it is made, which a run of any size may not.
 
     Returns:
         Path | None: the page; None where there is none.
     """
     path = folder / NAME
+    if rows > MOST_ROWS:
+        told = "No report is written of more than %d rows by itself. To write one: audiolm-evaluator report %s"
+        logger.info(told, MOST_ROWS, folder)
+        return None
     try:
         write_page(path, gather([str(folder)]), seconds=RUN_SECONDS)
     except Exception as error:  # noqa: BLE001 - a page is told of results, and may not cost them
