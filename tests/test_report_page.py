@@ -139,7 +139,11 @@ def test_a_place_on_a_board_is_told(site: Site, tmp_path: Path) -> None:
     board.write_text("system,wer,spider,memory_gb,latency_s\na,0.05,0.3,0.0001,0.0001\nb,0.9,0.3,900,900\n")
     done = report(f"new={second}", f"old={first}", "--board", board, "--output", tmp_path / "r.html")
     page = (tmp_path / "r.html").read_text(encoding="utf-8") if done.exit_code == 0 else done.output
+    # By WER and the costs that both have; the better run is first by WER.
     assert re.search(r"Place \d → \d of 3 on the board", page), page[-500:]
+    assert "Against old" in page
+    assert [row["changes"] for row in rows_of(page)] == [["fixed"], ["fixed"], [""], [""], [""]]
+    assert "No picture of quality against cost" in page or "data:image/svg+xml;base64," in page
 
 
 def test_a_report_that_fails_costs_no_run(

@@ -32,7 +32,7 @@ class Difference:
         values: the other's value and the run's.
         pair: interval and test; None without numpy, or where the metric is no mean over rows.
         settings: what the two runs were made of and differs: name -> the other's value, the run's.
-        suspects: clips where both say the same, and not the reference's.
+        suspects: clips where both say the same, and not the reference's; none where both are of one checkpoint.
     """
 
     other: System
@@ -62,7 +62,6 @@ def difference(run: Run, other: Run) -> Difference:
     (own, theirs), metrics = comparable([run.system, theirs], ())
     metric = run.metric if run.metric in metrics else metrics[0]
     changes, effects = _changes(own, theirs, metric)
-    words = _words(own, theirs)
     differing = setting_differences([theirs, own])
     return Difference(
         other=theirs,
@@ -72,7 +71,7 @@ def difference(run: Run, other: Run) -> Difference:
         values=(theirs.metrics[metric].value, own.metrics[metric].value),
         pair=_pair(own, theirs, metric),
         settings={name: (told[theirs.name], told[own.name]) for name, told in differing.items()},
-        suspects=tuple(suspects(words)),
+        suspects=tuple(suspects(_words(own, theirs))) if _other_models(run, other) else (),
     )
 
 
@@ -97,6 +96,11 @@ def _changes(own: System, theirs: System, metric: str) -> tuple[dict[int, str], 
 
 def _is_all_or_nothing(values: Sequence[float]) -> bool:
     return set(values) <= {0.0, 1.0}
+
+
+def _other_models(run: Run, other: Run) -> bool:
+    """Whether two runs are of two checkpoints: one model with two settings agrees with itself because it errs alike."""
+    return (run.record.model, run.record.checkpoint) != (other.record.model, other.record.checkpoint)
 
 
 def _words(own: System, theirs: System) -> Words:

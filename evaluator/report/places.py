@@ -21,7 +21,7 @@ class Places:
 
     Attributes:
         rules: the preset.
-        criteria: titles of what was ranked by: what the runs have a value of.
+        criteria: titles of what was ranked by: what every run has a value of.
         left_out: titles of the others.
         systems: how many the board has besides a run.
         places: run -> its place, 1 is best.
@@ -47,10 +47,10 @@ def find_places(board: Sequence[str], preset_name: str, runs: Mapping[str, Run])
     """
     rules = preset(preset_name)
     own = read_field([f"{name}={run.folder}" for name, run in runs.items()], rules.criteria, missing_last=True)
-    known = {name for system in own.systems for name in system.values}
+    known = set.intersection(*(set(system.values) for system in own.systems))
     kept = tuple(each for each in rules.criteria if each.name in known)
     if not kept:
-        raise ResultError("The runs have no value that the board ranks by.")
+        raise ResultError("No value that the board ranks by is there in every run.")
     places: dict[str, int] = {}
     systems = 0
     for name, run in runs.items():

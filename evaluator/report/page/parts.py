@@ -129,7 +129,7 @@ def _board(contents: Contents) -> str:
     places = contents.places
     if places is None:
         return ""
-    left_out = f"; without {', '.join(places.left_out)}, which these runs have no value of" if places.left_out else ""
+    left_out = f"; without {', '.join(places.left_out)}, which not all of these runs have" if places.left_out else ""
     told = (
         f"Place: each run for itself among the {places.systems} systems of the board, by {', '.join(places.criteria)} "
         f"({places.rules}){left_out}."

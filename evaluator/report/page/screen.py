@@ -177,7 +177,8 @@ def _difference(contents: Contents, told: Difference, place: int) -> str:
     before, now = told.values
     change = now - before
     better = (change > 0) == KINDS[told.metric].higher_is_better
-    kind = "" if change == 0 else "good" if better else "bad"
+    shown = change != 0 and (told.pair is None or told.pair.p <= LARGEST_P)
+    kind = "" if not shown else "good" if better else "bad"
     name = "" if contents.others_given else f'<p class="quiet">{text(told.other.name)}</p>'
     return (
         f"{name}"
