@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import queue
+import random
 import resource
 import signal
 import threading
@@ -212,3 +213,25 @@ def test_path_and_reference_are_kept_and_may_be_missing(
 def test_missing_file_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match=r"Cannot read .*No such file"):
         read_journal(tmp_path / "none.jsonl")
+
+
+def test_no_flipped_byte_changes_a_record(tmp_path: Path) -> None:
+    """Any byte of a journal that a disk turns over is found: the line is named, or it is the torn end."""
+    path = tmp_path / "predictions.jsonl"
+    with Journal(path) as journal:
+        for index in range(4):
+            journal.append(replace(FIRST, index=index, text="Grüße 고양이"))
+    whole, good = path.read_bytes(), read_journal(path)
+    draw = random.Random(0)
+    for _ in range(400):
+        place = draw.randrange(len(whole))
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ draw.randrange(1, 256)]) + whole[place + 1 :])
+        found = read_or_refuse(path)
+        assert f"{path}:" in found if isinstance(found, str) else found == good[:3]
+
+
+def read_or_refuse(path: Path) -> list[Prediction] | str:
+    try:
+        return read_journal(path)
+    except JournalError as error:
+        return str(error)

@@ -367,3 +367,58 @@ def test_wrong_numbers_of_failures(site: Site, value: str) -> None:
     )
     assert result.exit_code == 2
     assert "run.max_failures" in result.output
+
+
+def test_a_worker_that_stands_still_is_replaced(site: Site) -> None:
+    with started(site, {"*": "slow"}, "--workers", "2", "--options", "run.clip_timeout_s=2") as command:
+        command.wait_until_asked(4)
+        stopped = command.asked()[-1][0]
+        os.kill(stopped, signal.SIGSTOP)
+        code, _, told = command.end()
+    assert code == 0, told
+    assert command.csv == EXPECTED
+    assert "died: no answer for 2 s (run.clip_timeout_s)." in told
+    wait_until_gone({stopped})
+
+
+def test_a_driver_that_stood_still_goes_on(site: Site) -> None:
+    with started(site, {"*": "slow"}, "--workers", "2", "--options", "run.clip_timeout_s=2") as command:
+        command.wait_until_asked(3)
+        command.process.send_signal(signal.SIGSTOP)
+        time.sleep(3)
+        command.process.send_signal(signal.SIGCONT)
+        code, _, told = command.end()
+    assert code == 0, told
+    assert command.csv == EXPECTED
+    assert sorted(row for _, row in command.asked()) == list(range(CLIPS)), "nobody is taken for dead"
+
+
+def test_two_runs_of_one_folder(site: Site) -> None:
+    with started(site, {"5": "hang"}, "--workers", "2") as first:
+        first.wait_until_asked(CLIPS - 1)
+        command, code, _, told = run(site, {}, "--workers", "2", "--resume", str(first.folder))
+        assert code == 3
+        assert "is being written by a running process" in told
+    wait_until_gone({pid for pid, _ in first.asked()})
+    command, code, _, told = run(site, {}, "--workers", "2", "--resume", str(first.folder))
+    assert code == 0, told
+    assert command.csv == EXPECTED
+
+
+def test_korean_paths_in_the_locale_c(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container without a locale: paths, questions and answers are what they are anywhere."""
+    folder = site.wavs / "한국어 음성"
+    folder.mkdir()
+    rows = []
+    for index in range(CLIPS):
+        (site.wavs / f"clip{index}.wav").rename(folder / f"소리 {index}.wav")
+        path = f"한국어 음성/소리 {index}.wav"
+        rows.append({"testset_id": f"test{index:04d}", "path": path, "task": "asr", "text": "고양이"})
+    site.write_annotation(rows)
+    for name in ("LC_ALL", "LANG", "LC_CTYPE"):
+        monkeypatch.setenv(name, "C")
+    monkeypatch.delenv("PYTHONUTF8", raising=False)
+    command, code, _, told = run(site, {}, "--workers", "2")
+    assert code == 0, told
+    assert command.csv == EXPECTED
+    assert read_journal(command.folder / "predictions.jsonl")[0].reference == "고양이"
