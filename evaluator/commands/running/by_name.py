@@ -1,0 +1,78 @@
+"""`audiolm-evaluator run --model KIND:WHAT`: the evaluate command for a model that no script of its own brings.
+
+In: the evaluate command as a function of the model package. Out: the same command with the options that choose one.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from evaluator.commands.command_line import SETTINGS, ManyValues
+from evaluator.errors import ConfigError
+from evaluator.models.choose import FORMS, ModelChoice
+from evaluator.tasks import task_of
+
+if TYPE_CHECKING:
+    from evaluator.model import ModelProvider
+
+DEFAULT_CONFIG = Path(__file__).resolve().parents[2] / "data" / "run.yaml"
+PROGRAM = "audiolm-evaluator run"
+_EXAMPLES = """\
+\b
+Examples:
+  your own lines   audiolm-evaluator run --model python:my_model:load --mode valid_asr --annotation asr.json
+  the contract     audiolm-evaluator run --model python:my_model:load --check
+"""
+_CHOOSING = ("model", "prompts", "trust_remote_code")
+
+
+class RunCommand(ManyValues):
+    """The evaluate command, with a model that is chosen by name.
+
+    Args:
+        build: makes the evaluate command of a model package.
+    """
+
+    def __init__(self, build: Callable[["ModelProvider"], click.Command]) -> None:
+        self._build = build
+        plain = build(ModelChoice("python:a:b").provider())
+        super().__init__(
+            "run",
+            params=[*_options(), *plain.params],
+            help="Run any model over an annotation: a CSV in submission modes, a CSV and scores in valid modes.",
+            epilog=_EXAMPLES,
+            context_settings=dict(SETTINGS),
+        )
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Choose the model, then do what its evaluate command does."""
+        choice = ModelChoice(**{name: ctx.params.pop(name) for name in _CHOOSING})
+        annotation, mode = ctx.params.pop("annotation"), ctx.params["mode"]
+        if annotation is not None:
+            if mode is None:
+                raise click.UsageError("--annotation belongs to a mode: give --mode too.")
+            # As JSON, because values of --options are YAML: a name may look like a number.
+            key = f"datasets.test_ann_path_{task_of(mode).name}"
+            ctx.params["options"] = (*ctx.params["options"], f"{key}={json.dumps(str(annotation))}")
+        try:
+            command = self._build(choice.provider())
+        except ConfigError as error:
+            raise click.UsageError(str(error)) from error
+        return ctx.invoke(command.callback or (lambda: None), **ctx.params)
+
+
+def _options() -> list[click.Parameter]:
+    path = click.Path(path_type=Path)
+    return [
+        click.Option(["--model"], required=True, metavar="KIND:WHAT", help=f"The model: {', '.join(FORMS.values())}."),
+        click.Option(["--annotation"], type=path, help="The annotation of the mode's task, instead of the YAML's."),
+        click.Option(["--prompts"], type=path, help="What to ask for each task, as YAML: a prompt book."),
+        click.Option(
+            ["--trust-remote-code"],
+            is_flag=True,
+            help="Run the Python files that lie beside the model's weights, with all your rights. Read them first.",
+        ),
+    ]

@@ -1,0 +1,1 @@
+"""Models of `audiolm-evaluator run --model`: the only files that import torch, transformers or openai, to load one."""

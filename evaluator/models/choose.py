@@ -1,0 +1,65 @@
+"""From `--model KIND:WHAT` to a model package that the evaluator can ask (evaluator/model.py).
+
+In: what was typed. Out: a package whose heavy imports wait until its model is loaded.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evaluator.errors import ConfigError, Problem
+from evaluator.wording import did_you_mean
+
+if TYPE_CHECKING:
+    from evaluator.model import ModelProvider
+
+FORMS = {
+    "python": "python:package.module:factory",
+}
+"""Kind -> how it is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """What was typed.
+
+    Attributes:
+        model: KIND:WHAT.
+        prompts: the prompt book; None: the one that comes with the evaluator.
+        trust_remote_code: whether Python that lies beside a model's weights may be run.
+    """
+
+    model: str
+    prompts: Path | None = None
+    trust_remote_code: bool = False
+
+    def provider(self) -> "ModelProvider":
+        """The model package.
+
+        Raises:
+            ConfigError: the kind is unknown, what follows it is not of its form, or an option does not belong to it.
+        """
+        kind, _, what = self.model.partition(":")
+        if kind not in FORMS:
+            raise _wrong(self.model, f"unknown kind {kind!r}; {did_you_mean(kind, FORMS)}")
+        if kind == "python":
+            from evaluator.models.factory import FactoryPackage
+
+            module, _, factory = what.rpartition(":")
+            if not all(part.isidentifier() for part in [*module.split("."), factory]):
+                raise _wrong(self.model, f"expected {FORMS[kind]}")
+            self._refuse("prompts", "trust_remote_code")
+            return FactoryPackage(module, factory)
+        raise AssertionError(kind)
+
+    def _refuse(self, *names: str) -> None:
+        """Refuse options that a kind does not know."""
+        for name in names:
+            if getattr(self, name):
+                raise _wrong(
+                    f"--{name.replace('_', '-')}", f"does not belong to {self.model.partition(':')[0]}: models"
+                )
+
+
+def _wrong(value: str, message: str) -> ConfigError:
+    return ConfigError("The model cannot be chosen.", [Problem(value, message)])
