@@ -32,8 +32,8 @@ def build(project: Path, package: str, folder: Path) -> Path:
     """The wheel of a project's sdist, unpacked -> the folder with the package."""
     source = folder / "source"
     source.mkdir()
-    for name in ("pyproject.toml", "README.md"):
-        shutil.copy(project / name, source)
+    for path in (*project.glob("*.md"), *project.glob("LICENSE"), project / "pyproject.toml"):
+        shutil.copy(path, source)
     shutil.copytree(project / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
     python("-c", BUILD, "build_sdist", str(folder), cwd=source)
     (archive,) = folder.glob("*.tar.gz")
@@ -44,7 +44,9 @@ def build(project: Path, package: str, folder: Path) -> Path:
     (wheel,) = folder.glob("*.whl")
     with zipfile.ZipFile(wheel) as file:
         file.extractall(folder / "installed")
-    written = {path.relative_to(project) for path in (project / package).rglob("*") if path.suffix in (".py", ".json")}
+    written = {
+        path.relative_to(project) for path in (project / package).rglob("*") if path.is_file() and path.suffix != ".pyc"
+    }
     missing = {path for path in written if not (folder / "installed" / path).is_file()}
     assert missing == set()
     return folder / "installed"
@@ -57,6 +59,10 @@ def test_the_evaluators_wheel_checks_and_scores(tmp_path: Path) -> None:
         "-c", "from evaluator.cli import main; main()", "validate", "a.csv", cwd=tmp_path, PYTHONPATH=str(installed)
     )
     assert "Validation passed: The CSV file is valid." in said
+    help_ = python(
+        "-c", "from evaluator.cli import main; main()", "report", "--help", cwd=tmp_path, PYTHONPATH=str(installed)
+    )
+    assert "RUN" in help_
     code = (
         "import evaluator; print(evaluator.__file__)\n"
         "from evaluator.scoring.normalize import whisper_english; print(whisper_english('20% of colour'))"

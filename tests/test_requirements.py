@@ -110,7 +110,7 @@ def test_a_run_names_what_is_missing(small: Path) -> None:
 
 def test_extras_are_those_of_the_package() -> None:
     declared = importlib.metadata.metadata("audiolm-evaluator").get_all("Provides-Extra") or []
-    assert set(declared) == {*EXTRAS, "all", "dev"}
+    assert set(declared) == {*EXTRAS, "all", "dev", "quantize", "scoring"}
     check_installed(*EXTRAS)
     with pytest.raises(KeyError):
         check_installed("none")
