@@ -19,7 +19,10 @@ from fake_site import Site, make_site
 import salmonn
 import salmonn.audio.loading
 from evaluator.audio import loading as audio
+from evaluator.audio.clip import Stamp
 from evaluator.audio.loading import check_audio, load_audio
+from evaluator.audio.reading import WHOLE
+from evaluator.audio.source import Opened
 from evaluator.config.config import load_config
 from evaluator.errors import AnnotationError, AudioError, ContractError, JournalError
 from evaluator.evaluate import evaluate
@@ -161,16 +164,24 @@ def test_a_disk_that_breaks_is_a_named_clip(monkeypatch: pytest.MonkeyPatch, kin
     file = io.BytesIO()
     soundfile.write(file, np.random.default_rng(0).normal(0, 0.1, 30 * 48000), 48000, format=kind)
     broken = Failing(file.getvalue(), good)
-    for module, use, error in (
-        (audio, lambda: load_audio(Path("a.bin"), 16000), AudioError),
+    for module, opener, opened, use, error in (
+        (
+            audio,
+            "opened",
+            Opened(broken, ".bin", Stamp(0, 0, 0), WHOLE),
+            lambda: load_audio(Path("a.bin"), 16000),
+            AudioError,
+        ),
         (
             salmonn.audio.loading,
+            "open_regular",
+            broken,
             lambda: salmonn.audio.loading.load_audio(Path("a.bin")),
             salmonn.audio.loading.AudioError,
         ),
     ):
         broken.seek(0)
-        monkeypatch.setattr(module, "open_regular", lambda path: contextlib.nullcontext(broken))
+        monkeypatch.setattr(module, opener, lambda path, opened=opened: contextlib.nullcontext(opened))
         with pytest.raises(error, match=r"'a\.bin' cannot be read: Input/output error"):
             use()
 

@@ -24,7 +24,9 @@ from evaluator.annotation.clip_fields import (
 )
 from evaluator.annotation.file import Row, read_rows
 from evaluator.annotation.question_sets import choices_of, in_own_fields, right_choice, shuffled, with_choices
+from evaluator.annotation.span_fields import SPAN_FIELDS, row_span
 from evaluator.audio.clip import Clip, Stamp
+from evaluator.audio.source import MEMBER_MARK, with_span
 from evaluator.errors import AnnotationError, Problem
 from evaluator.spooled_list import Column, SpooledList
 from evaluator.tasks import QA, Mode, Task, is_scored, task_of
@@ -47,7 +49,7 @@ class Sample:
     Attributes:
         index: 0-based row number.
         id: the row's testset_id; where a valid mode's row has none, its path as written.
-        path: the audio file.
+        path: the audio file, or the part of one that a row's start and end say (evaluator/audio/source.py).
         task: the label, for example "asr" or "audiocaption_v2".
         question: the row's Q with its choices below it, "" where it has none.
         references: the row's text in valid modes; empty in submission modes.
@@ -288,7 +290,7 @@ class _RowReader:
             return None
         for key in row.repeated_keys:
             self.note(row, f"{shown(key)[1:-1]}: the field appears twice in the row")
-        for problem in unsupported(row.value):
+        for problem in unsupported(row.value, SPAN_FIELDS):
             self.note(row, problem)
         audio, identifier = self.audio_path(row), self.identifier(row)
         references = self.references(row) if is_scored(self.mode) else ()
@@ -338,7 +340,11 @@ class _RowReader:
         if problem is not None:
             self.note(row, f"path: {problem}")
             return Path(self.prefix, value)
-        return Path(located(self.prefix, value))
+        span, problem = row_span(row.value)
+        if problem is not None:
+            self.note(row, problem)
+        file, mark, member = value.partition(MEMBER_MARK)
+        return Path(with_span(located(self.prefix, file + mark[:-1]) + mark[-1:] + member, span))
 
     def further(self, row: Row) -> tuple[Path, ...]:
         problem = expansion_problem(row.value)

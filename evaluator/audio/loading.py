@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
+import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,13 +21,17 @@ from typing import TYPE_CHECKING, BinaryIO
 from evaluator.audio.clip import Clip, Stamp
 from evaluator.audio.reading import (
     MAX_SECONDS,
+    READ_SECONDS,
+    WHOLE,
     Beginning,
+    Span,
     UnusableAudioError,
     read_beginning,
     read_facts,
     waveform,
 )
-from evaluator.audio.regular_file import open_regular, reason
+from evaluator.audio.regular_file import reason
+from evaluator.audio.source import opened
 from evaluator.errors import AudioError
 
 if TYPE_CHECKING:
@@ -43,6 +49,9 @@ _DIGESTED_BYTES = 1 << 20
 _STRETCH_BYTES = 1 << 16
 _DIGEST_DIGITS = 32
 
+# Ends are often written in hundredths of a second, or rounded up to the frame of a coder.
+_ROUNDED_SECONDS = 0.05
+
 
 @dataclass(frozen=True, slots=True)
 class AudioFacts:
@@ -53,7 +62,7 @@ class AudioFacts:
         warning: what is odd about the file, as a clause to put after its name; None if nothing is.
         stamp: what the file looks like from outside.
         digest: tells its content from another's: half the SHA-256 of its size and bytes, or of 16 stretches of them, 64
-            KiB each, where it has more than 1 MiB.
+            KiB each, where it has more than 1 MiB; of a part of a file, half the SHA-256 of that and its times.
     """
 
     seconds: float
@@ -65,21 +74,27 @@ class AudioFacts:
 def check_audio(path: Path) -> AudioFacts:
     """Read a file's headers; a stream whose header does not know its length is decoded up to 31 s.
 
+    Args:
+        path: a file, or what else evaluator/audio/source.py lets a path name.
+
     Raises:
         AudioError: it is missing, no regular file, no audio, empty, or of a rate or channel count out of
-            bounds.
+            bounds; or the file ends before the part that is meant does.
     """
     try:
-        with open_regular(path) as file:
-            facts = read_facts(file, path.suffix)
-            stamp = Stamp.of(file)
-            digest = _digest(file, stamp.size)
+        with opened(path) as source:
+            span = source.span
+            until = span.start + READ_SECONDS if span.end == math.inf else max(span.end, READ_SECONDS)
+            facts = read_facts(source.file, source.suffix, until)
+            seconds = _seconds_within(span, facts.seconds)
+            stamp = source.stamp
+            digest = _digest_of_span(_digest(source.file, source.file.seek(0, os.SEEK_END)), span)
     except UnusableAudioError as error:
         raise _failed(path, str(error)) from error
     except OSError as error:
         raise _failed(path, reason(error)) from error
     return AudioFacts(
-        seconds=facts.seconds,
+        seconds=seconds,
         warning=facts.warning,
         stamp=stamp,
         digest=digest,
@@ -112,10 +127,10 @@ def load_audio(clip: Path | Clip, sampling_rate: int) -> NDArray[np.float32]:
 
 def _read(path: Path, expected: Stamp | None) -> Beginning:
     try:
-        with open_regular(path) as file:
-            if expected is not None and Stamp.of(file) != expected:
+        with opened(path) as source:
+            if expected is not None and source.stamp != expected:
                 raise _failed(path, "was replaced or changed after it had been checked, when the run began")
-            beginning = read_beginning(file, path.suffix)
+            beginning = read_beginning(source.file, source.suffix, source.span)
     except UnusableAudioError as error:
         raise _failed(path, str(error)) from error
     except OSError as error:
@@ -123,6 +138,25 @@ def _read(path: Path, expected: Stamp | None) -> Beginning:
     for warning in beginning.warnings:
         logger.warning("%r %s", str(path), warning)
     return beginning
+
+
+def _seconds_within(span: Span, seconds: float) -> float:
+    """The length of a part of a file that is so long.
+
+    Raises:
+        UnusableAudioError: the part ends behind it by more than rounding.
+    """
+    if span == WHOLE:
+        return seconds
+    if seconds <= span.start or (span.end != math.inf and seconds < span.end - _ROUNDED_SECONDS):
+        raise UnusableAudioError(f"is not all there: the file ends at {seconds:.6g} s")
+    return min(seconds, span.end) - span.start
+
+
+def _digest_of_span(digest: str, span: Span) -> str:
+    if span == WHOLE:
+        return digest
+    return hashlib.sha256(f"{digest}+{span.start!r}+{span.end!r}".encode()).hexdigest()[:_DIGEST_DIGITS]
 
 
 def _digest(file: BinaryIO, size: int) -> str:

@@ -16,7 +16,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from evaluator.audio.bytes import FileBytes, Window
 from evaluator.audio.parts import RAW_RATE, Part, find_parts
@@ -39,6 +39,9 @@ LOUDEST = 1e4
 _BLOCK_FRAMES = 1 << 16
 # Streams without an end mark claim 2**63 - 1 frames; a year of audio is a claim of that kind.
 _UNBELIEVABLE_SECONDS = 366 * 24 * 3600
+# Where libsndfile goes to a sample and gives what reading on would have given; others are read and dropped.
+_EXACT_FORMATS = frozenset({"WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC"})
+_EXACT_CODES = re.compile("PCM_|FLOAT|DOUBLE|ULAW|ALAW")
 
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"version https://git-lfs", "is a git-lfs pointer, not the audio itself; run `git lfs pull`"),
@@ -56,12 +59,29 @@ class UnusableAudioError(Exception):
     """A file that cannot be heard; the text is a clause to put after its name: "holds no samples"."""
 
 
+class Span(NamedTuple):
+    """A part of a file in seconds: from the sample nearest to `start` to the one before that nearest to `end`."""
+
+    start: float = 0.0
+    end: float = math.inf
+
+    def frames(self, rate: int) -> int:
+        """Samples of it that are read, at a rate."""
+        if self.end == math.inf:
+            return READ_SECONDS * rate
+        return min(READ_SECONDS * rate, round(self.end * rate) - round(self.start * rate))
+
+
+WHOLE = Span()
+"""All of a file."""
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What a file's headers say.
 
     Attributes:
-        seconds: length; infinite where no header says and it is above READ_SECONDS.
+        seconds: length; infinite where no header says and it is above what was asked for.
         sampling_rate: in Hz, of the first part.
         channels: how many; the first one is used.
         warning: what is odd about the file, as a clause to put after its name; None if nothing is.
@@ -88,22 +108,23 @@ class Beginning:
     warnings: tuple[str, ...]
 
 
-def read_facts(file: BinaryIO, suffix: str) -> Facts:
-    """Read the headers; where one does not know its length, up to READ_SECONDS are decoded.
+def read_facts(file: BinaryIO, suffix: str, seconds: float = READ_SECONDS) -> Facts:
+    """Read the headers; where one does not know its length, what is asked for is decoded.
 
     Args:
         file: an audio file's bytes, seekable.
         suffix: the ending of its name, for files whose content says nothing.
+        seconds: of which it is to be known whether they are there.
 
     Raises:
         UnusableAudioError: it is no audio, empty, or of a rate or channel count out of bounds.
         OSError: it cannot be read.
     """
     facts: Facts | None = None
-    for part in _parts(file, suffix):
+    for part in _parts(file, suffix, seconds):
         try:
             with _opened(file, part) as sound:
-                found = Facts(_seconds_of(part, sound), sound.samplerate, sound.channels, part.warning)
+                found = Facts(_seconds_of(part, sound, seconds), sound.samplerate, sound.channels, part.warning)
         except UnusableAudioError as error:
             if facts is None:
                 raise
@@ -113,7 +134,7 @@ def read_facts(file: BinaryIO, suffix: str) -> Facts:
             facts = found
         else:
             facts = replace(facts, seconds=facts.seconds + found.seconds, warning=facts.warning or found.warning)
-        if facts.seconds >= READ_SECONDS:
+        if facts.seconds >= seconds:
             break
     assert facts is not None  # a file has a part, or `_parts` raises
     if facts.seconds == 0:
@@ -121,12 +142,13 @@ def read_facts(file: BinaryIO, suffix: str) -> Facts:
     return facts
 
 
-def read_beginning(file: BinaryIO, suffix: str) -> Beginning:
-    """Decode the first READ_SECONDS of all parts, one after the other, at the rate of the first.
+def read_beginning(file: BinaryIO, suffix: str, span: Span = WHOLE) -> Beginning:
+    """Decode the first READ_SECONDS of a span over all parts, one after the other, at the rate of the first.
 
     Args:
         file: an audio file's bytes, seekable.
         suffix: the ending of its name, for files whose content says nothing.
+        span: what of the file is heard, as if it were a file of its own.
 
     Raises:
         UnusableAudioError: as `read_facts`; also if decoding fails, or samples are not finite.
@@ -137,33 +159,56 @@ def read_beginning(file: BinaryIO, suffix: str) -> Beginning:
     pieces: list[NDArray[np.float32]] = []
     warnings: list[str] = []
     rate = have = 0
-    for part in _parts(file, suffix):
+    passed = 0.0
+    for part in _parts(file, suffix, min(span.end, span.start + READ_SECONDS)):
         try:
-            with _opened(file, part) as sound:
-                own_rate, stated = sound.samplerate, sound.frames
-                # What lies behind the stated end, tags for example, would be an error to the decoder.
-                claimed = stated if _is_stated(part, stated, own_rate) else READ_SECONDS * own_rate
-                piece = _first_channel(sound, part.skip + min(claimed, READ_SECONDS * own_rate))[part.skip :]
+            piece = _piece(file, part, span, passed)
         except UnusableAudioError as error:
-            if not pieces:
+            if not rate:
                 raise
             warnings.append(_unheard(error))
             break
-        rate = rate or own_rate
-        if claimed == stated and len(piece) < min(stated, READ_SECONDS * own_rate):
-            warnings.append(f"ends after {len(piece)} of the {stated} samples its header states")
-        pieces.append(resampled(piece, own_rate, rate))
+        rate = rate or piece.rate
+        warnings += piece.warnings
+        passed += piece.seconds
+        pieces.append(resampled(piece.samples, piece.rate, rate))
         have += len(pieces[-1])
-        if have >= READ_SECONDS * rate:
+        if have >= span.frames(rate):
             break
-    samples = np.concatenate(pieces)[: READ_SECONDS * rate]
+    samples = np.concatenate(pieces)[: span.frames(rate)]
     if not len(samples):
-        raise UnusableAudioError("holds no samples that can be decoded")
+        nothing = "can be decoded" if span == WHOLE else f"lie between {span.start:g} s and {span.end:g} s"
+        raise UnusableAudioError(f"holds no samples that {nothing}")
     if not np.isfinite(samples).all():
         raise UnusableAudioError("holds samples that are not numbers (NaN or infinite)")
     if np.abs(samples).max() > LOUDEST:
         warnings.append(f"has samples beyond +-{LOUDEST:g}, where +-1 is full scale")
     return Beginning(samples, rate, tuple(warnings))
+
+
+class _Piece(NamedTuple):
+    """What a part gives of a span: float32 [N] at a rate, and the seconds of the part up to its last sample."""
+
+    samples: NDArray[np.float32]
+    rate: int
+    seconds: float
+    warnings: tuple[str, ...]
+
+
+def _piece(file: BinaryIO, part: Part, span: Span, passed: float) -> _Piece:
+    """Read a part, which begins `passed` seconds after the beginning of the file."""
+    with _opened(file, part) as sound:
+        rate, stated = sound.samplerate, sound.frames
+        ahead = round(max(0.0, span.start - passed) * rate)
+        end = ahead + span.frames(rate)
+        is_stated = _is_stated(part, stated, rate)
+        # What lies behind the stated end, tags for example, would be an error to the decoder.
+        end = min(stated, end) if is_stated else end
+        samples, seen = _first_channel(sound, part.skip + end, drop=part.skip + min(ahead, end))
+    seen -= part.skip
+    short = is_stated and seen < end
+    warnings = (f"ends after {seen} of the {stated} samples its header states",) if short else ()
+    return _Piece(samples, rate, seen / rate, warnings)
 
 
 def waveform(clips: Sequence[Beginning], target: int) -> NDArray[np.float32]:
@@ -216,7 +261,7 @@ def resampled(samples: NDArray[np.float32], rate: int, target: int) -> NDArray[n
     return np.pad(result, (0, length - len(result)))
 
 
-def _parts(file: BinaryIO, suffix: str) -> Iterator[Part]:
+def _parts(file: BinaryIO, suffix: str, seconds: float) -> Iterator[Part]:
     """The parts of a file that does not begin like something else.
 
     Raises:
@@ -226,7 +271,7 @@ def _parts(file: BinaryIO, suffix: str) -> Iterator[Part]:
     problem = _known_problem(data.at(0, 512))
     if problem:
         raise UnusableAudioError(problem)
-    yield from find_parts(data, suffix, READ_SECONDS)
+    yield from find_parts(data, suffix, seconds)
 
 
 def _known_problem(head: bytes) -> str | None:
@@ -302,29 +347,41 @@ def _unheard(error: UnusableAudioError) -> str:
     return f"holds more than one recording, and the rest is not heard: it {error}"
 
 
-def _seconds_of(part: Part, sound: Any) -> float:
+def _seconds_of(part: Part, sound: Any, most: float) -> float:
     if part.frames is not None:
         return float(part.frames / sound.samplerate)
     seconds = float(sound.frames / sound.samplerate)
     if seconds <= _UNBELIEVABLE_SECONDS:
         return seconds
-    frames = len(_first_channel(sound, READ_SECONDS * sound.samplerate))
-    return frames / sound.samplerate if frames < READ_SECONDS * sound.samplerate else math.inf
+    limit = int(most * sound.samplerate)
+    frames = _first_channel(sound, limit, drop=limit)[1]
+    return frames / sound.samplerate if frames < limit else math.inf
 
 
-def _first_channel(sound: Any, limit: int) -> NDArray[np.float32]:
-    """Channel 0 of at most `limit` frames, read in blocks: what a header claims is never allocated."""
+def _first_channel(sound: Any, limit: int, *, drop: int) -> tuple[NDArray[np.float32], int]:
+    """Channel 0 of the frames from `drop` to `limit`, and the frame behind the last one.
+
+    It is read in blocks: what a header claims is never allocated.
+    """
     import numpy as np
 
     blocks = [np.zeros(0, np.float32)]
     frames = 0
+    if drop and _seeks_exactly(sound) and drop <= sound.frames:
+        frames = sound.seek(drop)
     while frames < limit:
         block = sound.read(min(_BLOCK_FRAMES, limit - frames), dtype="float32", always_2d=True)
         if len(block) == 0:
             break
-        blocks.append(block[:, 0].copy())
+        if frames + len(block) > drop:
+            blocks.append(block[max(0, drop - frames) :, 0].copy())
         frames += len(block)
-    return np.concatenate(blocks)
+    return np.concatenate(blocks), frames
+
+
+def _seeks_exactly(sound: Any) -> bool:
+    believable = sound.frames / sound.samplerate <= _UNBELIEVABLE_SECONDS
+    return believable and sound.format in _EXACT_FORMATS and _EXACT_CODES.match(sound.subtype) is not None
 
 
 def _described(error: Exception, head: bytes) -> str:

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from evaluator.audio.reading import MAX_SECONDS, UnusableAudioError, read_beginning, waveform
-from evaluator.audio.regular_file import open_regular
+from evaluator.audio.source import opened, source_of, with_span
 
 RUN_SECONDS = 120.0
 """Seconds of audio in the report that a run writes: encoding them takes 3 s of one core, and 0.6 MB."""
@@ -71,15 +71,16 @@ def _encoded(path: str) -> str | None:
 
     file = io.BytesIO()
     with contextlib.suppress(OSError, UnusableAudioError, soundfile.LibsndfileError):
-        with open_regular(Path(path)) as clip:
-            samples = waveform([read_beginning(clip, Path(path).suffix)], RATE)
+        with opened(Path(path)) as clip:
+            samples = waveform([read_beginning(clip.file, clip.suffix, clip.span)], RATE)
         soundfile.write(file, samples, RATE, format="OGG", subtype="OPUS")
         return base64.b64encode(file.getvalue()).decode("ascii")
     return None
 
 
 def link(path: str) -> str:
-    """The file as an address that a page from disk can play; "" where the row names none."""
+    """The file as an address that a page from disk can play; "" where the row names none, or an archive's member."""
     with contextlib.suppress(ValueError, OSError):
-        return Path(path).absolute().as_uri() if path else ""
+        source = source_of(Path(path))
+        return "" if not path or source.member else with_span(source.file.absolute().as_uri(), source.span)
     return ""

@@ -7,7 +7,7 @@ write theirs so. This file is the same in both programs but for the package's na
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -98,16 +98,29 @@ def expansion_problem(row: Mapping[str, Any]) -> str | None:
     return None
 
 
-def unsupported(row: Mapping[str, Any]) -> Iterator[str]:
+def unsupported(row: Mapping[str, Any], supported: Collection[str] = ()) -> Iterator[str]:
     """Name the fields that would make another clip of a row's file and are not supported: they are never dropped.
 
     A beginning of 0, an end of -1, channel 0 and speed 1 mean the file as it is and are no problem.
+
+    Args:
+        row: its values.
+        supported: fields that the program reads: "start" and "end" in seconds, or none.
     """
+    cures = {"expand": f"is {EXPAND_FIELD} meant?"}
+    if supported:
+        cures |= {"begin": 'is "start", in seconds, meant?', "end": 'is "end", in seconds, meant?'}
     for name, value in row.items():
         kind = _kind(name)
-        if kind is not None and _changes(kind, value):
-            cure = f"is {EXPAND_FIELD} meant?" if kind == "expand" else "change the file itself"
+        if kind is not None and name not in supported and _changes(kind, value):
+            cure = cures.get(kind, "change the file itself")
             yield f"{name}: the field would change what is heard of the file and is not supported; {cure}"
+
+
+def changes_clip(name: str, value: object) -> bool:
+    """Whether a field of this name and value would make another clip of its row's file."""
+    kind = _kind(name)
+    return kind is not None and _changes(kind, value)
 
 
 @lru_cache(maxsize=4096)
