@@ -25,6 +25,13 @@ def counted(problems: Sequence[object]) -> str:
     return "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
 
 
+def duration(seconds: float) -> str:
+    """3725 -> "1 h 2 min", 64 -> "1 min 4 s"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint for a wrong name: 'did you mean "device"?', or the list of names where none is near."""
     names = sorted(known)

@@ -505,20 +505,9 @@ def test_group_has_its_commands() -> None:
     def names(command: click.Group) -> Sequence[str]:
         return sorted(command.commands)
 
-    plain = [
-        "board",
-        "compare",
-        "efficiency",
-        "explain",
-        "host",
-        "report",
-        "score",
-        "settings",
-        "setup-metrics",
-        "validate",
-    ]
-    expected = sorted([*plain, "status", "pause", "unpause", "stop"])
-    assert names(main) == expected
+    scoring = ["compare", "explain", "host", "report", "score", "setup-metrics", "validate"]
+    running = ["pause", "run", "status", "stop", "unpause"]
+    assert names(main) == sorted([*scoring, *running, "board", "efficiency", "settings"])
 
 
 def test_group_validates(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import click
 
 from evaluator.commands.command_line import SETTINGS, version_option
 from evaluator.errors import AudioLMError, JournalError
+from evaluator.wording import duration
 
 if TYPE_CHECKING:
     from evaluator.run.folder import RunPaths
@@ -78,7 +79,7 @@ def status_lines(status: "RunStatus") -> list[str]:
         f"  {'rows':10}{status.done:,}{total}, {status.failed:,} failed",
     ]
     if status.state in ("running", "stopping") and status.rate:
-        left = "" if status.seconds_left is None else f", about {_duration(status.seconds_left)} left"
+        left = "" if status.seconds_left is None else f", about {duration(status.seconds_left)} left"
         lines.append(f"  {'rate':10}{status.rate:,.1f} rows/s{left}")
     lines += [f"  {f'process {worker.number}':10}{_worker(worker)}" for worker in status.workers]
     return lines
@@ -90,14 +91,6 @@ def _worker(worker: "WorkerStatus") -> str:
     failed = f", {beat.failed:,} failed" if beat.failed else ""
     gone = "" if worker.alive else ", ended"
     return f"  {beat.rows:,} rows, {worker.rate:,.1f} rows/s{failed}{memory}, pid {beat.pid} on {beat.host}{gone}"
-
-
-def _duration(seconds: float) -> str:
-    """3725 -> "1 h 2 min"."""
-    minutes = int(seconds) // 60
-    if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes} min {int(seconds) % 60} s" if minutes else f"{int(seconds)} s"
 
 
 def _mark(run: Path, name: str) -> None:

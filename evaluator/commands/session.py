@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from evaluator.errors import AudioLMError, ModelLoadError
+from evaluator.wording import duration
 
 if TYPE_CHECKING:
     from evaluator.redaction import Redactor
@@ -103,6 +105,7 @@ class ProgressBar:
         self._unit = unit
         self._bar: Any = None
         self._tenths = 0
+        self._began: tuple[float, int] | None = None
 
     def __enter__(self) -> "ProgressBar":
         return self
@@ -123,10 +126,21 @@ class ProgressBar:
             self._bar.update(done - self._bar.n)
             if done == total:
                 self._bar.close()
-        elif (tenths := done * 10 // total) > self._tenths:
+            return
+        self._began = self._began or (time.monotonic(), done)
+        if (tenths := done * 10 // total) > self._tenths:
             self._tenths = tenths
-            sys.stderr.write(f"{tenths * 10:3d} %  {done} of {total} {self._unit}s\n")
+            sys.stderr.write(f"{tenths * 10:3d} %  {done} of {total} {self._unit}s{self._rate(done, total)}\n")
             sys.stderr.flush()
+
+    def _rate(self, done: int, total: int) -> str:
+        """ ", 9.1/s, 1 min 4 s left"; nothing before a second has passed, which says too little."""
+        began, first = self._began or (time.monotonic(), done)
+        seconds = time.monotonic() - began
+        if seconds < 1 or done == first:
+            return ""
+        rate = (done - first) / seconds
+        return f", {rate:.1f}/s" + (f", {duration((total - done) / rate)} left" if done < total else "")
 
 
 def _named(text: str, rank: int) -> str:

@@ -14,6 +14,7 @@ from evaluator.report.differences import CHANGES, Difference
 from evaluator.report.page.escaping import text
 from evaluator.scoring.result import KINDS
 from evaluator.tasks import is_scored, task_of
+from evaluator.wording import duration
 
 LARGEST_P = 0.05
 """A difference with a larger p is not called one."""
@@ -50,7 +51,7 @@ def header(contents: Contents) -> str:
     facts = [
         ("Model", record.model or "-"),
         ("Checkpoint", Path(str((record.checkpoint or {}).get("path") or "-")).name),
-        ("Clips", f"{len(run.predictions)}, {_duration(seconds)} of audio"),
+        ("Clips", f"{len(run.predictions)}, {duration(seconds)} of audio"),
         ("Annotation", Path(str((record.annotation or {}).get("path") or "-")).name),
         ("Begun", _moment(record.started)),
     ]
@@ -331,13 +332,6 @@ def show_button(key: str, what: str) -> str:
 
 def _short(value: str) -> str:
     return value if len(value) <= 40 else f"{value[:18]}\u2026{value[-18:]}"
-
-
-def _duration(seconds: float) -> str:
-    """4 min 15 s."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _moment(moment: str) -> str:
