@@ -6,7 +6,7 @@ and 143 (signals).
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,6 +37,7 @@ from evaluator.commands.explain import explain_command
 from evaluator.commands.host import host_command
 from evaluator.commands.pages.report import report_command
 from evaluator.commands.running.by_name import DEFAULT_CONFIG, PROGRAM, RunCommand
+from evaluator.commands.running.doctor import doctor_command, report
 from evaluator.commands.score import score_command
 from evaluator.commands.session import session
 from evaluator.commands.settings import settings_command
@@ -69,6 +70,8 @@ Examples:
     python {program} --mode submission_aac --options run.batch_size_eval=4 generate.num_beams=1
   valid_qa        answer questions, score accuracy
     python {program} --mode valid_qa --options datasets.test_ann_path_qa=questions.json
+  before a run    what is wrong or missing, and what it will need
+    python {program} --doctor --mode valid_asr
   the contract    check that a model of your own keeps it
     python {program} --check
   a try           the first ten rows; the CSV's name and the summary say so
@@ -92,6 +95,7 @@ class _Arguments:
     resume: str | None
     limit: int | None
     check: bool
+    doctor: bool
     notices: tuple[str, ...]
     efficiency: EfficiencyPlan | None = None
     control: Control | None = None
@@ -147,6 +151,7 @@ def build_evaluate_command(
     @worker_options
     @control_options
     @click.option("--check", is_flag=True, help="Check the model's contract on made-up audio, and end.")
+    @click.option("--doctor", is_flag=True, help="Say what is wrong or missing and what a run will need, and end.")
     @efficiency_options
     @deprecated_options
     @version_option
@@ -164,6 +169,7 @@ def build_evaluate_command(
         control: Control | None,
         control_rows: int | None,
         check: bool,
+        doctor: bool,
         efficiency: bool,
         protocol: Protocol,
         processes: int,
@@ -175,11 +181,13 @@ def build_evaluate_command(
     ) -> None:
         """Run a model over an annotation: a CSV in submission modes, a CSV and scores in valid modes."""
         chosen, notices = chosen_mode(mode, task, skip_scoring=skip_scoring)
-        _refuse_contradictions(chosen, check=check, efficiency=efficiency, protocol=protocol, limit=limit)
-        _refuse_stray_resume(resume, check=check, efficiency=efficiency, control=control)
-        refuse_stray_control(control, control_rows, chosen if not (check or efficiency) else None)
+        flags = {"--check": check, "--doctor": doctor, "--efficiency": efficiency}
+        others = [flag for flag, given in flags.items() if given]
+        _refuse_contradictions(chosen, others, protocol=protocol, limit=limit)
+        elsewhere = next(iter(others), "--control" if control else None)
+        _refuse_stray_resume(resume, elsewhere)
+        refuse_stray_control(control, control_rows, chosen if not others else None)
         plan = EfficiencyPlan(chosen, noise, clips, repeats, protocol, processes) if efficiency else None
-        elsewhere = _begins_anew(check=check, efficiency=efficiency, control=control)
         pool = chosen_workers(workers, supervise=supervise, ray=ray, elsewhere=elsewhere)
         typed = _Arguments(
             chosen,
@@ -190,6 +198,7 @@ def build_evaluate_command(
             resume,
             limit,
             check,
+            doctor,
             notices,
             plan,
             control,
@@ -201,41 +210,39 @@ def build_evaluate_command(
     return evaluate_command
 
 
-def _refuse_contradictions(
-    mode: Mode | None, *, check: bool, efficiency: bool, protocol: Protocol, limit: int | None
-) -> None:
+def _refuse_contradictions(mode: Mode | None, others: Sequence[str], *, protocol: Protocol, limit: int | None) -> None:
     """Refuse flags that do not belong together.
+
+    Args:
+        mode: what to run.
+        others: the flags given of those that make another command of it than a run.
+        protocol: of --efficiency.
+        limit: of a run.
 
     Raises:
         click.UsageError: naming them.
     """
-    if mode is None and not check and not efficiency:
+    if mode is None and not others:
         raise click.UsageError(f"--mode is required: one of {', '.join(MODES)}.")
-    if check and efficiency:
-        raise click.UsageError("--check and --efficiency are two commands: give one of them.")
-    if limit is not None and (check or efficiency):
+    if len(others) > 1:
+        raise click.UsageError(f"{' and '.join(others)} are {len(others)} commands: give one of them.")
+    if limit is not None and others:
         raise click.UsageError("--limit belongs to a run; --efficiency has --clips, and --check reads no annotation.")
-    if not efficiency:
+    if "--efficiency" not in others:
         refuse_stray_options(click.get_current_context())
     refuse_other_protocol(click.get_current_context(), protocol)
     if protocol == "challenge" and mode is not None and task_of(mode).name != "asr":
         raise click.UsageError(f"--protocol challenge asks for a transcript: leave --mode {mode} out.")
 
 
-def _refuse_stray_resume(resume: str | None, *, check: bool, efficiency: bool, control: str | None) -> None:
+def _refuse_stray_resume(resume: str | None, other: str | None) -> None:
     """Refuse --resume where no run is gone on with: it would be begun anew, and nobody told.
 
     Raises:
         click.UsageError: naming the other flag.
     """
-    other = _begins_anew(check=check, efficiency=efficiency, control=control)
     if resume is not None and other is not None:
         raise click.UsageError(f"{other} always begins anew: leave it or --resume out.")
-
-
-def _begins_anew(*, check: bool, efficiency: bool, control: str | None) -> str | None:
-    """The flag of a command that is no plain run, if one was given."""
-    return "--check" if check else "--efficiency" if efficiency else "--control" if control else None
 
 
 def _run(provider: "ModelProvider", arguments: _Arguments, num_gpus: Callable[[], int] | None) -> int:
@@ -251,14 +258,16 @@ def _run(provider: "ModelProvider", arguments: _Arguments, num_gpus: Callable[[]
         # RANK and LOCAL_RANK are those of a worker; there is no launch around it.
         launch = worker_launch(os.environ)
     with session(provider, rank=launch.rank, launched=launch.launched) as current:
-        check_installed("audio", *_scoring_extras(arguments.mode))
+        if not arguments.doctor:
+            check_installed("audio", *_scoring_extras(arguments.mode))
         # Below this line imports cost seconds; --help and usage errors never get here.
         from evaluator.config.config import load_config
         from evaluator.provider.questions import config_check
 
         for notice in arguments.notices if launch.rank == 0 else ():
             current.say(f"Note: {notice}")
-        config = load_config(
+        load = partial(
+            load_config,
             arguments.cfg_path,
             arguments.options,
             device=arguments.device,
@@ -266,6 +275,9 @@ def _run(provider: "ModelProvider", arguments: _Arguments, num_gpus: Callable[[]
             check_extra=config_check(provider),
             task=task_of(arguments.mode) if arguments.mode else None,
         )
+        if arguments.doctor:
+            return report(load, provider, arguments.mode, num_gpus) if launch.rank == 0 else 0
+        config = load()
         current.redact.add(config.secret)
         config = config.on_device(device_of(config.run.device, launch, num_gpus))
         if socket is not None:
@@ -394,6 +406,7 @@ def main() -> None:
 
 
 main.add_command(RunCommand(partial(build_evaluate_command, default_config=DEFAULT_CONFIG, program=PROGRAM)), "run")
+main.add_command(doctor_command, "doctor")
 main.add_command(validate_command, "validate")
 main.add_command(setup_metrics_command, "setup-metrics")
 main.add_command(efficiency_command, "efficiency")

@@ -91,6 +91,20 @@ def resident_memory() -> int | None:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+def free_memory() -> int | None:
+    """Bytes of main memory that can still be had, the machine's or its container's; None where this is not Linux."""
+    try:
+        words = Path("/proc/meminfo").read_text(encoding="ascii").partition("MemAvailable:")[2].split()
+        free = [int(words[0]) * 1024]
+    except (OSError, IndexError, ValueError):
+        return None
+    with contextlib.suppress(OSError, ValueError):
+        group = Path("/sys/fs/cgroup")
+        limit = int((group / "memory.max").read_text(encoding="ascii"))
+        free.append(max(limit - int((group / "memory.current").read_text(encoding="ascii")), 0))
+    return min(free)
+
+
 def empty_process_memory() -> int | None:
     """The largest resident size of a Python that does nothing, in bytes; None where the system is not Linux."""
     command = [sys.executable, "-I", "-S", "-c", "print(open('/proc/self/status').read())"]

@@ -1,0 +1,1 @@
+"""What is wrong or missing before a run, and what the run will need."""
