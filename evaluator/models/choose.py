@@ -3,6 +3,7 @@
 In: what was typed. Out: a package whose heavy imports wait until its model is loaded.
 """
 
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 FORMS = {
     "python": "python:package.module:factory",
+    "transformers": "transformers:FOLDER-or-hub/name",
 }
 """Kind -> how it is written."""
 
@@ -50,7 +52,19 @@ class ModelChoice:
                 raise _wrong(self.model, f"expected {FORMS[kind]}")
             self._refuse("prompts", "trust_remote_code")
             return FactoryPackage(module, factory)
-        raise AssertionError(kind)
+        if not what:
+            raise _wrong(self.model, f"expected {FORMS[kind]}")
+        from evaluator.models.hub import TransformersPackage
+
+        return TransformersPackage(what, self.prompts, trusted=self.trust_remote_code)
+
+    def num_gpus(self) -> int:
+        """Count the GPUs that PyTorch sees, one for each process of a launch; 0 without PyTorch."""
+        if importlib.util.find_spec("torch") is None:
+            return 0
+        import torch
+
+        return torch.cuda.device_count()
 
     def _refuse(self, *names: str) -> None:
         """Refuse options that a kind does not know."""

@@ -16,7 +16,7 @@ from evaluator.models.choose import FORMS, ModelChoice
 from evaluator.tasks import task_of
 
 if TYPE_CHECKING:
-    from evaluator.model import ModelProvider
+    pass
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[2] / "data" / "run.yaml"
 PROGRAM = "audiolm-evaluator run"
@@ -24,6 +24,7 @@ _EXAMPLES = """\
 \b
 Examples:
   your own lines   audiolm-evaluator run --model python:my_model:load --mode valid_asr --annotation asr.json
+  transformers     audiolm-evaluator run --model transformers:openai/whisper-tiny.en --mode valid_asr
   the contract     audiolm-evaluator run --model python:my_model:load --check
 """
 _CHOOSING = ("model", "prompts", "trust_remote_code")
@@ -33,10 +34,10 @@ class RunCommand(ManyValues):
     """The evaluate command, with a model that is chosen by name.
 
     Args:
-        build: makes the evaluate command of a model package.
+        build: makes the evaluate command of a model package; takes `num_gpus` too.
     """
 
-    def __init__(self, build: Callable[["ModelProvider"], click.Command]) -> None:
+    def __init__(self, build: Callable[..., click.Command]) -> None:
         self._build = build
         plain = build(ModelChoice("python:a:b").provider())
         super().__init__(
@@ -58,7 +59,7 @@ class RunCommand(ManyValues):
             key = f"datasets.test_ann_path_{task_of(mode).name}"
             ctx.params["options"] = (*ctx.params["options"], f"{key}={json.dumps(str(annotation))}")
         try:
-            command = self._build(choice.provider())
+            command = self._build(choice.provider(), num_gpus=choice.num_gpus)
         except ConfigError as error:
             raise click.UsageError(str(error)) from error
         return ctx.invoke(command.callback or (lambda: None), **ctx.params)
