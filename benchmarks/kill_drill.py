@@ -70,10 +70,10 @@ class Drill:
         expected = self._digest("reference")
         print(f"{self._rows:,} rows; one process, undisturbed: {expected[:16]}", flush=True)
         begin = time.monotonic()
-        while sum(self._killed.values()) < self._kills:
+        while True:
             self._start("drill", *self._workers(), "--resume", "auto")
-            self._disturb()
-        self._start("drill", *self._workers(), "--resume", "auto")
+            if not self._disturb():
+                break
         self._wait()
         found = self._digest("drill")
         kills = ", ".join(f"{count} {name}" for name, count in sorted(self._killed.items()))
@@ -100,14 +100,14 @@ class Drill:
         if self._driver.wait():
             raise SystemExit((self._folder / "log").read_text()[-3000:])
 
-    def _disturb(self) -> None:
-        """Kill until the driver is gone, or the run has ended before enough was killed."""
+    def _disturb(self) -> bool:
+        """Kill until the driver is gone: then the run is to be resumed; False when enough was killed, or all is done."""
         assert self._driver is not None
         while sum(self._killed.values()) < self._kills:
             deadline = time.monotonic() + self._draw.uniform(LEAST_SECONDS, MOST_SECONDS)
             while time.monotonic() < deadline:
                 if self._driver.poll() is not None:
-                    raise SystemExit(f"The run ended after {sum(self._killed.values())} kills: give more --rows.")
+                    return False
                 time.sleep(0.05)
             status = self._status()
             if status is None or not _pids(status):
@@ -119,7 +119,8 @@ class Drill:
             if kind == "driver":
                 self._driver.wait()
                 time.sleep(3)
-                return
+                return True
+        return False
 
     def _kill(self, kind: str, status: RunStatus) -> None:
         if kind == "driver":

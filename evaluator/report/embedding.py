@@ -14,8 +14,8 @@ from pathlib import Path
 from evaluator.audio.reading import MAX_SECONDS, UnusableAudioError, read_beginning, waveform
 from evaluator.audio.source import opened, source_of, with_span
 
-RUN_SECONDS = 120.0
-"""Seconds of audio in the report that a run writes: encoding them takes 3 s of one core, and 0.6 MB."""
+RUN_SECONDS = 60.0
+"""Seconds of audio in the report that a run writes: encoding them takes 1.5 s of one core, and 0.3 MB."""
 COMMAND_SECONDS = 900.0
 """Seconds of audio in a report that is asked for: about 4.5 MB."""
 RATE = 16_000
