@@ -101,7 +101,7 @@ class Drill:
             raise SystemExit((self._folder / "log").read_text()[-3000:])
 
     def _disturb(self) -> bool:
-        """Kill until the driver is gone: then the run is to be resumed; False when enough was killed, or all is done."""
+        """Kill until the driver is gone: then the run is to be resumed; False when all is done."""
         assert self._driver is not None
         while sum(self._killed.values()) < self._kills:
             deadline = time.monotonic() + self._draw.uniform(LEAST_SECONDS, MOST_SECONDS)
