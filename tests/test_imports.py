@@ -60,7 +60,7 @@ NEVER_IN_THE_EVALUATOR = {"salmonn", "openai", "torch", "transformers", "peft", 
 # The original's normaliser is Whisper's, and transformers has it; aac-metrics imports torch by itself.
 LAZY_EXCEPTIONS = {("evaluator.scoring.normalize", "transformers")}
 # Reached only through `run --model`: adapters of models, which import when a model is loaded.
-ADAPTERS, THEIR_LIBRARIES = "evaluator.models.", {"torch", "transformers", "openai"}
+ADAPTERS, THEIR_LIBRARIES = "evaluator.models.", {"torch", "transformers"}
 WITHOUT_A_MODEL = {"evaluator.run.predict", "evaluator.audio.loading", "evaluator.model", "evaluator.evaluate"}
 
 

@@ -1,1 +1,1 @@
-"""Models of `audiolm-evaluator run --model`: the only files that import torch, transformers or openai, to load one."""
+"""Models of `audiolm-evaluator run --model`: the only files that import torch and transformers, to load one."""
