@@ -26,6 +26,7 @@ from evaluator.commands.control import (
     refuse_where_nothing_is_exchanged,
 )
 from evaluator.commands.control_run import pause_command, status_command, stop_command, unpause_command
+from evaluator.commands.data.convert import convert_command
 from evaluator.commands.deprecated import chosen_mode, deprecated_options
 from evaluator.commands.efficiency import (
     efficiency_command,
@@ -411,6 +412,7 @@ main.add_command(validate_command, "validate")
 main.add_command(setup_metrics_command, "setup-metrics")
 main.add_command(efficiency_command, "efficiency")
 main.add_command(host_command, "host")
+main.add_command(convert_command, "convert")
 main.add_command(settings_command, "settings")
 main.add_command(board_command, "board")
 main.add_command(explain_command, "explain")

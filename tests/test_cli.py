@@ -507,7 +507,7 @@ def test_group_has_its_commands() -> None:
 
     scoring = ["compare", "explain", "host", "report", "score", "setup-metrics", "validate"]
     running = ["pause", "run", "status", "stop", "unpause"]
-    assert names(main) == sorted([*scoring, *running, "board", "doctor", "efficiency", "settings"])
+    assert names(main) == sorted([*scoring, *running, "board", "convert", "doctor", "efficiency", "settings"])
 
 
 def test_group_validates(tmp_path: Path) -> None:

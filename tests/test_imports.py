@@ -18,9 +18,9 @@ SALMONN = ROOT / "audiolm-trainer" / "salmonn"
 # From the ground floor up: a room or wing may import those before it, and its own files.
 EVALUATOR_ORDER = (
     "errors", "tasks", "extras", "wording", "files", "spooled_list", "cpu_threads", "machine", "audio", "annotation",
-    "model", "submission", "redaction", "config", "provider", "statistics", "scoring", "diagnosis", "preflight",
-    "doctor", "run", "run_end", "workers", "answer_files", "speed", "board", "comparison", "report", "host", "evaluate",
-    "conformance", "models", "commands", "cli",
+    "convert", "model", "submission", "redaction", "config", "provider", "statistics", "scoring", "diagnosis",
+    "preflight", "doctor", "run", "run_end", "workers", "answer_files", "speed", "board", "comparison", "report",
+    "host", "evaluate", "conformance", "models", "commands", "cli",
 )  # fmt: skip
 SALMONN_ORDER = (
     "errors", "wording", "device", "gradients", "json_object", "quiet_libraries", "collector", "cpu_threads", "config",
@@ -35,6 +35,7 @@ COMMAND_FILES = {
     "evaluator.commands.board",
     "evaluator.commands.command_line",
     "evaluator.commands.compare",
+    "evaluator.commands.data.convert",
     "evaluator.commands.control",
     "evaluator.commands.control_run",
     "evaluator.commands.deprecated",
