@@ -1,19 +1,38 @@
 """The meeting point: the evaluator and the SALMONN package, and the only file that imports both.
 
 In: a mode and a YAML config. Out: a CSV, its folder and, in valid modes, scores. Another model package with a
-`load_model(config, device)` takes part the same way: by a file like this one.
+`load_model(config, device)` takes part the same way: by a file like this one. --trainer runs a checkout of the
+original trainer's layout instead, for which the SALMONN package need not be installed.
 """
 
+from functools import partial
 from pathlib import Path
+from typing import Any, NoReturn
+
+HERE = Path(__file__).resolve().parent
+
+
+def missing_package(missing: ModuleNotFoundError) -> NoReturn:
+    """End with the command that installs what is missing."""
+    raise SystemExit(
+        f"Error: the Python package {missing.name} is not installed: pip install -r {HERE / 'requirements.txt'}"
+    ) from None
+
 
 try:
-    import salmonn
     from evaluator.cli import build_evaluate_command
-except ModuleNotFoundError as missing:
-    raise SystemExit(
-        f"Error: the Python package {missing.name} is not installed: pip install -r "
-        f"{Path(__file__).resolve().parent / 'requirements.txt'}"
-    ) from None
+    from evaluator.commands.running.by_trainer import TrainerCommand
+except ModuleNotFoundError as error:
+    missing_package(error)
+
+
+def own_package() -> Any:
+    """The SALMONN package."""
+    try:
+        import salmonn
+    except ModuleNotFoundError as error:
+        missing_package(error)
+    return salmonn
 
 
 def num_gpus() -> int:
@@ -23,10 +42,13 @@ def num_gpus() -> int:
     return torch.cuda.device_count()
 
 
-main = build_evaluate_command(
-    salmonn,
-    default_config=Path(__file__).resolve().parent / "configs" / "salmonn_eval_config.yaml",
-    num_gpus=num_gpus,
+main = TrainerCommand(
+    partial(
+        build_evaluate_command,
+        default_config=HERE / "configs" / "salmonn_eval_config.yaml",
+        num_gpus=num_gpus,
+    ),
+    own_package,
 )
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ COMMAND_FILES = {
     "evaluator.commands.efficiency",
     "evaluator.commands.host",
     "evaluator.commands.explain",
+    "evaluator.commands.running.by_trainer",
     "evaluator.commands.running.doctor",
     "evaluator.commands.pages.report",
     "evaluator.commands.running.by_name",
@@ -183,7 +184,9 @@ def test_adapters_are_reached_by_the_choice_of_a_model_only(evaluator: dict[str,
         for found in imports
         if found.name in evaluator and found.name.startswith(ADAPTERS) and not module.startswith(ADAPTERS)
     }
-    assert outside == {("evaluator.commands.running.by_name", "evaluator.models.choose")}
+    commands = {module for module, _ in outside}
+    assert commands == {"evaluator.commands.running.by_name", "evaluator.commands.running.by_trainer"}
+    assert {name for _, name in outside} == {"evaluator.models.choose"}
 
 
 def test_salmonn_stands_alone(salmonn: dict[str, list[Import]]) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 FORMS = {
     "python": "python:package.module:factory",
+    "trainer": "trainer:PATH[:module.Class]",
     "transformers": "transformers:FOLDER-or-hub/name",
 }
 """Kind -> how it is written."""
@@ -54,6 +55,11 @@ class ModelChoice:
             return FactoryPackage(module, factory)
         if not what:
             raise _wrong(self.model, f"expected {FORMS[kind]}")
+        if kind == "trainer":
+            from evaluator.models.forks.package import ForkPackage
+
+            self._refuse("prompts", "trust_remote_code")
+            return ForkPackage(what)
         from evaluator.models.hub import TransformersPackage
 
         return TransformersPackage(what, self.prompts, trusted=self.trust_remote_code)

@@ -1,0 +1,1 @@
+"""Checkouts in the layout of the original SALMONN trainer, run as they are."""
