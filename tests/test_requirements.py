@@ -1,6 +1,7 @@
 """The pinned versions: both projects agree, and what breaks them stays out."""
 
 import importlib.metadata
+import json
 import re
 import subprocess
 import sys
@@ -60,6 +61,59 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 (site / file).write_bytes(Path(str(file.locate())).read_bytes())
     (site / "checkout.pth").write_text(f"{ROOT}\n")
     return folder
+
+
+def closure(name: str, extra: str | None = None) -> set[str]:
+    """A distribution with an extra, and all that it needs that is installed here."""
+    found: set[str] = set()
+    waiting = [(name, extra)]
+    while waiting:
+        each, wanted = waiting.pop()
+        for requirement in importlib.metadata.requires(each) or ():
+            needed, _, marker = requirement.partition(";")
+            match = REQUIREMENT.match(needed)
+            assert match is not None
+            if ("extra ==" in marker and f'"{wanted}"' not in marker) or match.group() in found:
+                continue
+            try:
+                importlib.metadata.distribution(match.group())
+            except importlib.metadata.PackageNotFoundError:
+                continue
+            found.add(match.group())
+            waiting.append((match.group(), None))
+    return found
+
+
+@pytest.fixture(scope="module")
+def scoring(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment of the extra asr, in which PyTorch is not, by links to what is installed here."""
+    folder = tmp_path_factory.mktemp("scoring")
+    venv.create(folder, with_pip=False, symlinks=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    for name in closure("audiolm-evaluator", "asr"):
+        for file in importlib.metadata.files(name) or ():
+            if ".." not in file.parts and "__pycache__" not in file.parts and not (site / file).exists():
+                (site / file).parent.mkdir(parents=True, exist_ok=True)
+                (site / file).symlink_to(Path(str(file.locate())).resolve())
+    (site / "checkout.pth").write_text(f"{ROOT}\n")
+    return folder
+
+
+def test_validating_scoring_and_hosting_need_no_pytorch(scoring: Path) -> None:
+    main = ("-c", "import sys; from evaluator.cli import main; sys.argv[0] = 'audiolm-evaluator'; main()")
+    assert run(scoring, "-c", "import torch").returncode != 0
+    rows = [{"testset_id": f"test{number:04d}", "path": "a.wav", "task": "asr", "text": "one cat"} for number in (0, 1)]
+    (scoring / "ref.json").write_text(json.dumps(rows))
+    (scoring / "csv").mkdir()
+    (scoring / "csv" / "team.csv").write_text("testset_id,text\ntest0000,1 cat\ntest0001,one\n")
+    answers = ("--annotation", "ref.json", "--predictions", "csv/team.csv")
+    validated = run(scoring, *main, "validate", "csv/team.csv", "--annotation", "ref.json")
+    assert validated.returncode == 0, validated.stdout + validated.stderr
+    scored = run(scoring, *main, "score", *answers)
+    assert "WER             25.00 %" in scored.stdout, scored.stdout + scored.stderr
+    hosted = run(scoring, *main, "host", "--reference", "ref.json", "--submissions", "csv", "--output-dir", "board")
+    assert hosted.returncode == 0, hosted.stderr
+    assert (scoring / "board" / "leaderboard.csv").exists()
 
 
 def run(small: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
