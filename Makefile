@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Beside other work, threads that wait in a loop slow each other down; see docs/performance.md.
 export GOMP_SPINCOUNT ?= 1000
 
-.PHONY: demo test test-all check bench configuration train-nano compress-nano
+.PHONY: demo test test-all check bench docs docs-check configuration train-nano compress-nano
 
 demo: $(READY)  ## Run the four modes on data/sample with the nano model and validate both submissions.
 	@for mode in valid_asr valid_aac submission_asr submission_aac; do $(BIN)/python evaluate_salmonn.py --mode $$mode --output-dir demo_results || exit 1; done
@@ -32,6 +32,10 @@ bench: $(READY)  ## Measure loading, features, training, answering and large ann
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/start_up.py --runs 1
 	$(BIN)/python benchmarks/annotation_memory.py --rows 200000
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/intervals.py
+
+docs: $(VENV)/.ready-dev  ## Build a site of docs/ into build/site/; a link that leads nowhere is an error.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --config-file docs/site/mkdocs.yml
+	@echo "The site is in build/site/index.html"
 
 configuration: $(READY)  ## Write docs/configuration.md from the schemas.
 	$(BIN)/python docs/make_configuration.py

@@ -14,6 +14,7 @@ from fake_site import Site, make_site
 from evaluator.cli import build_evaluate_command, main
 from evaluator.doctor import needs, surroundings
 from evaluator.doctor.finding import Finding
+from evaluator.report.embedding import RUN_SECONDS
 
 
 @pytest.fixture
@@ -120,6 +121,10 @@ def test_a_full_disk_is_wrong_and_little_memory_is_not(site: Site, monkeypatch: 
     assert found["disk"][0] == "WRONG"
     assert found["weights"][0] == "note"
     assert result.exit_code == 2
+
+
+def test_the_page_is_counted_with_the_sound_that_it_embeds() -> None:
+    assert needs.EMBEDDED_SECONDS == RUN_SECONDS
 
 
 def test_weights_are_counted_once_and_folders_whole(tmp_path: Path) -> None:
