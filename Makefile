@@ -37,6 +37,9 @@ docs: $(VENV)/.ready-dev  ## Build a site of docs/ into build/site/; a link that
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --config-file docs/site/mkdocs.yml
 	@echo "The site is in build/site/index.html"
 
+docs-check: $(READY)  ## Run the cheap commands whose output the pages show, and say which numbers are stale.
+	$(BIN)/python docs/check_numbers.py
+
 configuration: $(READY)  ## Write docs/configuration.md from the schemas.
 	$(BIN)/python docs/make_configuration.py
 
