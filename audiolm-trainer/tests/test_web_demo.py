@@ -5,6 +5,7 @@ is missing.
 """
 
 import asyncio
+import csv
 import importlib.util
 import os
 import shutil
@@ -30,6 +31,7 @@ import soundfile
 from click.testing import CliRunner, Result
 from starlette.responses import PlainTextResponse
 
+from salmonn.demo import history, spectrogram
 from salmonn.demo import media as demo_media
 from salmonn.demo import session as demo_session
 from salmonn.demo.guard import LOGINS_A_MINUTE, ClosedPage
@@ -215,6 +217,29 @@ def test_a_file_that_is_no_audio_is_called_by_its_name_alone(nano: SalmonnLM, tm
     (tmp_path / "song.wav").write_text("words", encoding="utf-8")
     with pytest.raises(AudioError, match=r"^audio file 'song\.wav' is text, not audio\. The page takes WAV, "):
         DemoSession(nano, tmp_path / "song.wav", longest=60)
+
+
+def test_the_history_is_bounded_and_escaped() -> None:
+    entries: list[history.Entry] = []
+    for number in range(history.MOST_ENTRIES + 5):
+        entries = history.extended(entries, history.Entry("<b>.wav", f"q{number}", '<script>alert("x")</script>'))
+    assert len(entries) == history.MOST_ENTRIES
+    assert entries[0].question == "q5"
+    shown = history.table(entries)
+    assert "<script" not in shown
+    assert "<td>&lt;b&gt;.wav</td><td>q5</td>" in shown
+
+
+def test_a_tone_is_a_line_at_its_frequency() -> None:
+    times = np.arange(32_000) / 16_000
+    levels = spectrogram.decibels(np.sin(2 * np.pi * 4000 * times).astype(np.float32))
+    assert levels.shape[0] == spectrogram.WINDOW // 2
+    assert levels.shape[1] <= spectrogram.WIDTH
+    assert set(levels.argmax(axis=0)) == {spectrogram.WINDOW // 4}
+    for length in (0, 1, spectrogram.WINDOW, 480_000):
+        address = spectrogram.picture(np.zeros(length, np.float32))
+        assert address.startswith("data:image/png;base64,iVBOR")
+        assert len(address) < 200_000
 
 
 class Server(NamedTuple):
@@ -465,8 +490,7 @@ class Visitor:
         self.page.set_input_files("#clip input[type=file]", str(path))
 
     def choose_task(self, title: str) -> None:
-        self.page.click("#task input")
-        self.page.get_by_role("option", name=title, exact=True).click()
+        self.page.locator("#task").get_by_role("radio", name=title, exact=True).check()
 
     def ask(self, *, turns: int) -> list[str]:
         """Press the button and wait until the conversation has so many turns: -> the texts that the answer has had."""
@@ -518,6 +542,10 @@ def test_a_visit(server: Server, page: Any, tmp_path: Path) -> None:
     page.wait_for_selector("#heard p:visible")
     assert page.inner_text("#heard").strip() == "Heard: all 5.0 s."
     assert not page.is_visible("#clip-notice")
+    page.wait_for_selector("#spectrogram img:visible")
+    words = page.get_attribute("#spectrogram img", "alt")
+    assert words == "Spectrogram: 0 to 5.0 s from left to right, 0 to 8 kHz from below"
+    assert page.evaluate("document.querySelector('#spectrogram img').naturalWidth") == spectrogram.WIDTH
 
     visitor.choose_task("Sound: describe what is heard")
     seen = visitor.ask(turns=1)
@@ -537,6 +565,7 @@ def test_a_visit(server: Server, page: Any, tmp_path: Path) -> None:
     check_growth(visitor)
     check_narrow(page)
     check_example(visitor)
+    check_history(page, tmp_path)
     soundfile.write(tmp_path / "long.wav", np.full(16_000 * 42, 0.1, np.float32), 16_000)
     page.click("#new")
     page.wait_for_selector("#heard p", state="hidden")
@@ -594,7 +623,26 @@ def check_example(visitor: Visitor) -> None:
     page = visitor.page
     for title, task in (("Speech: buy tickets", "Speech: write down the words"), ("Sound: dog", "Sound: describe")):
         page.get_by_role("button", name=title).click()
-        page.wait_for_function(f"document.querySelector('#task input').value.startsWith({task!r})")
+        chosen = "document.querySelector('#task label:has(:checked)').innerText.trim()"
+        page.wait_for_function(f"{chosen}.startsWith({task!r})")
+
+
+def check_history(page: Any, folder: Path) -> None:
+    """All answers are in a table, also those of conversations that were cleared, and the browser saves it as a CSV."""
+    page.click("#all-answers > button")
+    page.wait_for_selector("#history tbody tr:visible")
+    page.evaluate("document.querySelector('#history td').textContent = 'a, \"b\"'")
+    with page.expect_download() as download:
+        page.click("#save")
+    assert download.value.suggested_filename == "answers.csv"
+    download.value.save_as(folder / "answers.csv")
+    with (folder / "answers.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == list(history.HEADINGS)
+    assert rows[1][:2] == ['a, "b"', "Sound: describe what is heard"]
+    assert rows[1][2].startswith("a bell is ringing while rain is falling")
+    assert rows[2][1] == "What is <i>it</i>?"
+    assert len(rows) == 5
 
 
 def check_narrow(page: Any) -> None:

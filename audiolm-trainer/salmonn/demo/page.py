@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gradio as gr
 
+from salmonn.demo.history import SAVE, Entry, extended, table
 from salmonn.demo.modes import MODES, Choices, Mode, effect_of
 from salmonn.demo.session import DemoSession, Message, offered_tasks
+from salmonn.demo.spectrogram import picture
 from salmonn.demo.task_titles import title_of
 from salmonn.errors import SalmonnError
 from salmonn.inference.conversation import FREE
@@ -47,13 +49,22 @@ class Settings(NamedTuple):
 
 
 class ClipParts(NamedTuple):
-    """The left side: the visitor's session, the clip, how much of it is heard, what is wrong with it, the examples."""
+    """The left side: the visitor's session, the clip, its picture, how much is heard, what is wrong, the examples."""
 
     session: Any
     clip: Any
+    picture: Any
     heard: Any
     notice: Any
     examples: dict[Path, Any]
+
+
+class HistoryParts(NamedTuple):
+    """Below: what was asked of all clips so far."""
+
+    entries: Any
+    whole: Any
+    table: Any
 
 
 class TalkParts(NamedTuple):
@@ -87,12 +98,13 @@ def build_page(model: "SalmonnLM", *, name: str, examples: Path, longest: float)
                 settings = _lay_settings(Choices.from_settings(model.defaults))
             with gr.Column(scale=7, min_width=320, elem_id="talk"):
                 talk = _lay_talk(model)
+        history = _lay_history()
         tasks = TASKS_KNOWN if model.trained_tasks else TASKS_UNKNOWN
         gr.Markdown(ABOUT.format(name=name, tasks=tasks), elem_id="about")
         _connect_clip(clip, talk, model, longest)
         _connect_task(talk, model)
         _connect_settings(settings)
-        _connect_ask(clip, talk, settings, model)
+        _connect_ask(clip, talk, history, settings, model)
     return page.queue(max_size=WAITING_VISITORS, default_concurrency_limit=1, api_open=False)
 
 
@@ -102,6 +114,7 @@ def _lay_clip(examples: Path) -> ClipParts:
     clip = gr.Audio(
         sources=["upload", "microphone"], type="filepath", label="Clip", elem_id="clip", editable=False, buttons=[]
     )
+    seen = gr.HTML(visible=False, elem_id="spectrogram", padding=False)
     heard = gr.Markdown(visible=False, elem_id="heard")
     notice = gr.HTML(visible=False, elem_id="clip-notice", elem_classes="notice", padding=False)
     gr.Markdown("Or try an example:", elem_id="examples-label")
@@ -109,7 +122,7 @@ def _lay_clip(examples: Path) -> ClipParts:
         shown = {
             path: gr.Button(_example_title(path), size="sm") for path in sorted(examples.glob("*.flac"), reverse=True)
         }
-    return ClipParts(session, clip, heard, notice, shown)
+    return ClipParts(session, clip, seen, heard, notice, shown)
 
 
 def _lay_settings(start: Choices) -> Settings:
@@ -152,7 +165,7 @@ def _lay_talk(model: "SalmonnLM") -> TalkParts:
         placeholder="Choose a clip, then a task.", feedback_options=None, allow_file_downloads=False,
     )  # fmt: skip
     notice = gr.HTML(visible=False, elem_id="notice", elem_classes="notice", padding=False)
-    task = gr.Dropdown(choices, value=first, label="Task", elem_id="task")
+    task = gr.Radio(choices, value=first, label="Task", elem_id="task", elem_classes="chips")
     text = gr.Textbox(
         value="", visible=_needs_text(model, first), label=_text_label(first), lines=1, max_lines=4,
         max_length=LONGEST_TEXT, elem_id="text",
@@ -163,20 +176,31 @@ def _lay_talk(model: "SalmonnLM") -> TalkParts:
     return TalkParts(chat, notice, task, text, ask, new)
 
 
+def _lay_history() -> HistoryParts:
+    """Lay out the history; it appears with the first answer."""
+    entries = gr.State([], time_to_live=KEPT_SECONDS)
+    with gr.Accordion("All answers", open=False, visible=False, elem_id="all-answers") as whole:
+        shown = gr.HTML(elem_id="history", padding=False)
+        save = gr.Button("Save as CSV", size="sm", elem_id="save")
+    save.click(None, None, None, js=SAVE, show_progress="hidden", api_visibility="private", queue=False)
+    return HistoryParts(entries, whole, shown)
+
+
 def _connect_clip(clip: ClipParts, talk: TalkParts, model: "SalmonnLM", longest: float) -> None:
     """A clip begins a conversation; no clip ends it."""
 
     def take(path: str | None) -> tuple[Any, ...]:
         if path is None:
-            return None, gr.skip(), gr.update(visible=False), gr.skip(), [], _notice("")
+            return None, gr.skip(), *_hidden(2), gr.skip(), [], _notice("")
         try:
             session = DemoSession(model, Path(path), longest=longest)
         except SalmonnError as error:
-            return None, None, gr.update(visible=False), _notice(str(error)), [], _notice("")
-        return session, gr.skip(), gr.update(value=session.heard, visible=True), _notice(""), [], _notice("")
+            return None, None, *_hidden(2), _notice(str(error)), [], _notice("")
+        seen, heard = _picture(session), gr.update(value=session.heard, visible=True)
+        return session, gr.skip(), seen, heard, _notice(""), [], _notice("")
 
     quietly = {"show_progress": "hidden", "api_visibility": "private"}
-    outputs = [clip.session, clip.clip, clip.heard, clip.notice, talk.chat, talk.notice]
+    outputs = [clip.session, clip.clip, clip.picture, clip.heard, clip.notice, talk.chat, talk.notice]
     clip.clip.change(take, clip.clip, outputs, **quietly)
     # A clip that cannot be used is taken away, and the sentence about it stays until the visitor acts.
     clip.clip.clear(lambda: _notice(""), None, clip.notice, queue=False, **quietly)
@@ -206,26 +230,34 @@ def _connect_settings(settings: Settings) -> None:
     settings.mode.change(enable, settings.mode, outputs, show_progress="hidden", api_visibility="private", queue=False)
 
 
-def _connect_ask(clip: ClipParts, talk: TalkParts, settings: Settings, model: "SalmonnLM") -> None:
+def _connect_ask(
+    clip: ClipParts, talk: TalkParts, history: HistoryParts, settings: Settings, model: "SalmonnLM"
+) -> None:
     """Ask by button or Enter; all visitors share one place at the model."""
 
-    def ask(session: DemoSession | None, task: str, text: str | None, *chosen: Any) -> Iterator[tuple[Any, ...]]:
+    def ask(
+        session: DemoSession | None, entries: list[Entry], task: str, text: str | None, *chosen: Any
+    ) -> Iterator[tuple[Any, ...]]:
+        same = (gr.skip(), gr.skip(), gr.skip())
         if session is None:
-            yield gr.skip(), gr.skip(), _notice("There is no clip yet: upload or record one, or choose an example.")
+            absent = "There is no clip yet: upload or record one, or choose an example."
+            yield gr.skip(), gr.skip(), _notice(absent), *same
             return
         try:
             for messages in session.ask(task, text or "", Choices(*chosen).apply(model.defaults)):
-                yield _literal(messages), gr.skip(), _notice("")
+                yield _literal(messages), gr.skip(), _notice(""), *same
         except SalmonnError as error:
-            yield _literal(session.messages), gr.skip(), _notice(str(error))
+            yield _literal(session.messages), gr.skip(), _notice(str(error)), *same
             return
-        yield gr.skip(), "", gr.skip()
+        asked, said = session.messages[-2:]
+        kept = extended(entries, Entry(session.conversation.clip.name, asked["content"], said["content"]))
+        yield gr.skip(), "", gr.skip(), kept, gr.update(visible=True), table(kept)
 
     for event in (talk.ask.click, talk.text.submit):
         event(
             ask,
-            [clip.session, talk.task, talk.text, *settings],
-            [talk.chat, talk.text, talk.notice],
+            [clip.session, history.entries, talk.task, talk.text, *settings],
+            [talk.chat, talk.text, talk.notice, *history],
             show_progress="hidden",
             api_visibility="private",
             concurrency_id="model",
@@ -249,6 +281,17 @@ def _notice(sentence: str) -> Any:
     """Show a sentence, or nothing; it is escaped, because it repeats file names and words of visitors."""
     ended = sentence and f"{sentence[:1].upper()}{sentence[1:]}{'' if sentence[-1:] in '.!?)' else '.'}"
     return gr.update(value=f'<p role="alert">{escape(ended)}</p>', visible=bool(sentence))
+
+
+def _picture(session: DemoSession) -> Any:
+    """Show the spectrogram of what is heard, with its axes in words."""
+    clip, rate = session.conversation.clip, session.conversation.model.sampling_rate
+    words = f"Spectrogram: 0 to {clip.heard:.1f} s from left to right, 0 to {rate / 2000:g} kHz from below"
+    return gr.update(value=f'<img alt="{words}" title="{words}" src="{picture(clip.audio)}">', visible=True)
+
+
+def _hidden(count: int) -> list[Any]:
+    return [gr.update(visible=False) for _ in range(count)]
 
 
 def _needs_text(model: "SalmonnLM", task: str) -> bool:

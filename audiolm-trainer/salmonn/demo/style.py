@@ -15,19 +15,39 @@ CSS = """
 #heard, #examples-label { margin-bottom: -.5rem; }
 #examples { gap: .375rem; flex-wrap: wrap; }
 #examples button { flex: 0 0 auto; min-width: 0; font-weight: 400; }
+#spectrogram { margin-block: -.5rem; }
+#spectrogram img { display: block; width: 100%; height: 112px; border-radius: 4px; }
+/* Tasks as chips: the circle is there for the keyboard and for screen readers. */
+.chips .wrap { gap: .375rem; max-height: 10.5rem; overflow-y: auto; }
+.chips label { position: relative; border-radius: 999px !important; padding: .35rem .8rem !important;
+  box-shadow: none; }
+.chips label input { position: absolute; opacity: 0; width: 100%; height: 100%; left: 0; top: 0; margin: 0; }
+.chips label span { margin: 0 !important; }
+.chips label:has(:checked) { background: #0f766e !important; border-color: #0f766e !important; }
+.chips label:has(:checked) span { color: #fff !important; }
+.chips label:has(:focus-visible) { outline: 2px solid var(--body-text-color); outline-offset: 2px; }
+#history { overflow-x: auto; }
+#history table { width: 100%; border-collapse: collapse; font-size: .875rem; }
+#history th, #history td { text-align: left; vertical-align: top; padding: .35rem .5rem; overflow-wrap: anywhere;
+  border-width: 0 0 1px !important; border-color: var(--border-color-primary) !important; }
+#history th { overflow-wrap: normal; }
+#save { align-self: flex-start; flex: 0 0 auto; }
 #chat { height: 420px; }
 @media (max-width: 700px) {
   /* A finger's width; and the question before the conversation, which is empty at first. */
-  button, input[type=text], #task input { min-height: 44px; min-width: 44px; }
+  button, input[type=text], .chips label { min-height: 44px; min-width: 44px; }
+  .chips label { display: flex; align-items: center; }
   button svg { max-width: 24px; max-height: 24px; margin: auto; }
   .gradio-container { padding-top: .5rem !important; }
   /* An empty place for a clip needs no more than its words. */
   #clip .audio-container, #clip .upload-container { min-height: 0; height: auto; }
   #clip .upload-container > button, #clip > button, #clip .wrap { min-height: 96px; height: auto; padding: 0; }
   #clip .source-selection { height: auto; }
-  #settings > button { padding-block: 0; }
+  #settings > button, #all-answers > button { padding-block: 0; align-items: center; }
   #buttons button { padding-inline: .5rem; white-space: nowrap; }
   #talk { display: flex; flex-direction: column; }
+  /* The first message lies below the button that clears. */
+  #chat .message-wrap { padding-top: 2.75rem; }
   #chat { order: 1; height: auto; min-height: 160px; max-height: 60vh; }
 }
 """
