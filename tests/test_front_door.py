@@ -68,3 +68,12 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert found.exists(), target
         if anchor:
             assert anchor in anchors(found), target
+
+
+def test_a_copied_configuration_finds_its_prompts() -> None:
+    """The shipped files name others from their own folder, so that a copy has to lie beside them."""
+    copies = [line.split() for line in code_lines(ROOT / "README.md") if line.startswith("cp ")]
+    assert copies
+    for _, source, target in copies:
+        assert (ROOT / source).is_file()
+        assert Path(source).parent == Path(target).parent
