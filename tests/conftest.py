@@ -11,7 +11,7 @@ from evaluator.scoring.spice_files import CORENLP_JAR, SMALL_MODELS_JAR, install
 # Nothing is taken from, or left in, the cache of whoever runs the tests; inherited by the commands that tests run.
 os.environ["AUDIOLM_CAPTION_CACHE"] = "off"
 
-# Whoever starts the tests in the background may ignore Ctrl-C, and so would the commands that tests start and interrupt.
+# Whoever starts the tests in the background may ignore Ctrl-C, and so would the commands that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
