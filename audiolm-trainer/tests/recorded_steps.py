@@ -43,8 +43,10 @@ class _Tape(TorchDispatchMode):
             if argument.alias_info is not None and argument.alias_info.is_write:
                 self._keep(given)
         result = func(*args, **kwargs)
+        if _is_view(func, result, (args, kwargs)):
+            return result
         self.operations.append((func, args, kwargs, result))
-        if not _is_view(func) and not func._schema.is_mutable:
+        if not func._schema.is_mutable:
             for tensor in _tensors(result):
                 self._new[_memory(tensor)] = tensor
         return result
@@ -70,8 +72,6 @@ def recorded(work: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
 
     def replay() -> None:
         for func, args, kwargs, old in tape.operations:
-            if _is_view(func):
-                continue
             new = func(*args, **kwargs)
             if not func._schema.is_mutable:
                 for target, source in zip(_tensors(old), _tensors(new), strict=True):
@@ -80,9 +80,15 @@ def recorded(work: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
     return replay, result
 
 
-def _is_view(func: Any) -> bool:
-    """Whether an operation only looks at memory in another way."""
-    return any(a.alias_info is not None and not a.alias_info.is_write for a in func._schema.arguments)
+def _is_view(func: Any, result: Any, given: Any) -> bool:
+    """Whether an operation only looked at memory in another way.
+
+    Some do so only where they can, and copy elsewhere: `reshape` is one operation in inference mode.
+    """
+    if not any(a.alias_info is not None and not a.alias_info.is_write for a in func._schema.arguments):
+        return False
+    known = {_memory(tensor) for tensor in _tensors(given)}
+    return all(_memory(tensor) in known for tensor in _tensors(result))
 
 
 def _tensors(result: Any) -> list[Tensor]:
