@@ -9,7 +9,7 @@ disk, and run.json says where it ended. A run that was interrupted can go on; se
 
 import logging
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from itertools import compress
@@ -56,7 +56,7 @@ from evaluator.speed.latency_pass import latency_of_run
 from evaluator.submission.submission import MAX_TEXT, write_submission
 from evaluator.tasks import Mode, is_scored
 from evaluator.wording import named
-from evaluator.workers.answering import Rows, answer_by_workers, answer_here
+from evaluator.workers.answering import Progress, Rows, answer_by_workers, answer_here
 from evaluator.workers.launch import SINGLE, Launch
 from evaluator.workers.pool import Pool
 from evaluator.workers.worker import Attempt, peak_memory
@@ -105,7 +105,7 @@ def evaluate(
     config: Config,
     mode: Mode,
     *,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total, failed: None,
     resume: str | None = None,
     launch: Launch = SINGLE,
     limit: int | None = None,
@@ -117,7 +117,7 @@ def evaluate(
         provider: the model package: a module or object with `load_model`.
         config: the validated config.
         mode: what to run.
-        progress: told (samples done, samples to be done in all) after each sample, or now and then.
+        progress: told (samples done, samples to be done in all, samples that failed) after each, or now and then.
         resume: the folder of an interrupted run to go on with, or "auto" for the latest that fits, if there is one.
         launch: the place of this process, which is process 0.
         limit: so many of the first rows only, for a try; None: all.
@@ -215,9 +215,7 @@ def _begin(
     return work, model
 
 
-def _predict(
-    model: AudioLM | None, work: _Work, attempt: Attempt, progress: Callable[[int, int], None], pool: Pool | None
-) -> Outcome:
+def _predict(model: AudioLM | None, work: _Work, attempt: Attempt, progress: Progress, pool: Pool | None) -> Outcome:
     """Have the rows that are left answered, here or by workers, and gather what all journals hold."""
     record, samples = work.record, work.ready.samples
     rows = Rows(samples=samples, left=work.left, seconds=work.ready.seconds, identity=record.identity or {})

@@ -301,6 +301,13 @@ def test_progress_off_a_terminal_is_a_line_each_tenth(capsys: pytest.CaptureFixt
     assert lines[-1] == f"100 %  {total} of {total} clips"
 
 
+def test_progress_tells_of_failures(capsys: pytest.CaptureFixture[str]) -> None:
+    with ProgressBar() as progress:
+        progress(5, 10, 0)
+        progress(10, 10, 2)
+    assert capsys.readouterr().err.splitlines()[-1] == "100 %  10 of 10 clips, 2 without an answer"
+
+
 # ------------------------------------------------------------------------------------------------ secrets
 
 

@@ -285,9 +285,12 @@ def test_scoring_that_fails_costs_nothing_else(site: Site, monkeypatch: pytest.M
 
 
 def test_progress_counts_to_the_end(site: Site) -> None:
-    seen: list[tuple[int, int]] = []
-    evaluate(FakeProvider(), site.load(), "submission_asr", progress=lambda *count: seen.append(count))
-    assert seen == [(done, 5) for done in range(1, 6)]
+    seen: list[tuple[int, ...]] = []
+    (site.wavs / "clip1.wav").write_bytes(b"RIFF, and no sound")
+    config = site.load("run.on_audio_error=record")
+    evaluate(FakeProvider(), config, "submission_asr", progress=lambda *count: seen.append(count))
+    assert [count[:2] for count in seen] == [(done, 5) for done in range(1, 6)]
+    assert seen[-1] == (5, 5, 1)
 
 
 def interrupted(site: Site, provider: FakeProvider) -> Path:

@@ -17,7 +17,7 @@ import pytest
 
 from evaluator.errors import JournalError
 from evaluator.run import disk_sync
-from evaluator.run.journal import Journal, Prediction, read_journal
+from evaluator.run.journal import Journal, JournalTail, Prediction, read_journal
 
 FIRST = Prediction(
     index=3,
@@ -235,3 +235,22 @@ def read_or_refuse(path: Path) -> list[Prediction] | str:
         return read_journal(path)
     except JournalError as error:
         return str(error)
+
+
+def test_a_growing_journal_is_counted_across_its_pieces(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.jsonl"
+    tail = JournalTail(path)
+    assert not tail.has_grown()
+    with Journal(path) as journal:
+        for index in range(9000):
+            failed = index % 3 == 0
+            reason = "error" if failed else "stop"
+            text = '"finish_reason": "error"' if not failed else ""
+            error = "no" if failed else None
+            journal.append(replace(FIRST, index=index, text=text, finish_reason=reason, error=error))
+            if index % 1000 == 0:
+                assert tail.has_grown()
+    assert tail.has_grown()
+    assert not tail.has_grown()
+    assert path.stat().st_size > 1 << 20
+    assert (tail.lines, tail.failed) == (9000, 3000)

@@ -39,13 +39,19 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.progress: list[int] = []
+        self.progress: list[tuple[int, int]] = []
 
     def __call__(self, model: Any, samples: Sequence[Sample], **changes: Any) -> list[Prediction]:
         """Predict; the journal's lines in the order of the rows, of which none may be missing or there twice."""
         arguments: dict[str, Any] = {"on_audio_error": "fail", "workers": 2, **changes}
         with Journal(self.folder / "predictions.jsonl") as journal:
-            predict(model, iter(samples), journal=journal, watch=Watch(progress=self.progress.append), **arguments)
+            predict(
+                model,
+                iter(samples),
+                journal=journal,
+                watch=Watch(progress=lambda *count: self.progress.append(count)),
+                **arguments,
+            )
         found = sorted(self.journal(), key=lambda record: record.index)
         assert [record.index for record in found] == sorted(sample.index for sample in samples)
         return found
@@ -70,7 +76,7 @@ def test_annotation_order_and_own_audio(run: Run, tmp_path: Path, workers: int, 
     assert [prediction.text for prediction in predictions] == [f"asr {length}" for length in LENGTHS]
     assert [prediction.audio_seconds for prediction in predictions] == [n / 16000 for n in LENGTHS]
     assert all(prediction.seconds >= 0 and prediction.error is None for prediction in predictions)
-    assert run.progress == list(range(1, len(LENGTHS) + 1))
+    assert run.progress == [(done, 0) for done in range(1, len(LENGTHS) + 1)]
 
 
 def test_journal_has_the_order_of_answers(run: Run, tmp_path: Path) -> None:
@@ -290,7 +296,7 @@ def test_interruption_closes_the_model_and_the_readers(run: Run, tmp_path: Path,
             finally:
                 closed.append(True)
 
-    def interrupt(done: int) -> None:
+    def interrupt(done: int, failed: int) -> None:
         if done == 2:
             raise error
 

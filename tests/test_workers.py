@@ -173,7 +173,7 @@ def without(row: int) -> list[str]:
     [
         ("2", "die", "killed by SIGKILL", []),
         ("1", "raise", "RuntimeError: out of memory, or so", []),
-        ("2", "hang", "no answer for 1 s (run.clip_timeout_s)", ["--options", "run.clip_timeout_s=1"]),
+        ("2", "hang", "no answer for 2 s (run.clip_timeout_s)", ["--options", "run.clip_timeout_s=2"]),
     ],
 )
 def test_a_row_that_ends_workers_is_one_failure(

@@ -116,13 +116,15 @@ class ProgressBar:
         if self._bar is not None:
             self._bar.close()
 
-    def __call__(self, done: int, total: int) -> None:
-        """Show that `done` of `total` samples are done."""
+    def __call__(self, done: int, total: int, failed: int = 0) -> None:
+        """Show that `done` of `total` samples are done, so many of them without an answer."""
         if sys.stderr.isatty():
             if self._bar is None:
                 from tqdm import tqdm
 
                 self._bar = tqdm(total=total, unit=self._unit, file=sys.stderr, dynamic_ncols=True)
+            if failed:
+                self._bar.set_postfix_str(_failures(failed), refresh=False)
             self._bar.update(done - self._bar.n)
             if done == total:
                 self._bar.close()
@@ -130,7 +132,8 @@ class ProgressBar:
         self._began = self._began or (time.monotonic(), done)
         if (tenths := done * 10 // total) > self._tenths:
             self._tenths = tenths
-            sys.stderr.write(f"{tenths * 10:3d} %  {done} of {total} {self._unit}s{self._rate(done, total)}\n")
+            told = f", {_failures(failed)}" if failed else ""
+            sys.stderr.write(f"{tenths * 10:3d} %  {done} of {total} {self._unit}s{told}{self._rate(done, total)}\n")
             sys.stderr.flush()
 
     def _rate(self, done: int, total: int) -> str:
@@ -141,6 +144,10 @@ class ProgressBar:
             return ""
         rate = (done - first) / seconds
         return f", {rate:.1f}/s" + (f", {duration((total - done) / rate)} left" if done < total else "")
+
+
+def _failures(count: int) -> str:
+    return f"{count} without an answer"
 
 
 def _named(text: str, rank: int) -> str:

@@ -208,7 +208,7 @@ def journalled_rows(path: Path) -> Iterator[int]:
 
 
 class JournalTail:
-    """Counts the lines of a journal while it grows.
+    """Counts the lines of a journal while it grows, and those of them that are failures.
 
     Args:
         path: the file, which need not be there yet.
@@ -216,6 +216,7 @@ class JournalTail:
 
     def __init__(self, path: Path) -> None:
         self.lines = 0
+        self.failed = 0
         self._path = path
         self._read = 0
 
@@ -226,10 +227,13 @@ class JournalTail:
                 if os.fstat(file.fileno()).st_size == self._read:
                     return False
                 file.seek(self._read)
-                before = self._read
+                before, seam = self._read, b""
                 while piece := file.read(1 << 20):
                     self._read += len(piece)
                     self.lines += piece.count(b"\n")
+                    piece = seam + piece
+                    self.failed += piece.count(_FAILED)
+                    seam = piece[1 - len(_FAILED) :]
         except OSError:
             return False
         return self._read > before
@@ -282,6 +286,10 @@ def _lock(file: BinaryIO, *, exclusive: bool, otherwise: bool = False) -> bool:
     except OSError:  # some network disks know no locks
         return otherwise
     return True
+
+
+# In a text the quotes would have backslashes.
+_FAILED = b'"finish_reason": "error"'
 
 
 def _line(prediction: Prediction) -> bytes:

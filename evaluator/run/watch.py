@@ -52,7 +52,7 @@ class Watch:
     Args:
         beat: the file for its heart beat; None: nobody looks.
         marks: of the run; None: nobody stops it.
-        progress: told the number of rows that are done, after each.
+        progress: told the number of rows that are done, and of those of them that failed, after each.
         begun: told each row before its clip is read.
         failed: told each prediction that is a failure.
         most_failures: so many rows without an answer are borne; None: any number.
@@ -63,7 +63,7 @@ class Watch:
         *,
         beat: Path | None = None,
         marks: Marks | None = None,
-        progress: Callable[[int], None] = lambda rows: None,
+        progress: Callable[[int, int], None] = lambda rows, failed: None,
         begun: Callable[[Sample], object] = lambda sample: None,
         failed: Callable[[Prediction], None] = lambda prediction: None,
         most_failures: int | None = None,
@@ -108,7 +108,7 @@ class Watch:
         if prediction.error is not None:
             self._tell_failed(prediction)
             self.fail(f"{prediction.id}: {prediction.error}")
-        self._progress(self.rows)
+        self._progress(self.rows, self.failed)
         if self._beat is not None and time.monotonic() >= self._next_beat:
             self.beat()
 

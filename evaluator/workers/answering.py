@@ -29,7 +29,8 @@ from evaluator.workers.worker import Attempt, WorkerReport, answer_rows
 logger = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 0.5
-Progress = Callable[[int, int], None]
+Progress = Callable[[int, int, int], None]
+"""Told the rows that are done, the rows in all, and those of the first that failed."""
 Timed = Callable[[str], AbstractContextManager[None]]
 
 
@@ -64,7 +65,7 @@ def answer_here(
         config: the validated config.
         rows: what is to be answered.
         attempt: this launch's.
-        progress: told (rows done, rows in all) now and then.
+        progress: told (rows done, rows in all, rows failed) now and then.
         timed: notes how long a stage takes.
 
     Raises:
@@ -117,7 +118,7 @@ def _answer(
     leases: list[Lease],
     attempt: Attempt,
     journal: Journal,
-    progress: Callable[[int], None] = lambda rows: None,
+    progress: Callable[[int, int], None] = lambda rows, failed: None,
 ) -> WorkerReport:
     """Answer in this process as many leases as the others leave it."""
     launch, run = attempt.launch, config.run
@@ -139,12 +140,12 @@ class _Everyone:
     def __init__(self, attempt: Attempt, total: int, progress: Progress) -> None:
         self._tails = [JournalTail(attempt.journal(rank)) for rank in range(1, attempt.launch.world_size)]
         self._total, self._progress = total, progress
-        self._own = 0
+        self._own = (0, 0)
         self._next = 0.0
 
-    def told(self, rows: int) -> None:
+    def told(self, rows: int, failed: int) -> None:
         """Note how many rows this process has done."""
-        self._own = rows
+        self._own = (rows, failed)
         if not self._tails or time.monotonic() >= self._next:
             self.look()
 
@@ -154,7 +155,9 @@ class _Everyone:
         for tail in self._tails:
             tail.has_grown()
         if self._total:
-            self._progress(self._own + sum(tail.lines for tail in self._tails), self._total)
+            rows, failed = self._own
+            rows += sum(tail.lines for tail in self._tails)
+            self._progress(rows, self._total, failed + sum(tail.failed for tail in self._tails))
 
 
 def answer_by_workers(
@@ -173,7 +176,7 @@ def answer_by_workers(
         config: the validated config.
         rows: what is to be answered.
         attempt: this launch's.
-        progress: told (rows done, rows in all) now and then.
+        progress: told (rows done, rows in all, rows failed) now and then.
         timed: notes how long a stage takes; loading ends when the first worker is ready.
         heard: told how many seconds of a clip the workers' model hears.
 
@@ -193,7 +196,7 @@ def answer_by_workers(
             identity=rows.identity,
             clip_timeout=config.run.clip_timeout_s,
             most_failures=config.run.most_failures(len(rows.samples)),
-            progress=lambda done: progress(done, total),
+            progress=lambda done, failed: progress(done, total, failed),
             heard=heard,
         )
         try:

@@ -66,7 +66,7 @@ class Driver:
         identity: what is run; a worker that runs something else says so.
         clip_timeout: seconds without an answer after which a worker that has rows in hand is ended; 0: never.
         most_failures: so many rows without an answer are borne; None: any number.
-        progress: told the number of rows that are done, now and then.
+        progress: told the number of rows that are done, and of those of them that failed, now and then.
         heard: told how many seconds of a clip a worker's model hears.
     """
 
@@ -81,7 +81,7 @@ class Driver:
         identity: dict[str, str],
         clip_timeout: float,
         most_failures: int | None,
-        progress: Callable[[int], None],
+        progress: Callable[[int, int], None],
         heard: Callable[[float | None], None],
     ) -> None:
         self._attempt = attempt
@@ -127,7 +127,7 @@ class Driver:
             self._turn()
         if self._stopped:
             raise RunStoppedError(STOPPED)
-        self._progress(self._rows)
+        self._progress(self._rows, self._watch.failed)
         return sorted(self._reports, key=lambda report: report.rank)
 
     def _turn(self) -> None:
@@ -203,7 +203,7 @@ class Driver:
                 reason = f"no answer for {self._clip_timeout:g} s (run.clip_timeout_s)"
                 self._pool.kill(number)
                 self._bury(number, reason)
-        self._progress(self._done())
+        self._progress(self._done(), self._watch.failed)
 
     def _hangs(self, number: int, worker: _Worker) -> bool:
         if worker.journal.has_grown():
