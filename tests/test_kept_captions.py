@@ -114,6 +114,7 @@ def test_references_are_tokenised_once(folder: Path, monkeypatch: pytest.MonkeyP
     assert again.candidates == ("a dog", "two dogs", "")
 
 
+@pytest.mark.slow
 def test_references_are_parsed_once(folder: Path, spice_lib: Path) -> None:
     files = SpiceFiles(spice_lib / CORENLP_JAR, spice_lib / SMALL_MODELS_JAR, "test")
     references = (("two black dogs bark at a man", "the old dog is barking"), ("rain falls on a tin roof", ""))

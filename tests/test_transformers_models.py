@@ -208,6 +208,7 @@ def test_a_prompt_book_is_read_with_all_its_problems(tmp_path: Path) -> None:
         read_prompts(book.rename(tmp_path / "empty.yaml"))
 
 
+@pytest.mark.slow
 def test_the_command_runs_and_resumes_a_model_of_a_folder(folder: Path, tmp_path: Path) -> None:
     package(folder, "qwen2_audio")
     site = make_site(tmp_path)

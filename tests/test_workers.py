@@ -395,7 +395,7 @@ def test_a_driver_that_stood_still_goes_on(site: Site) -> None:
 
 def test_two_runs_of_one_folder(site: Site) -> None:
     with started(site, {"5": "hang"}, "--workers", "2") as first:
-        first.wait_until_asked(CLIPS - 1)
+        first.wait_until_asked(1)
         command, code, _, told = run(site, {}, "--workers", "2", "--resume", str(first.folder))
         assert code == 3
         assert "is being written by a running process" in told
