@@ -46,12 +46,13 @@ def row_values(contents: Contents, rows: Sequence[int], embedded: Sequence[int])
     metrics = shown_metrics(contents)
     per_sample = contents.run.scores["per_sample"]
     above, below = contents.run.sums
+    scores = contents.run.row_scores
     error_rate = bool(contents.run.kind and contents.run.kind.unit)
     for row in rows:
         each = contents.run.predictions[row]
         references = contents.run.system.references[row]
         first = references[0] if references else ""
-        score = contents.run.row_scores[row] if contents.run.metric else None
+        score = scores[row] if scores else None
         wrong = int(above[row]) if error_rate else None
         yield [
             row + 1,
