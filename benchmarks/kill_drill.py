@@ -2,8 +2,8 @@
 
 A stub model answers many short rows with two workers, on this machine or (--ray) on two nodes of a Ray cluster that
 lives on it. Again and again a worker, the driver or (--ray) a node is killed with SIGKILL; a driver is started again
-with `--resume auto`. Out: a line for each kill, and whether the CSV has the bytes of a run of one process that nobody
-disturbed.
+with `--resume auto`. Out: a line for each kill (of a node also how soon the run noticed), and whether the CSV has the
+bytes of a run of one process that nobody disturbed.
 """
 
 import argparse
@@ -27,8 +27,9 @@ from many_rows import StubProvider, write_set  # noqa: E402
 from evaluator.run.folder import paths_of  # noqa: E402
 from evaluator.run.status import RunStatus, read_status  # noqa: E402
 
-LEAST_SECONDS, MOST_SECONDS = 0.5, 6.0
+LEAST_SECONDS = 0.5
 """Between two kills."""
+NOTICE_SECONDS = 60
 
 
 def main() -> None:
@@ -40,9 +41,10 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ray", action="store_true")
+    parser.add_argument("--most-seconds", type=float, default=6.0, help="between two kills")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        Drill(Path(folder), options.rows, options.kills, random.Random(options.seed), ray=options.ray).run()
+        Drill(Path(folder), options).run()
 
 
 def serve() -> None:
@@ -56,9 +58,10 @@ def serve() -> None:
 class Drill:
     """One drill in a folder."""
 
-    def __init__(self, folder: Path, rows: int, kills: int, draw: random.Random, *, ray: bool) -> None:
-        self._folder, self._rows, self._kills, self._draw = folder, rows, kills, draw
-        self._cluster = Cluster() if ray else None
+    def __init__(self, folder: Path, options: argparse.Namespace) -> None:
+        self._folder, self._rows, self._kills = folder, options.rows, options.kills
+        self._most_seconds, self._draw = options.most_seconds, random.Random(options.seed)
+        self._cluster = Cluster() if options.ray else None
         self._driver: subprocess.Popen[bytes] | None = None
         self._killed: Counter[str] = Counter()
 
@@ -104,7 +107,7 @@ class Drill:
         """Kill until the driver is gone: then the run is to be resumed; False when all is done."""
         assert self._driver is not None
         while sum(self._killed.values()) < self._kills:
-            deadline = time.monotonic() + self._draw.uniform(LEAST_SECONDS, MOST_SECONDS)
+            deadline = time.monotonic() + self._draw.uniform(LEAST_SECONDS, self._most_seconds)
             while time.monotonic() < deadline:
                 if self._driver.poll() is not None:
                     return False
@@ -113,9 +116,13 @@ class Drill:
             if status is None or not _pids(status):
                 continue
             kind = self._draw.choice(["worker", "worker", "driver", *(["node"] if self._cluster else [])])
+            deaths = self._deaths()
             self._kill(kind, status)
             self._killed[kind] += 1
-            print(f"  {kind:6} killed at {status.done:,} of {self._rows:,} rows", flush=True)
+            told = f", noticed after {self._notice(deaths)}" if kind == "node" else ""
+            print(f"  {kind:6} killed at {status.done:,} of {self._rows:,} rows{told}", flush=True)
+            if self._cluster is not None:
+                self._cluster.address()
             if kind == "driver":
                 self._driver.wait()
                 time.sleep(3)
@@ -131,6 +138,19 @@ class Drill:
             self._cluster.lose_one()
         else:
             os.kill(self._draw.choice(_pids(status)), signal.SIGKILL)
+
+    def _deaths(self) -> int:
+        """Of workers, that the run has told of."""
+        return (self._folder / "log").read_bytes().count(b" died: ")
+
+    def _notice(self, deaths: int) -> str:
+        """How long it takes until the run tells of one more."""
+        begin = time.monotonic()
+        while self._deaths() == deaths:
+            if time.monotonic() > begin + NOTICE_SECONDS:
+                return f"more than {NOTICE_SECONDS} s"
+            time.sleep(0.05)
+        return f"{time.monotonic() - begin:.1f} s"
 
     def _status(self) -> RunStatus | None:
         folders = sorted((self._folder / "drill" / "valid_results").glob("*/run.json"))
@@ -164,9 +184,8 @@ class Cluster:
         return str(self._cluster.address)
 
     def lose_one(self) -> None:
-        """Kill a node without a word, and let another join."""
+        """Kill a node without a word."""
         self._cluster.remove_node(self._nodes.pop(0), allow_graceful=False)
-        self.address()
 
     def close(self) -> None:
         """End it."""
