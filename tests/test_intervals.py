@@ -80,6 +80,16 @@ def test_every_draw_has_as_many_units() -> None:
     assert len(set(sums[:, 1])) > 5
 
 
+@pytest.mark.parametrize("values", [[0.0, 1.0, 2.0], [0.25, 0.5]])
+def test_sums_are_those_of_the_units_drawn(values: list[float]) -> None:
+    """Equal units are counted together; what is drawn is what numpy's generator draws of the sorted units."""
+    rng = np.random.default_rng(3)
+    units = np.stack([rng.choice(values, 40), rng.choice([4.0, 5.0], 40)], axis=1)
+    ordered, draws = units[np.lexsort(units.T)], np.random.default_rng(9)
+    direct = [ordered[draws.integers(0, 40, size=40)].sum(axis=0) for _ in range(30)]
+    assert np.array_equal(resampled_sums(units, resamples=30, seed=9), direct)
+
+
 def test_seed_and_order() -> None:
     edits, words = [0, 1, 2, 0, 5, 1], [4, 5, 6, 3, 9, 2]
     first = rates(edits, words)

@@ -62,15 +62,27 @@ def resampled_sums(units: Any, *, resamples: int = RESAMPLES, seed: int | Sequen
     generator = np.random.default_rng(seed)
     number = len(ordered)
     sums = np.empty((resamples, ordered.shape[1]))
-    at_once = max(1, min(resamples, _CELLS // number))
-    # How often each unit was drawn; counts times columns costs one draw for all columns.
-    counts = np.empty((at_once, number))
+    firsts = _firsts_of_equal(ordered)
+    distinct = ordered[firsts]
+    at_once = max(1, min(resamples, _CELLS // len(distinct)))
+    # How often each distinct unit was drawn; counts times columns costs one draw for all columns.
+    counts = np.empty((at_once, len(distinct)))
     for first in range(0, resamples, at_once):
         part = counts[: min(at_once, resamples - first)]
         for row in part:
-            row[:] = np.bincount(generator.integers(0, number, size=number), minlength=number)
-        sums[first : first + len(part)] = part @ ordered
+            drawn = np.bincount(generator.integers(0, number, size=number), minlength=number)
+            row[:] = drawn if len(distinct) == number else np.add.reduceat(drawn, firsts)
+        sums[first : first + len(part)] = part @ distinct
     return sums
+
+
+def _firsts_of_equal(ordered: Columns) -> "NDArray[np.int64]":
+    """Where equal units begin, in units that are sorted. Whole numbers alone add up to the same in any order."""
+    import numpy as np
+
+    if not np.array_equal(ordered, np.rint(ordered)):
+        return np.arange(len(ordered))
+    return np.flatnonzero(np.r_[True, (ordered[1:] != ordered[:-1]).any(axis=1)])
 
 
 def ratio(sums: Columns) -> Columns:
