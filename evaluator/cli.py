@@ -37,7 +37,7 @@ from evaluator.commands.efficiency import (
 from evaluator.commands.explain import explain_command
 from evaluator.commands.host import host_command
 from evaluator.commands.pages.report import report_command
-from evaluator.commands.running.by_name import DEFAULT_CONFIG, PROGRAM, RunCommand
+from evaluator.commands.running.by_name import PROGRAM, RunCommand
 from evaluator.commands.running.doctor import doctor_command, report
 from evaluator.commands.score import score_command
 from evaluator.commands.session import session
@@ -47,9 +47,10 @@ from evaluator.commands.validate import validate_command
 from evaluator.commands.workers import Workers, chosen_workers, refuse_launcher, worker_options
 from evaluator.cpu_threads import prepare_cpu_threads
 from evaluator.errors import ConfigError
-from evaluator.extras import check_installed
+from evaluator.extras import check_installed, extras_of_run
+from evaluator.models.choose import RUN_CONFIG
 from evaluator.speed.plan import EfficiencyPlan, Protocol
-from evaluator.tasks import MODES, TASKS, Control, Mode, is_scored, task_of
+from evaluator.tasks import MODES, TASKS, Control, Mode, task_of
 from evaluator.workers.launch import Launch, device_of, launch_of, worker_launch, worker_socket
 
 if TYPE_CHECKING:
@@ -260,7 +261,7 @@ def _run(provider: "ModelProvider", arguments: _Arguments, num_gpus: Callable[[]
         launch = worker_launch(os.environ)
     with session(provider, rank=launch.rank, launched=launch.launched) as current:
         if not arguments.doctor:
-            check_installed("audio", *_scoring_extras(arguments.mode))
+            check_installed(*extras_of_run(arguments.mode))
         # Below this line imports cost seconds; --help and usage errors never get here.
         from evaluator.config.config import load_config
         from evaluator.provider.questions import config_check
@@ -301,10 +302,6 @@ def _run(provider: "ModelProvider", arguments: _Arguments, num_gpus: Callable[[]
             refuse_launcher(launch.world_size)
             pool = arguments.workers.pool(given, num_gpus)
         return _evaluate(provider, config, mode, resume=resume, launch=launch, limit=arguments.limit, pool=pool)
-
-
-def _scoring_extras(mode: Mode | None) -> list[str]:
-    return [task_of(mode).extra] if mode is not None and is_scored(mode) and task_of(mode).extra else []
 
 
 def _evaluate(
@@ -406,7 +403,7 @@ def main() -> None:
     """Run models, validate submissions, score answers, compare and rank runs, set up what the metrics need."""
 
 
-main.add_command(RunCommand(partial(build_evaluate_command, default_config=DEFAULT_CONFIG, program=PROGRAM)), "run")
+main.add_command(RunCommand(partial(build_evaluate_command, default_config=RUN_CONFIG, program=PROGRAM)), "run")
 main.add_command(doctor_command, "doctor")
 main.add_command(validate_command, "validate")
 main.add_command(setup_metrics_command, "setup-metrics")

@@ -7,6 +7,7 @@ import importlib.util
 from collections.abc import Mapping
 
 from evaluator.errors import ConfigError, Problem
+from evaluator.tasks import Mode, is_scored, task_of
 
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "audio": ("numpy", "soundfile", "soxr"),
@@ -29,6 +30,12 @@ def check_installed(*extras: str) -> None:
         problems = [Problem(f"extra {extra}", f"not installed: {', '.join(names)}") for extra, names in missing.items()]
         command = f"pip install 'audiolm-evaluator[{','.join(missing)}]'"
         raise ConfigError(f"This needs more than the core of the evaluator; install it with {command}.", problems)
+
+
+def extras_of_run(mode: Mode | None) -> list[str]:
+    """The extras that a run of a mode needs, or a model that is only checked: what reads clips, and what scores."""
+    scoring = task_of(mode).extra if mode is not None and is_scored(mode) else ""
+    return ["audio", *filter(None, [scoring])]
 
 
 def _is_there(name: str) -> bool:

@@ -73,6 +73,24 @@ def read_answers(path: Path) -> list[Answer]:
     return _read_json(file)
 
 
+def given_answers(texts: Mapping[str, str]) -> list[Answer]:
+    """Answers that are in memory: testset_id -> text.
+
+    Raises:
+        ResultError: what is given is no such table; every pair that is no answer is named.
+    """
+    if not isinstance(texts, Mapping):
+        raise ResultError(f"The answers given are no testset_id -> text, but {shown(texts)}.")
+    problems = [
+        Problem(f"answer {number}", f"expected a text for a testset_id, found {shown(text)} for {shown(identifier)}")
+        for number, (identifier, text) in enumerate(texts.items(), start=1)
+        if not isinstance(identifier, str) or not isinstance(text, str)
+    ]
+    if problems:
+        raise _problems("given", problems)
+    return [Answer(*pair, f"answer {number}") for number, pair in enumerate(texts.items(), start=1)]
+
+
 def _head(file: Path) -> bytes:
     """The beginning of a file, without a byte order mark."""
     try:
@@ -212,7 +230,7 @@ def _answer(value: object, place: str) -> Answer | str:
     return Answer(cells[0], cells[1], place)
 
 
-def _problems(file: Path, problems: list[Problem]) -> ResultError:
+def _problems(file: Path | str, problems: list[Problem]) -> ResultError:
     kept = problems[:_SHOWN]
     if len(problems) > _SHOWN:
         kept.append(Problem("", f"and {len(problems) - _SHOWN} more"))

@@ -14,13 +14,13 @@ from evaluator.wording import named
 _NAMED = 50
 
 
-def match(answers: Sequence[Answer], samples: Sequence[Sample], *, path: Path, annotation: Path) -> list[Answer]:
+def match(answers: Sequence[Answer], samples: Sequence[Sample], *, path: Path | str, annotation: Path) -> list[Answer]:
     """Find the answer of each clip.
 
     Args:
         answers: of a file, in its order.
         samples: of an annotation, one a clip.
-        path: the file, for messages.
+        path: the file, or what else the answers are called, for messages.
         annotation: the annotation, for messages.
 
     Returns:

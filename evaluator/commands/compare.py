@@ -1,17 +1,12 @@
 """`audiolm-evaluator compare`: whether one system is better than another, on the same clips."""
 
-import importlib.util
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from evaluator.commands.command_line import SETTINGS, escape_what_cannot_be_printed, version_option
-from evaluator.errors import AudioLMError, ConfigError
-
-if TYPE_CHECKING:
-    from evaluator.comparison.compare import Comparison
+from evaluator.errors import AudioLMError
 
 _EXAMPLES = """\b
 Examples:
@@ -70,15 +65,17 @@ def compare_command(
     """
     escape_what_cannot_be_printed()
     # Here, so that --help need not wait for them.
+    from evaluator.comparison.compare_sources import compare_sources
     from evaluator.comparison.json_form import as_json
     from evaluator.comparison.lines import lines
+    from evaluator.comparison.sources import parse_source
 
     try:
-        found = _compare(
-            sources,
-            metrics,
-            annotation,
-            by,
+        found = compare_sources(
+            [parse_source(source) for source in sources],
+            metrics=metrics,
+            annotation=annotation,
+            by=by,
             protocol=protocol,
             unit=unit,
             unit_field=unit_field,
@@ -92,42 +89,3 @@ def compare_command(
         click.echo(json.dumps(as_json(found, clips=clips), ensure_ascii=False, indent=2, allow_nan=False))
     else:
         click.echo("\n".join(lines(found, clips=clips)))
-
-
-def _compare(
-    sources: tuple[str, ...],
-    metrics: tuple[str, ...],
-    annotation: Path | None,
-    by: tuple[str, ...],
-    *,
-    protocol: str | None,
-    unit: str | None,
-    unit_field: str | None,
-    resamples: int,
-    seed: int,
-) -> "Comparison":
-    from evaluator.comparison.comparable import comparable
-    from evaluator.comparison.compare import compare
-    from evaluator.comparison.slices import DURATION, slice_labels
-    from evaluator.comparison.sources import read_reference, read_systems, reference_of_runs
-    from evaluator.comparison.units import units_of
-    from evaluator.comparison.words import align_systems
-
-    if importlib.util.find_spec("numpy") is None:
-        raise ConfigError("compare needs numpy; install it with pip install 'audiolm-evaluator[audio]'.")
-    given = read_reference(annotation) if annotation is not None else None
-    systems, chosen = comparable(read_systems(sources, given, protocol=protocol), metrics)
-    scoring = systems[0].scoring
-    kind = unit or scoring.unit
-    field = scoring.unit_field if unit_field is None and unit is None else unit_field or ""
-    needs_rows = any(name != DURATION for name in by) or kind != "clip"
-    reference = given or (reference_of_runs(systems) if needs_rows else None)
-    return compare(
-        systems,
-        chosen,
-        units_of(kind, field, systems, reference),
-        align_systems(systems),
-        slices={name: slice_labels(name, systems, reference) for name in by},
-        resamples=resamples,
-        seed=seed,
-    )

@@ -114,12 +114,12 @@ def gain_lines(plain: Path, other: Path, kind: Control, *, of: int) -> list[str]
     """
     from evaluator.comparison.comparable import comparable
     from evaluator.comparison.compare import compare
-    from evaluator.comparison.sources import read_systems
+    from evaluator.comparison.sources import Source, read_systems
     from evaluator.comparison.units import units_of
     from evaluator.comparison.words import align_systems
     from evaluator.scoring.result import KINDS
 
-    sources = [f"clips={plain}", f"{kind}={other}"]
+    sources = [Source(plain, "clips"), Source(other, kind)]
     systems, metrics = comparable(read_systems(sources, None, protocol=None), ())
     units = units_of("clip", "", systems, None)
     found = compare(systems, metrics, units, align_systems(systems), slices={}, resamples=10_000, seed=0)

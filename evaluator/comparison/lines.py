@@ -53,22 +53,39 @@ def _wrapped(text: str, indent: str = "") -> list[str]:
 def _table_lines(table: Table, protocol: str) -> list[str]:
     kind = KINDS[table.metric]
     better = "higher" if kind.higher_is_better else "lower"
-    rows = [["  system", kind.title, f"{100 * LEVEL:g} %"]]
-    for name, value in table.values.items():
-        rows.append([f"  {printable(name)}", _value(kind, value), _bounds(kind, table.bounds[name])])
+    rows = [[f"  {first}", *others] for first, *others in system_rows(table)]
     found = [*_wrapped(f"{kind.title} ({better} is better): {protocol}"), *aligned(rows, left=(0, 2)), ""]
+    found += aligned([[f"  {first}", *others] for first, *others in pair_rows(table)], left=(0, 2))
+    return found + [line for told in verdicts(table) for line in _wrapped(told, "  ")]
+
+
+def system_rows(table: Table) -> list[list[str]]:
+    """What each system scores, as rows of cells below a head."""
+    kind = KINDS[table.metric]
+    rows = [["system", kind.title, f"{100 * LEVEL:g} %"]]
+    for name, value in table.values.items():
+        rows.append([printable(name), _value(kind, value), _bounds(kind, table.bounds[name])])
+    return rows
+
+
+def pair_rows(table: Table) -> list[list[str]]:
+    """How each two systems differ, as rows of cells below a head."""
     several = len(table.pairs) > 1
     tested = all(pair.mapsswe is not None for pair in table.pairs)
-    head = ["  second - first", "difference", f"{100 * LEVEL:g} %", "better", "p"]
+    head = ["second - first", "difference", f"{100 * LEVEL:g} %", "better", "p"]
     head += [*(["Holm"] if several else []), *(["MAPSSWE p"] if tested else [])]
     head += [*(["Holm"] if several and tested else []), "wins", "losses", "ties"]
-    found += aligned([head, *(_pair_cells(kind, pair, several=several) for pair in table.pairs)], left=(0, 2))
-    return found + [line for pair in table.pairs for line in _wrapped(_verdict(pair, several=several), "  ")]
+    return [head, *(_pair_cells(KINDS[table.metric], pair, several=several) for pair in table.pairs)]
+
+
+def verdicts(table: Table) -> list[str]:
+    """A sentence on each two systems."""
+    return [_verdict(pair, several=len(table.pairs) > 1) for pair in table.pairs]
 
 
 def _pair_cells(kind: MetricKind, pair: Pair, *, several: bool) -> list[str]:
     cells = [
-        f"  {printable(pair.second)} - {printable(pair.first)}",
+        f"{printable(pair.second)} - {printable(pair.first)}",
         _signed(kind, pair.difference),
         _bounds(kind, pair.bounds),
         f"{100 * pair.better:.1f} %",

@@ -35,6 +35,22 @@ _NOT_TOLD = frozenset({"run.output_dir", "run.device"})
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """Where a system is: a folder or file, and its name, "" for one made of the path."""
+
+    path: Path
+    name: str = ""
+
+
+def parse_source(text: str) -> Source:
+    """ "B=runs/b" -> Source(runs/b, "B"); a path that exists is one, whatever its name."""
+    name, found, rest = text.partition("=")
+    if not found or Path(text).exists():
+        return Source(Path(text))
+    return Source(Path(rest), printable(name.strip()))
+
+
+@dataclass(frozen=True, slots=True)
 class Reference:
     """An annotation that answers are compared with: its rows as they are, one sample a clip, and the task."""
 
@@ -80,11 +96,11 @@ def reference_of_runs(systems: Sequence[System]) -> Reference:
     return read_reference(file)
 
 
-def read_systems(sources: Sequence[str], reference: Reference | None, *, protocol: str | None) -> list[System]:
+def read_systems(sources: Sequence[Source], reference: Reference | None, *, protocol: str | None) -> list[System]:
     """Read systems; files are scored by `protocol`, else as the first run folder was, else as usual.
 
     Args:
-        sources: each PATH or NAME=PATH.
+        sources: where they are.
         reference: what files are scored against; a run folder has its own references, and so has a predictions.jsonl
             where this is None.
         protocol: as `scoring.protocol`, for files.
@@ -92,25 +108,25 @@ def read_systems(sources: Sequence[str], reference: Reference | None, *, protoco
     Raises:
         AudioLMError: one cannot be read; the protocol does not exist.
     """
-    folders = {source: read_system(source, reference) for source in sources if _split(source)[1].is_dir()}
+    folders = {source: read_system(source, reference) for source in sources if source.path.is_dir()}
     config = ScoringConfig() if not folders else next(iter(folders.values())).scoring
     if protocol is not None:
         config = config.model_copy(update={"protocol": protocol})
     return [folders[source] if source in folders else read_system(source, reference, config) for source in sources]
 
 
-def read_system(source: str, reference: Reference | None, config: ScoringConfig | None = None) -> System:
+def read_system(source: Source, reference: Reference | None, config: ScoringConfig | None = None) -> System:
     """Read one system.
 
     Args:
-        source: PATH or NAME=PATH.
+        source: where it is.
         reference: as `read_systems`.
         config: how a file is scored; None: as usual.
 
     Raises:
         AudioLMError: it cannot be read.
     """
-    name, path = _split(source)
+    name, path = source.name, source.path
     config = config or ScoringConfig()
     if path.is_dir():
         return _read_run(_run_folder(path), name)
@@ -121,14 +137,6 @@ def read_system(source: str, reference: Reference | None, config: ScoringConfig 
     if path.name != PREDICTIONS:
         raise ResultError(f"{path} has answers and no references: give --annotation FILE.json, or the run's folder.")
     return _read_predictions(path, name or printable(path.absolute().parent.name), config)
-
-
-def _split(source: str) -> tuple[str, Path]:
-    """ "B=runs/b" -> ("B", runs/b); a path that exists is one, whatever its name."""
-    name, found, rest = source.partition("=")
-    if not found or Path(source).exists():
-        return "", Path(source)
-    return printable(name.strip()), Path(rest)
 
 
 def _run_folder(path: Path) -> Path:

@@ -4,11 +4,13 @@ In: what was typed. Out: a package whose heavy imports wait until its model is l
 """
 
 import importlib.util
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evaluator.errors import ConfigError, Problem
+from evaluator.tasks import Mode, task_of
 from evaluator.wording import did_you_mean
 
 if TYPE_CHECKING:
@@ -20,6 +22,14 @@ FORMS = {
     "transformers": "transformers:FOLDER-or-hub/name",
 }
 """Kind -> how it is written."""
+RUN_CONFIG = Path(__file__).resolve().parents[1] / "data" / "run.yaml"
+"""The configuration of a run without one."""
+
+
+def annotation_option(mode: Mode, annotation: Path) -> str:
+    """The setting that names a mode's annotation: "datasets.test_ann_path_asr=..."."""
+    # As JSON, because values of --options are YAML: a name may look like a number.
+    return f"datasets.test_ann_path_{task_of(mode).name}={json.dumps(str(annotation), ensure_ascii=False)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from evaluator.diagnosis.units import Split, counted_splits
 from evaluator.errors import ConfigError
 from evaluator.extras import check_installed
 from evaluator.report.runs import Run
+from evaluator.scoring.result import MetricKind
 
 Piece = str | tuple[str | None, str | None]
 _PROTOCOL = re.compile(r"(?:^|\|)protocol:([^|]+)")
@@ -44,14 +45,23 @@ class Aligner:
 
 def aligner_of(run: Run) -> Aligner:
     """What aligns a run's answers, by the protocol of its first error rate; none for tasks without one."""
-    kind = run.kind
+    signature = next((each.get("signature") or "" for each in run.scores["metrics"] if each["name"] == run.metric), "")
+    return aligner(run.kind, signature)
+
+
+def aligner(kind: MetricKind | None, signature: str) -> Aligner:
+    """What aligns answers as an error rate counts them; none for other metrics.
+
+    Args:
+        kind: the metric; None: there is none.
+        signature: of its score.
+    """
     if kind is None or not kind.unit:
         return Aligner("", None, None)
     try:
         check_installed("asr")
     except ConfigError as error:
         return Aligner("", error.message, None)
-    signature = next((each.get("signature") or "" for each in run.scores["metrics"] if each["name"] == run.metric), "")
     found = _PROTOCOL.search(signature)
     return Aligner(kind.unit, None, counted_splits(found[1] if found else "challenge", kind.unit))
 

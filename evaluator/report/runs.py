@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluator.comparison.sources import read_system
+from evaluator.comparison.sources import parse_source, read_system
 from evaluator.comparison.system import System
 from evaluator.errors import AudioLMError, ResultError
 from evaluator.run.folder import paths_of
@@ -89,7 +89,7 @@ def read_run(source: str) -> Run:
     Raises:
         AudioLMError: it cannot be read, is not finished, or has no scores.
     """
-    system = read_system(source, None)
+    system = read_system(parse_source(source), None)
     folder = Path(system.source)
     if not folder.is_dir():
         raise ResultError(f"{folder} is no folder: a report is made of a run's folder.")

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from evaluator.answer_files.scored_file import ScoredAnswers
 from evaluator.diagnosis.diagnosis import KEY
 from evaluator.errors import ResultError
 from evaluator.files import replacing
@@ -74,6 +75,18 @@ def summarize(result: EvaluationResult) -> list[str]:
         *(label_line("report", str(result.report)) if result.report is not None else []),
         *(label_line("run.json", f"not complete: {result.record_error}") if result.record_error is not None else []),
         *(diagnosis_lines(result.scores) if result.scores is not None else []),
+    ]
+
+
+def summarize_answers(done: ScoredAnswers) -> list[str]:
+    """Tell answers that were scored without a run, in lines as those of a run."""
+    return [
+        f"{done.source}: {done.task.title}",
+        *label_line("annotation", str(done.annotation)),
+        *label_line("rows", str(done.scores.num_samples)),
+        *label_line("empty", str(done.scores.details.get("empty_hypotheses", 0))),
+        *score_lines(done.scores),
+        *diagnosis_lines(done.scores),
     ]
 
 

@@ -154,6 +154,11 @@ class Scores:
     details: dict[str, Any]
     per_sample: dict[str, Rows] = field(default_factory=dict)
 
+    @property
+    def by_name(self) -> dict[str, MetricResult]:
+        """The metrics by their names: `scores.by_name["wer"].value`."""
+        return {metric.name: metric for metric in self.metrics}
+
     def missing(self) -> tuple[MetricResult, ...]:
         """The metrics that were asked for by name and have no value."""
         return tuple(metric for metric in self.metrics if metric.requested and metric.value is None)

@@ -3,22 +3,16 @@
 In: the evaluate command as a function of the model package. Out: the same command with the options that choose one.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from evaluator.commands.command_line import SETTINGS, ManyValues
 from evaluator.errors import ConfigError
-from evaluator.models.choose import FORMS, ModelChoice
-from evaluator.tasks import task_of
+from evaluator.models.choose import FORMS, ModelChoice, annotation_option
 
-if TYPE_CHECKING:
-    pass
-
-DEFAULT_CONFIG = Path(__file__).resolve().parents[2] / "data" / "run.yaml"
 PROGRAM = "audiolm-evaluator run"
 _EXAMPLES = """\
 \b
@@ -55,9 +49,7 @@ class RunCommand(ManyValues):
         if annotation is not None:
             if mode is None:
                 raise click.UsageError("--annotation belongs to a mode: give --mode too.")
-            # As JSON, because values of --options are YAML: a name may look like a number.
-            key = f"datasets.test_ann_path_{task_of(mode).name}"
-            ctx.params["options"] = (*ctx.params["options"], f"{key}={json.dumps(str(annotation))}")
+            ctx.params["options"] = (*ctx.params["options"], annotation_option(mode, annotation))
         try:
             command = self._build(choice.provider(), num_gpus=choice.num_gpus)
         except ConfigError as error:
