@@ -20,7 +20,7 @@ EVALUATOR_ORDER = (
     "errors", "tasks", "extras", "wording", "files", "spooled_list", "cpu_threads", "machine", "audio", "annotation",
     "convert", "model", "submission", "redaction", "config", "provider", "statistics", "scoring", "diagnosis",
     "preflight", "doctor", "run", "run_end", "workers", "answer_files", "speed", "board", "comparison", "report",
-    "host", "evaluate", "conformance", "models", "commands", "cli",
+    "host", "evaluate", "conformance", "models", "notebook", "commands", "cli",
 )  # fmt: skip
 SALMONN_ORDER = (
     "errors", "wording", "device", "gradients", "json_object", "quiet_libraries", "collector", "cpu_threads", "config",
@@ -184,8 +184,13 @@ def test_adapters_are_reached_by_the_choice_of_a_model_only(evaluator: dict[str,
         for found in imports
         if found.name in evaluator and found.name.startswith(ADAPTERS) and not module.startswith(ADAPTERS)
     }
-    commands = {module for module, _ in outside}
-    assert commands == {"evaluator.commands.running.by_name", "evaluator.commands.running.by_trainer"}
+    assert {module for module, _ in outside} == {
+        "evaluator.cli",
+        "evaluator.commands.running.by_name",
+        "evaluator.commands.running.by_trainer",
+        "evaluator.notebook.model",
+        "evaluator.notebook.run",
+    }
     assert {name for _, name in outside} == {"evaluator.models.choose"}
 
 
@@ -249,7 +254,8 @@ def test_libraries_import_no_command(evaluator: dict[str, list[Import]]) -> None
 
 
 @pytest.mark.parametrize(
-    "module", ["cli", "commands.validate", "commands.setup", "commands.session", "config.config", "evaluate"]
+    "module",
+    ["notebook.score", "cli", "commands.validate", "commands.setup", "commands.session", "config.config", "evaluate"],
 )
 def test_start_up_is_light(evaluator: dict[str, list[Import]], module: str) -> None:
     """`--help`, a config error and the validator never pay for a heavy package."""
