@@ -34,7 +34,7 @@ PARTS: Mapping[tuple[str, str], str] = {
     ("salmonn.model.components", "load_beats"): "BEATs",
     ("salmonn.model.components", "add_lora"): "LoRA wrapped",
     ("salmonn.model.assembly", "build_speech_encoder"): "bridge built",
-    ("salmonn.model.salmonn", "load_checkpoint"): "checkpoint copied",
+    ("salmonn.model.salmonn", "fill_from_checkpoint"): "checkpoint copied",
     ("salmonn.decoding.decoder", "check_supported"): "decoder's try",
 }
 START, IMPORTS, REST, TOTAL, ENDED = "interpreter", "imports", "everything else", "total", "total, the end included"

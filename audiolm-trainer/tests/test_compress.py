@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 from click.testing import CliRunner
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 
@@ -21,7 +22,8 @@ from salmonn.compress.settings import load_settings
 from salmonn.config.config import load_config
 from salmonn.errors import ConfigError
 from salmonn.inference.inference import load_language_model
-from salmonn.model.salmonn import SALMONN, Distillation, Predicted
+from salmonn.model.predicted import Predicted
+from salmonn.model.salmonn import SALMONN, Distillation
 from salmonn.weights.checkpoint import read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -179,6 +181,59 @@ def test_the_nano_model_loses_a_layer_and_is_healed(write: Write, tmp_path: Path
 
 
 @pytest.mark.slow
+def test_a_language_model_is_healed_itself_and_compressed_again(write: Write, tmp_path: Path) -> None:
+    path = write(drop_llm_layers=1, heal="full")
+    done = compress(path)
+    assert done.exit_code == 0, done.output
+    small = tmp_path / "small"
+    rows = json.loads((small / "table.json").read_text(encoding="utf-8"))
+    assert [row["step"] for row in rows] == ["original", "layers dropped", "healed"]
+    # No adapter is left beside the weights, and the teacher is the whole model with its own.
+    assert rows[2]["parameters"] < rows[1]["parameters"]
+    assert yaml.safe_load((small / "teacher.yaml").read_text(encoding="utf-8"))["model"]["lora"] is True
+    before, after = (load_file(small / name / "model.safetensors") for name in ("llm_merged", "llm_healed"))
+    assert before.keys() == after.keys()
+    assert not any(torch.equal(before[name], after[name]) for name in before)
+    # What answers is what was trained.
+    [run] = (small / "healing").glob("*/checkpoint_best.pth")
+    held = read_checkpoint(run)["model"]
+    assert all(torch.equal(tensor, held[f"llama_model.{name}"]) for name, tensor in after.items())
+    files = {"llama_path": small / "llm_healed", "ckpt": small / "llm_healed/bridge.safetensors", "lora": False}
+    options = [f"model.{key}={value}" for key, value in files.items()]
+    lm = load_language_model(load_config(ROOT / "configs/salmonn_eval_config.yaml", options), "cpu")
+    assert lm.model.llm.config.num_hidden_layers == 2
+    times = {file: file.stat().st_mtime_ns for file in small.rglob("*.safetensors")}
+    assert compress(path).exit_code == 0
+    assert {file: file.stat().st_mtime_ns for file in small.rglob("*.safetensors")} == times
+    # Again: from the checkpoint that holds the language model, which is made a folder first.
+    tree = yaml.safe_load((small / "train.yaml").read_text(encoding="utf-8"))
+    tree["model"] |= {"llama_path": str(small / "llm_merged"), "ckpt": str(run)}
+    tree["run"] |= {"distill": ""}
+    (tmp_path / "again.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    valid = json.loads((tmp_path / "valid.json").read_text(encoding="utf-8"))["annotation"]
+    (tmp_path / "words.txt").write_text("\n".join(row["text"] for row in valid), encoding="utf-8")
+    again = {"train": tmp_path / "again.yaml", "output_dir": tmp_path / "again", "vocabulary_texts": "words.txt"}
+    again |= {"vocabulary": True, "heal": False}
+    done = compress(path, *(f"compress.{key}={value}" for key, value in again.items()))
+    assert done.exit_code == 0, done.output
+    rows = json.loads((tmp_path / "again/table.json").read_text(encoding="utf-8"))
+    assert [row["step"] for row in rows] == ["original", "smaller vocabulary", "layers dropped"]
+    assert [row["llm_layers"] for row in rows] == [2, 2, 1]
+    assert rows[1]["loss"] <= rows[0]["loss"] + 0.02
+
+
+def test_a_quantised_language_model_is_not_healed_itself(write: Write, tmp_path: Path) -> None:
+    path = write(drop_llm_layers=1, heal="full")
+    tree = yaml.safe_load((tmp_path / "heal.yaml").read_text(encoding="utf-8"))
+    tree["model"]["quantize"] = {"kind": "int8", "parts": ["llm"]}
+    (tmp_path / "heal.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    done = compress(path)
+    assert done.exit_code == 2
+    assert "compress.heal: is full, and weights that are int8 cannot be trained" in done.output
+    assert not (tmp_path / "small").exists()
+
+
+@pytest.mark.slow
 def test_a_smaller_vocabulary_is_a_folder_that_teaches(write: Write, tmp_path: Path) -> None:
     """Layers are dropped from it, and the teacher has its tokens."""
     path = write(vocabulary=True, vocabulary_texts=str(tmp_path / "words.txt"), drop_llm_layers=1)
@@ -259,6 +314,7 @@ def test_whisper_loses_a_layer_and_hears_less(write: Write, tmp_path: Path) -> N
     [
         ({"drop_llm_layer": 1}, "did you mean drop_llm_layers"),
         ({"drop_llm_layers": 1.5}, "compress.drop_llm_layers"),
+        ({"drop_llm_layers": 1, "heal": "whole"}, "compress.heal: .*'full'"),
         ({}, "nothing is to be made smaller"),
         ({"drop_whisper_layers": 1}, "a teacher needs the same encoders"),
         ({"drop_llm_layers": 1, "train": "none.yaml"}, "none.yaml is no file"),

@@ -33,7 +33,7 @@ from salmonn.errors import CheckpointError, ConfigError
 from salmonn.export.export import export_model
 from salmonn.inference.inference import SalmonnLM, load_language_model
 from salmonn.model.salmonn import SALMONN
-from salmonn.weights.checkpoint import load_checkpoint, read_checkpoint, read_weights, save_checkpoint
+from salmonn.weights.checkpoint import fill_from_checkpoint, read_checkpoint, read_weights, save_checkpoint
 from salmonn.weights.exported_folder import FORMS, Form
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -243,7 +243,7 @@ def test_another_layout_and_damage_are_refused(tmp_path: Path) -> None:
 def test_a_bridge_alone_is_no_whole_checkpoint(exports: dict[Form, Path], nano: SalmonnLM) -> None:
     trained = {name: p.clone() for name, p in nano.model.named_parameters() if ".lora_" in name}
     with pytest.raises(CheckpointError, match=r"missing \(42\)"):
-        load_checkpoint(exports["peft"] / "bridge.safetensors", trained)
+        fill_from_checkpoint(read_checkpoint(exports["peft"] / "bridge.safetensors")["model"], trained, source="bridge")
 
 
 def test_an_export_that_does_not_fit_names_the_setting(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from salmonn.config.config import from_mapping, load_config
 from salmonn.config.schema import Config
+from salmonn.decoding.decoder_support import without_adapter
 from salmonn.frontend.features import FrontEnd
 from salmonn.model.beats import BEATs, BEATsConfig
 from salmonn.model.components import add_lora, qformer_config
@@ -91,11 +92,15 @@ def middling_model(targets: list[str]) -> SALMONN:
     )
 
 
-@pytest.mark.parametrize("targets", [MODULES[:1] + MODULES[2:3], MODULES])
+@pytest.mark.parametrize("targets", [MODULES[:1] + MODULES[2:3], MODULES, []])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_activations_are_what_pytorch_saves(targets: list[str], dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    model = middling_model(targets).train()
+    model = middling_model(targets or MODULES).train()
+    if not targets:
+        # No adapter: the language model is trained itself.
+        model.llm = without_adapter(model.llm).requires_grad_(True)
+        model.llm_in_checkpoint = True
     target = "x" * 99
     prompt = "<SpeechHere>" + "y" * 40
     encoded = Encoded(torch.randn(2, 1500, 256), torch.randn(2, 1496, 128), torch.tensor([1496, 1496]))
@@ -119,11 +124,14 @@ def test_activations_are_what_pytorch_saves(targets: list[str], dtype: torch.dty
     assert 0.7 < saved_bytes(forward, model.parameters()) / estimated < 1.05
 
 
-def test_counts_are_those_of_the_loaded_model() -> None:
+@pytest.mark.parametrize("freeze_llm", [True, False])
+def test_counts_are_those_of_the_loaded_model(freeze_llm: bool) -> None:
     config = load_config(TRAINER / "configs/nano/decode.yaml", purpose="answer")
-    changed = config.model_copy(update={"model": config.model.model_copy(update={"freeze_speech_QFormer": True})})
+    changes = {"freeze_speech_QFormer": True} | ({} if freeze_llm else {"freeze_llm": False, "lora": False, "ckpt": ""})
+    changed = config.model_copy(update={"model": config.model.model_copy(update=changes)})
     real = SALMONN.from_config(changed, device=torch.device("cpu"), dtype=torch.float32, train=True)
     shape = build_meta_model(changed, offline=True)
+    shape.llm_in_checkpoint = not freeze_llm
     counts = count_parameters(shape, freeze_qformer=True, freeze_projection=False)
     assert counts.trainable == sum(p.numel() for p in real.trainable_parameters().values())
     assert counts.trained_part == sum(t.numel() for t in real.trained_state_dict().values())

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +146,22 @@ def test_one_and_two_processes_give_the_same_losses_and_weights(config: Callable
         "accelerate": ((*ACCELERATE, str(free_port())), ("run.parallel=ddp",)),
         "fsdp2": (TORCHRUN, ("run.parallel=fsdp2",)),
     }
+    compare_ways(path, tmp_path, ways)
+
+
+def test_a_language_model_that_is_trained_itself_is_shared_too(config: Callable[..., Path], tmp_path: Path) -> None:
+    whole = ("model.lora=False", "model.freeze_llm=False")
+    ways = {
+        "one": (ONE, whole),
+        "ddp": (TORCHRUN, (*whole, "run.parallel=ddp")),
+        "fsdp2": (TORCHRUN, (*whole, "run.parallel=fsdp2")),
+    }
+    weights = compare_ways(config(), tmp_path, ways)
+    assert "llama_model.model.embed_tokens.weight" in weights["optimizer"]
+
+
+def compare_ways(path: Path, tmp_path: Path, ways: Mapping[str, tuple[Sequence[str], Sequence[str]]]) -> dict[str, Any]:
+    """Train in each way, launcher and options, and compare with the way "one", whose checkpoint is returned."""
     results = {}
     for name, (launcher, options) in ways.items():
         run(launcher, path, "--options", f"run.output_dir={tmp_path / name}", *options)
@@ -167,6 +183,7 @@ def test_one_and_two_processes_give_the_same_losses_and_weights(config: Callable
                 torch.testing.assert_close(
                     state["optimizer"][key][entry], tensor, atol=1e-5, rtol=0, msg=f"{name}: {key}"
                 )
+    return weights
 
 
 def test_a_run_killed_at_a_random_step_and_resumed_ends_bit_equal(config: Callable[..., Path], tmp_path: Path) -> None:

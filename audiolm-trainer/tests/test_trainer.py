@@ -21,7 +21,8 @@ from salmonn.data.batch_order import build_batch_order
 from salmonn.data.dataset import Sample, Samples
 from salmonn.data.unreadable import UnreadableClips
 from salmonn.errors import AudioError, CheckpointError, SalmonnError
-from salmonn.model.salmonn import SALMONN, LossOutput
+from salmonn.model.predicted import LossOutput
+from salmonn.model.salmonn import SALMONN
 from salmonn.model.speech_encoder import Encoded
 from salmonn.prompts import PromptBook
 from salmonn.training.data_split import Split

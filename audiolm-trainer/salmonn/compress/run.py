@@ -23,7 +23,7 @@ from salmonn.compress.pruned_files import (
     write_pruned_whisper,
     write_small_vocabulary,
 )
-from salmonn.compress.settings import CompressSettings
+from salmonn.compress.settings import FULL, CompressSettings
 from salmonn.compress.task_texts import task_texts
 from salmonn.compress.vocabulary import check_pieces, check_tokenizer, used_vocabulary
 from salmonn.config.config import flatten, load_config
@@ -31,18 +31,22 @@ from salmonn.config.schema import Config, ModelConfig
 from salmonn.data.unreadable import UnreadableClips
 from salmonn.device import choose_device, choose_dtype
 from salmonn.errors import ConfigError, SalmonnError
+from salmonn.export.export import export_model
 from salmonn.model.components import load_tokenizer
 from salmonn.model.meta import llm_sizes, whisper_sizes
 from salmonn.model.salmonn import SALMONN
 from salmonn.preflight.preflight import check_before_training
 from salmonn.prompts import train_prompts
+from salmonn.quantization.folders import folder_method
+from salmonn.quantization.kinds import NO_KIND
 from salmonn.training.data_split import Split
 from salmonn.training.processes import Engine
 from salmonn.training.run import build_scorer, build_split, choose_precision, open_set, train
 from salmonn.training.run_folder import BEST
 from salmonn.training.validation import Validation, teacher_forced
 from salmonn.weights.atomic_write import whole_file
-from salmonn.weights.checkpoint import read_checkpoint, save_checkpoint
+from salmonn.weights.checkpoint import holds_language_model, read_checkpoint, save_checkpoint
+from salmonn.weights.exported_folder import BRIDGE_FILE
 from salmonn.weights.fingerprint import ANSWER_KEYS, fingerprints
 
 logger = logging.getLogger(__name__)
@@ -50,6 +54,10 @@ logger = logging.getLogger(__name__)
 IDENTITY, LAYERS, TABLE, TABLE_PAGE = "settings.json", "layers.json", "table.json", "table.md"
 LLM, WHISPER, CHECKPOINT, TRAIN, TEACHER = "llm", "whisper", "salmonn.pth", "train.yaml", "teacher.yaml"
 HEALED, SMALL_VOCABULARY, VOCABULARY = "healed.pth", "llm_vocabulary", "vocabulary.yaml"
+TRAINED, TRAINED_CONFIG = "llm_trained", "trained.yaml"
+"""The language model of a checkpoint that holds one."""
+MERGED, HEALED_LLM = "llm_merged", "llm_healed"
+"""The language model that is trained itself: before, and after."""
 PLACES = {"output_dir", "train", "vocabulary_texts"}
 """Settings that are files and folders: what they hold counts, not where they lie."""
 BY_TOKEN = ("embed_tokens", "lm_head")
@@ -75,11 +83,13 @@ def compress(settings: CompressSettings) -> list[Row]:
         raise ConfigError(f"{settings.train}: datasets.valid_ann_path is empty; layers are weighed on a validation set")
     check_before_training(config)
     require_layers(settings, config)
+    require_trainable(settings, config)
     folder = Path(settings.output_dir)
     require_tokens(settings, config)
     claim(folder, settings, config)
     work = _Work(folder, config)
-    work.measured("original", lambda: config)
+    work.config = work.with_own_folder()
+    work.measured("original", lambda: work.config)
     if settings.vocabulary:
         work.config = work.with_used_tokens(settings)
         work.measured("smaller vocabulary", lambda: work.config)
@@ -114,6 +124,26 @@ def require_layers(settings: CompressSettings, config: Config) -> None:
     ]
     if problems:
         raise ConfigError("more layers are to be dropped than the model can lose", problems)
+
+
+def require_trainable(settings: CompressSettings, config: Config) -> None:
+    """Make sure that a language model that healing is to train itself can be, before a clip is encoded.
+
+    Raises:
+        ConfigError: its weights are quantised.
+        CheckpointError: how they are held cannot be known.
+    """
+    if settings.heal != FULL:
+        return
+    kind = config.model.quantize.kind_of("llm")
+    held = (
+        kind
+        if kind != NO_KIND
+        else folder_method(llm_sizes(config.model.llama_path, token=config.token, offline=False))
+    )
+    if held:
+        text = f"is {FULL}, and weights that are {held} cannot be trained: True trains an adapter beside them"
+        raise ConfigError("the language model cannot be healed", [("compress.heal", text)])
 
 
 def require_tokens(settings: CompressSettings, config: Config) -> None:
@@ -193,6 +223,12 @@ class _Work:
         _write(self.folder / TABLE, json.dumps([asdict(row) for row in self.rows], indent=1))
         _write(self.folder / TABLE_PAGE, "\n".join(as_markdown(self.rows)) + "\n")
 
+    def with_own_folder(self) -> Config:
+        """Write the language model of a checkpoint that holds one as a folder, which can lose layers and tokens."""
+        if not holds_language_model(read_checkpoint(Path(self.config.model.checkpoint_path))["model"]):
+            return self.config
+        return self._configured(self._as_folder(self.config, TRAINED), TRAINED_CONFIG)
+
     def with_used_tokens(self, settings: CompressSettings) -> Config:
         """Write the language model without the tokens that the task does not use, unless it is there.
 
@@ -270,15 +306,32 @@ class _Work:
                 "distill_weight": settings.distill_weight,
                 "distill_temperature": settings.distill_temperature,
             }
+        if settings.heal == FULL:
+            return self._healed_itself(smaller, run)
         parts = smaller.public()["model"]
         file = self.folder / HEALED
         if not file.is_file():
-            result, folder = train(self._configured(parts, TRAIN, **run), resume="auto")
-            if result.stopped_by is not None:
-                raise SalmonnError("healing was stopped and saved: the same command goes on with it")
-            best = read_checkpoint(folder / BEST)
+            best = read_checkpoint(_trained(self._configured(parts, TRAIN, **run)))
             save_checkpoint(file, best["model"], **{key: best[key] for key in ("config", "tasks") if key in best})
         return self._configured(parts | {"ckpt": str(file.absolute())}, TRAIN, **run)
+
+    def _healed_itself(self, smaller: Config, run: dict[str, Any]) -> Config:
+        """Train all of the language model, an adapter merged, and write it as a folder."""
+        parts = self._as_folder(smaller, MERGED) if smaller.model.lora else smaller.public()["model"]
+        trained = parts | {"freeze_llm": False}
+        if not (self.folder / HEALED_LLM).is_dir():
+            trained["ckpt"] = str(_trained(self._configured(trained, TRAIN, **run)))
+        return self._configured(self._as_folder(self._configured(trained, TRAIN, **run), HEALED_LLM), TRAIN, **run)
+
+    def _as_folder(self, config: Config, name: str) -> dict[str, Any]:
+        """Write the language model with what was trained of it as a folder, unless it is there; its section model."""
+        folder = self.folder / name
+        if not folder.is_dir():
+            # Rounded where it is loaded, and no sooner.
+            export_model(config, form="merged", output=folder, dtype="float32")
+        parts = {key: value for key, value in config.public()["model"].items() if not key.startswith("lora_")}
+        own = {"llama_path": str(folder.absolute()), "ckpt": str((folder / BRIDGE_FILE).absolute()), "lora": False}
+        return parts | own | {"freeze_llm": True}
 
     def _configured(self, parts: dict[str, Any], name: str, **run: Any) -> Config:
         """Write a configuration of the folder, and read it as a training reads it."""
@@ -286,6 +339,14 @@ class _Work:
         tree |= {"model": parts, "run": tree["run"] | run}
         _write(self.folder / name, yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
         return load_config(self.folder / name, purpose="train")
+
+
+def _trained(config: Config) -> Path:
+    """Train, from where an earlier run ended; the best checkpoint."""
+    result, folder = train(config, resume="auto")
+    if result.stopped_by is not None:
+        raise SalmonnError("healing was stopped and saved: the same command goes on with it")
+    return folder / BEST
 
 
 def _round(entry: dict[str, Any]) -> Round:

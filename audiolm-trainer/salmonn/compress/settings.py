@@ -1,7 +1,7 @@
 """The YAML file of `python -m salmonn compress`: what is dropped, and how the rest is healed."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -11,6 +11,8 @@ from salmonn.config.paths import resolve_path
 from salmonn.errors import ConfigError
 from salmonn.wording import counted, did_you_mean
 
+FULL = "full"
+"""How a language model is healed that is trained itself."""
 Count = Annotated[int, Field(ge=0)]
 
 
@@ -28,7 +30,8 @@ class CompressSettings(BaseModel):
             use. What it then hears anew it writes in smaller pieces.
         vocabulary_texts: a text file whose tokens stay as well; "" for none.
         ablation_clips: clips of the validation set on which layers are weighed, spread evenly over it.
-        heal: whether the smaller model is trained as `train` says.
+        heal: whether the smaller model is trained as `train` says; "full" trains all of its language model's weights
+            instead of an adapter, which is merged first, and writes them as a folder.
         distill_weight: part of the loss while healing that the original gives as a teacher; 0 for none. A teacher needs
             the same encoders, so Whisper's layers and its context have to stay.
         distill_temperature: of both models' predictions.
@@ -44,7 +47,7 @@ class CompressSettings(BaseModel):
     vocabulary: bool = False
     vocabulary_texts: str = ""
     ablation_clips: Annotated[int, Field(ge=1)] = 200
-    heal: bool = True
+    heal: bool | Literal["full"] = True
     distill_weight: Annotated[float, Field(ge=0, le=1)] = 0.5
     distill_temperature: Annotated[float, Field(gt=0)] = 2.0
 

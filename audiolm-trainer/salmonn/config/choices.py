@@ -69,6 +69,13 @@ def choice_problems(tree: Mapping[str, Any], purpose: Purpose, *, longest: int) 
     encoder = get_value(tree, "model.audio_encoder")
     if isinstance(encoder, str) and not re.fullmatch(r"beats|none|[A-Za-z_][\w.]*:[A-Za-z_]\w*", encoder):
         yield "model.audio_encoder", f"must be beats, none or package.module:Class (found {encoder!r})"
+    trained_itself = purpose == "train" and get_value(tree, "model.freeze_llm") is False
+    if trained_itself and get_value(tree, "model.lora") is not False:
+        yield (
+            "model.freeze_llm",
+            "is False, and model.lora is True: the language model is trained itself or by an adapter, so set one to "
+            "the other's value (python -m salmonn export --format merged merges an adapter that is trained already)",
+        )
     yield from _quantize_problems(tree, purpose)
     yield from _decoding_problems(tree, longest)
     yield from _window_problems(tree)
@@ -89,6 +96,8 @@ def _quantize_problems(tree: Mapping[str, Any], purpose: Purpose) -> Iterable[tu
     if isinstance(parts, list) and "llm" in parts:
         if get_value(tree, "model.merge_lora") is True:
             yield "model.merge_lora", f"an adapter cannot be merged into weights that are {kind}; set it to False"
+        if purpose == "train" and get_value(tree, "model.freeze_llm") is False:
+            yield "model.freeze_llm", f"is False, and weights that are {kind} cannot be trained; set it to True"
         if purpose == "train" and kind == "int8_dynamic":
             yield "model.quantize.kind", "int8_dynamic rounds activations, which lets no gradient through: use int8"
         if get_value(tree, "run.parallel") == "fsdp2":

@@ -70,6 +70,8 @@ class ModelConfig(_Section):
         second_per_window: seconds of a window.
         second_stride: seconds from one window to the next.
         freeze_speech_llama_proj: whether the projection stays as it is in training.
+        freeze_llm: False trains all of the language model's own weights, in float32 and without an adapter; checkpoints
+            then hold them, and are loaded as any other.
         lora: whether the language model has an adapter.
         lora_rank: rank of the adapter, as the checkpoint was trained.
         lora_alpha: scale of the adapter, as the checkpoint was trained.
@@ -113,6 +115,7 @@ class ModelConfig(_Section):
     second_stride: PositiveFloat = 0.333333
     freeze_speech_llama_proj: bool = False
 
+    freeze_llm: bool = True
     lora: bool = True
     lora_rank: Positive = 8
     lora_alpha: Positive = 32

@@ -34,6 +34,8 @@ from salmonn.weights.checkpoint import (
     LLM_PREFIX,
     check_fit,
     copy_strictly,
+    holds_language_model,
+    is_own_weight,
     read_checkpoint,
     trained_part,
 )
@@ -65,10 +67,18 @@ class Trained:
 
     def adapter(self) -> dict[str, Tensor]:
         """The LoRA tensors."""
-        return {name: tensor for name, tensor in self.tensors.items() if name.startswith(LLM_PREFIX)}
+        return {
+            name: tensor
+            for name, tensor in self.tensors.items()
+            if name.startswith(LLM_PREFIX) and not is_own_weight(name)
+        }
+
+    def llm(self) -> dict[str, Tensor]:
+        """The language model's own weights, where they were trained."""
+        return {name: tensor for name, tensor in self.tensors.items() if is_own_weight(name)}
 
     def bridge(self) -> dict[str, Tensor]:
-        """Everything but the LoRA tensors."""
+        """Everything but what belongs to the language model."""
         return {name: tensor for name, tensor in self.tensors.items() if not name.startswith(LLM_PREFIX)}
 
     def size(self) -> int:
@@ -82,7 +92,7 @@ def export_model(config: Config, *, form: Form, output: Path, dtype: str | None 
     Args:
         config: names the components and the checkpoint, `model.ckpt`.
         form: "pth" and "safetensors" write a file with the released names, "peft" a folder with the adapter and the
-            bridge, "merged" a folder with the language model, adapter merged in, and the bridge.
+            bridge, "merged" a folder with the language model, adapter merged in or as it was trained, and the bridge.
         output: the file or folder to write.
         dtype: "float32", "bfloat16" or "float16" for what is written; None keeps what the files have.
         force: replace an earlier export of the same name.
@@ -98,6 +108,7 @@ def export_model(config: Config, *, form: Form, output: Path, dtype: str | None 
     _check_target(output, folder=form in ("peft", "merged"), force=force)
     source = Path(config.model.checkpoint_path)
     data = read_checkpoint(source)
+    _check_form(config, form, whole=holds_language_model(data["model"]))
     meta = build_meta_model(config, offline=False)
     trained = _trained(config, data, meta, dtype=DTYPES[dtype] if dtype else None)
     facts = _card_facts(config, trained, data, meta, form=form, name=output.name)
@@ -115,12 +126,19 @@ def _check_request(config: Config, form: Form, output: Path) -> None:
     if not config.model.checkpoint_path:
         named = config.model.ckpt or "empty"
         problems.append(("model.ckpt", f"names no checkpoint ({named}): name the one to export here or with --ckpt"))
-    if form in ("peft", "merged") and not config.model.lora:
-        problems.append(("model.lora", f"is False: there is no adapter for the form {form}; use pth or safetensors"))
     if form in ("pth", "safetensors") and output.suffix != f".{form}":
         problems.append(("--output", f"{output.name} must end in .{form}: loaders go by the ending"))
     if problems:
         raise ConfigError(f"nothing can be exported as {form}", problems)
+
+
+def _check_form(config: Config, form: Form, *, whole: bool) -> None:
+    """Refuse a form for which a checkpoint has nothing; `whole` ones hold the language model's own weights."""
+    if config.model.lora or form in ("pth", "safetensors") or (whole and form == "merged"):
+        return
+    instead = "pth, safetensors or merged" if whole else "pth or safetensors"
+    text = f"is False: there is no adapter for the form {form}; use {instead}"
+    raise ConfigError(f"nothing can be exported as {form}", [("model.lora", text)])
 
 
 def _check_target(output: Path, *, folder: bool, force: bool) -> None:
@@ -147,6 +165,7 @@ def _trained(config: Config, data: Mapping[str, Any], meta: SALMONN, *, dtype: t
         CheckpointError: keys or shapes differ, or it was trained with settings that compute something else.
     """
     source = config.model.ckpt
+    meta.llm_in_checkpoint = holds_language_model(data["model"])
     expected = meta.trained_state_dict()
     found = trained_part(data["model"])
     held, needed = ({name: tuple(tensor.shape) for name, tensor in tensors.items()} for tensors in (found, expected))
@@ -223,10 +242,10 @@ def _adapter_settings(config: Config) -> dict[str, Any]:
 
 
 def _write_merged(config: Config, trained: Trained, output: Path, facts: CardFacts, *, dtype: str | None) -> Path:
-    """The language model with the adapter added to its weights, its tokenizer, and the bridge."""
+    """The language model with the adapter added to its weights or as it was trained, its tokenizer, and the bridge."""
     llm = _merged_llm(config, trained, dtype)
     tokenizer = components.load_tokenizer(config.model.llama_path, config.token)
-    size = trained.size() + sum(p.nbytes for p in llm.parameters())
+    size = sum(tensor.nbytes for tensor in (*trained.bridge().values(), *llm.parameters()))
     with whole_folder(output, size=size) as folder:
         llm.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -242,13 +261,18 @@ def _merged_llm(config: Config, trained: Trained, dtype: str | None) -> PreTrain
             f"{parts.llama_path!r} is quantised ({method}), and an adapter cannot be merged into it: export as peft, "
             "or name the language model's own folder in model.llama_path"
         )
-    llm = components.load_llm(
-        parts.llama_path, device=torch.device("cpu"), dtype=_llm_dtype(config, dtype), token=config.token
-    )
-    adapted = components.add_lora(llm, components.lora_config(parts), drawn=False)
-    target = {f"{LLM_PREFIX}{name}": p for name, p in adapted.named_parameters() if ".lora_" in name}
-    copy_strictly(trained.adapter(), target, source=parts.ckpt)
-    merged = merge_adapter(adapted).llm
+    held = _llm_dtype(config, trained, dtype)
+    llm = components.load_llm(parts.llama_path, device=torch.device("cpu"), dtype=held, token=config.token)
+    if parts.lora:
+        adapted = components.add_lora(llm, components.lora_config(parts), drawn=False)
+        target = {f"{LLM_PREFIX}{name}": p for name, p in adapted.named_parameters() if ".lora_" in name}
+        copy_strictly(trained.adapter(), target, source=parts.ckpt)
+        merged = merge_adapter(adapted).llm
+    else:
+        merged = llm
+        copy_strictly(
+            trained.llm(), {f"{LLM_PREFIX}{name}": p for name, p in llm.named_parameters()}, source=parts.ckpt
+        )
     # The folder that the model came from is nobody else's business.
     merged.config.name_or_path = ""
     settings = merged.generation_config
@@ -258,10 +282,12 @@ def _merged_llm(config: Config, trained: Trained, dtype: str | None) -> PreTrain
     return merged
 
 
-def _llm_dtype(config: Config, dtype: str | None) -> torch.dtype:
-    """The dtype to merge in: the asked one, else the one the language model's files have."""
+def _llm_dtype(config: Config, trained: Trained, dtype: str | None) -> torch.dtype:
+    """The dtype to write: the asked one, else that of trained weights, or to merge in the language model's files'."""
     if dtype:
         return DTYPES[dtype]
+    if own := trained.llm():
+        return next(iter(own.values())).dtype
     stored = AutoConfig.from_pretrained(config.model.llama_path, token=config.token).dtype
     return stored if isinstance(stored, torch.dtype) else torch.float32
 
@@ -276,7 +302,7 @@ def _notes(trained: Trained, *, lora: bool = True) -> dict[str, str]:
     """A .safetensors file's metadata: strings only."""
     config = dict(trained.config)
     if not lora:
-        config["model"] = {**config["model"], "lora": False}
+        config["model"] = {**config["model"], "lora": False, "freeze_llm": True}
     notes = {"config": config, **_training_notes(trained)}
     return {"format": "pt", LAYOUT_KEY: LAYOUT} | {key: json.dumps(value) for key, value in notes.items()}
 
@@ -310,4 +336,5 @@ def _card_facts(
             bridge=sum(t.numel() for t in trained.bridge().values()),
             lora=sum(t.numel() for t in trained.adapter().values()),
         ),
+        llm_trained=meta.llm_in_checkpoint,
     )

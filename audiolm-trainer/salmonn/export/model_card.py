@@ -13,7 +13,7 @@ from typing import Any
 _WHAT_IT_IS = """\
 The trained part of a SALMONN (Tang et al. 2023, arXiv:2310.13289): it hears speech, sounds and music and answers in
 text. Two encoders listen, a window-level Q-Former and a projection turn what they hear into tokens, and a language
-model with a LoRA adapter reads them inside its prompt."""
+model {language_model} reads them inside its prompt."""
 _MERGED = """\
 * Merging rounds the sums of weights and adapter to the weights' precision. In 16 bits answers may differ in places from
   those of the separate adapter."""
@@ -35,6 +35,10 @@ _FILES: Mapping[str, str] = {
     "merged": "the language model with the adapter merged into its weights, its tokenizer; Q-Former, norms, query\n"
     "  tokens and projection in `bridge.safetensors`",
 }
+_WHOLE_FOLDER = (
+    "the language model as it was trained, its tokenizer; Q-Former, norms, query tokens and projection in\n"
+    "  `bridge.safetensors`"
+)
 _FIGURES: Mapping[str, str] = {
     "accuracy": "token accuracy, teacher-forced (0 to 1)",
     "loss": "loss per target token",
@@ -99,6 +103,7 @@ class CardFacts:
         best_step: steps done at that validation.
         dtypes: of the trained part as written.
         sizes: of the parts.
+        llm_trained: the language model's own weights were trained, and are in the files.
     """
 
     name: str
@@ -111,6 +116,7 @@ class CardFacts:
     best_step: int | None
     dtypes: tuple[str, ...]
     sizes: Sizes
+    llm_trained: bool = False
 
 
 def write_card(path: Path, facts: CardFacts) -> None:
@@ -136,16 +142,19 @@ def _front_matter(facts: CardFacts) -> Iterable[str]:
 
 
 def _introduction(facts: CardFacts) -> Iterable[str]:
-    total = facts.sizes.bridge + facts.sizes.lora
+    sizes = facts.sizes
+    llm = ("language model", sizes.llm) if facts.llm_trained else ("LoRA", sizes.lora)
+    read_by = "that was trained with them" if facts.llm_trained else "with a LoRA adapter"
+    files = _WHOLE_FOLDER if facts.form == "merged" and facts.llm_trained else _FILES[facts.form]
     yield f"# {facts.name}"
     yield ""
-    yield _WHAT_IT_IS
+    yield _WHAT_IT_IS.format(language_model=read_by)
     yield ""
-    yield f"* Files: {_FILES[facts.form]}."
-    yield f"* Trained: {total:,} numbers ({facts.sizes.bridge:,} bridge, {facts.sizes.lora:,} LoRA), " + (
+    yield f"* Files: {files}."
+    yield f"* Trained: {sizes.bridge + llm[1]:,} numbers ({sizes.bridge:,} bridge, {llm[1]:,} {llm[0]}), " + (
         f"stored as {' and '.join(facts.dtypes)}."
     )
-    if facts.form == "merged":
+    if facts.form == "merged" and not facts.llm_trained:
         yield _MERGED
 
 
@@ -155,7 +164,8 @@ def _components(facts: CardFacts) -> Iterable[str]:
     yield ""
     yield "| part | name | numbers |"
     yield "| --- | --- | --- |"
-    yield f"| language model | `{model['llama_path']}` | {sizes.llm:,} |"
+    trained = ", trained" if facts.llm_trained else ""
+    yield f"| language model | `{model['llama_path']}`{trained} | {sizes.llm:,} |"
     yield f"| Whisper encoder | `{model['whisper_path']}` | {sizes.whisper:,} |"
     if sizes.beats:
         own = model["audio_encoder"] != "beats"
@@ -166,7 +176,7 @@ def _components(facts: CardFacts) -> Iterable[str]:
         what = f"rank {model['lora_rank']}, alpha {model['lora_alpha']}, on {', '.join(model['lora_target_modules'])}"
         yield f"| LoRA, {what} | trained | {sizes.lora:,} |"
     yield ""
-    outside = [] if facts.form == "merged" else ["The language model"]
+    outside = [] if facts.form == "merged" else ["The language model's tokenizer" if trained else "The language model"]
     named = "BEATs" if model["audio_encoder"] == "beats" else "the audio encoder"
     outside += ["Whisper", named] if sizes.beats else ["Whisper"]
     listed = " and ".join(filter(None, (", ".join(outside[:-1]), outside[-1])))
@@ -215,7 +225,7 @@ def _loading(facts: CardFacts) -> Iterable[str]:
     model = dict(facts.config["model"])
     file = {"peft": "/adapter_model.safetensors", "merged": "/bridge.safetensors"}.get(facts.form, "")
     merged = facts.form == "merged"
-    keys = [key for key in _SNIPPET if not (merged and key.startswith("lora_"))]
+    keys = [key for key in _SNIPPET if not ((merged or facts.llm_trained) and key.startswith("lora_"))]
     values = {
         **{key: model[key] for key in ("llama_path", "whisper_path", "beats_path", "qformer_path")},
         "ckpt": f"{facts.name}{file}",

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -27,73 +26,30 @@ from salmonn.device import DTYPES, to_device
 from salmonn.errors import CheckpointError, ConfigError
 from salmonn.model import components
 from salmonn.model.assembly import load_speech_encoder
+from salmonn.model.predicted import LossOutput, Predicted
 from salmonn.model.speech_encoder import Encoded, SpeechEncoder
 from salmonn.prompts import split_at_audio
 from salmonn.quantization.kinds import NO_KIND
-from salmonn.quantization.layers import unpack_for_cpu
+from salmonn.quantization.layers import PLAIN, unpack_for_cpu, weights_format
 from salmonn.weights.checkpoint import (
     check_tensors,
     copy_strictly,
-    load_checkpoint,
+    fill_from_checkpoint,
+    holds_language_model,
+    is_own_weight,
+    read_checkpoint,
     read_weights,
     released_name,
     report,
 )
+from salmonn.weights.misfit import whole_beside_quantised
 
 logger = logging.getLogger(__name__)
 
 SCALED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
 """Settings of language models (Gemma 2, Cohere, Granite, Falcon-H1) whose logits are not the head's output as it is."""
 
-
-class LossOutput(NamedTuple):
-    """Teacher-forced result of a batch: sums, so that batches of any size can be added up.
-
-    Attributes:
-        loss_sum: scalar float32, cross-entropy summed over all target tokens.
-        correct: scalar int64, target tokens whose most likely prediction is right.
-        total: target tokens, end symbols included.
-        truncated: targets that were cut to `max_txt_len` tokens.
-    """
-
-    loss_sum: Tensor
-    correct: Tensor
-    total: int
-    truncated: int
-
-    @property
-    def loss(self) -> Tensor:
-        """The mean cross-entropy over the target tokens."""
-        return self.loss_sum / self.total
-
-
-class Predicted(NamedTuple):
-    """What a batch's target tokens were predicted to be.
-
-    Attributes:
-        logits: float32 [total, V].
-        wanted: int64 [total], the target tokens.
-        truncated: targets that were cut.
-    """
-
-    logits: Tensor
-    wanted: Tensor
-    truncated: int
-
-    def score(self) -> LossOutput:
-        """Compare with the targets."""
-        loss_sum = functional.cross_entropy(self.logits, self.wanted, reduction="sum")
-        # The count stays on the device: reading it would wait for it.
-        correct = (self.logits.detach().argmax(dim=-1) == self.wanted).sum()
-        return LossOutput(loss_sum, correct, self.wanted.shape[0], self.truncated)
-
-    def divergence(self, taught: "Predicted", temperature: float) -> Tensor:
-        """Kullback-Leibler divergence from a teacher's predictions, both softened by a temperature T, summed.
-
-        Times T squared, so that its gradients keep their size whatever T is.
-        """
-        ours, theirs = (functional.log_softmax(x.logits / temperature, dim=-1) for x in (self, taught))
-        return temperature**2 * functional.kl_div(ours, theirs, reduction="sum", log_target=True)
+OUR_LLM = "llm."
 
 
 class Distillation(NamedTuple):
@@ -139,6 +95,8 @@ class SALMONN(nn.Module):
         self.token_text = TokenText(tokenizer)
         self.end_sym = end_sym
         self.max_txt_len = max_txt_len
+        # Whether checkpoints of this model hold the language model's own weights, because they are or were trained.
+        self.llm_in_checkpoint = False
         # Numbers of an adapter that is no longer beside the language model's weights but in them.
         self.merged_numbers = 0
         self.trained_tasks: tuple[str, ...] = ()
@@ -152,7 +110,8 @@ class SALMONN(nn.Module):
         Args:
             config: a checked configuration.
             device: where the model is put.
-            dtype: of the frozen parts; the trained parts are float32 as in the original.
+            dtype: of the frozen parts; the trained parts are float32 as in the original, a language model that is
+                trained itself among them.
             train: leave the trained parts trainable; otherwise everything is frozen.
 
         Raises:
@@ -165,7 +124,8 @@ class SALMONN(nn.Module):
         # What a checkpoint overwrites need not be drawn. Training draws it, so that its random numbers stay the same.
         drawn = train or not parts.checkpoint_path
         kind = parts.quantize.kind_of("llm")
-        llm = components.load_llm(parts.llama_path, device=device, dtype=dtype, token=config.token, kind=kind)
+        held = dtype if parts.freeze_llm or not train else torch.float32
+        llm = components.load_llm(parts.llama_path, device=device, dtype=held, token=config.token, kind=kind)
         unpack_for_cpu(llm, train=train)
         encoder = load_speech_encoder(
             parts, output_width=llm.config.hidden_size, device=device, dtype=dtype, token=config.token, drawn=drawn
@@ -182,7 +142,7 @@ class SALMONN(nn.Module):
         if parts.speech_llama_proj_model:
             model._load_projection(Path(parts.speech_llama_proj_model))
         if parts.checkpoint_path:
-            model._load_trained(parts.checkpoint_path, config)
+            model._load_checkpoint(parts.checkpoint_path, config)
         if parts.bridge_dtype != "float32":
             model.speech_encoder.hold_bridge(DTYPES[parts.bridge_dtype])
         if parts.merge_lora:
@@ -318,16 +278,36 @@ class SALMONN(nn.Module):
         """Count the numbers that a checkpoint holds; those of a merged adapter are among them."""
         return self.merged_numbers + sum(self.get_parameter(name).numel() for name in self._trained_names())
 
+    def load_trained(self, path: Path) -> dict[str, Any]:
+        """Copy the trained part from a checkpoint, and return the file's further entries.
+
+        The language model's own weights are taken from a file that holds them; with another they stay its folder's.
+
+        Raises:
+            CheckpointError: naming every key that is missing, unexpected or of another shape; or the file holds the
+                language model's weights, and they are quantised here.
+        """
+        data = read_checkpoint(path)
+        tensors = data.pop("model")
+        self.llm_in_checkpoint = holds_language_model(tensors)
+        form = weights_format(self.llm)
+        if self.llm_in_checkpoint and form != PLAIN:
+            raise CheckpointError(f"{path} {whole_beside_quantised(form)}")
+        fill_from_checkpoint(tensors, self.checkpoint_parameters(), source=str(path))
+        return data
+
     def _trained_names(self) -> list[str]:
-        """Our names of what a checkpoint holds: all but the encoders and the language model's own weights."""
+        """Our names of what a checkpoint holds: all but the encoders and a frozen language model's own weights."""
         frozen = ("speech_encoder.whisper.", "speech_encoder.beats.")
         return [
             name
             for name, _ in self.named_parameters()
-            if not name.startswith(frozen) and (not name.startswith("llm.") or ".lora_" in name)
+            if not name.startswith(frozen) and (self.llm_in_checkpoint or not is_own_weight(name, prefix=OUR_LLM))
         ]
 
     def _freeze(self, parts: ModelConfig, *, train: bool) -> None:
+        if train and not parts.freeze_llm:
+            self.llm_in_checkpoint = True
         frozen = []
         if parts.freeze_speech_QFormer:
             frozen += ["speech_encoder.qformer.", "speech_encoder.query_tokens"]
@@ -335,11 +315,12 @@ class SALMONN(nn.Module):
             frozen += ["speech_encoder.projection."]
         self.requires_grad_(False)
         for name in self._trained_names() if train else ():
-            self.get_parameter(name).requires_grad_(not name.startswith(tuple(frozen)))
+            held = name.startswith(tuple(frozen)) or (parts.freeze_llm and is_own_weight(name, prefix=OUR_LLM))
+            self.get_parameter(name).requires_grad_(not held)
 
-    def _load_trained(self, path: str, config: Config) -> None:
+    def _load_checkpoint(self, path: str, config: Config) -> None:
         """Load the checkpoint, and refuse one whose tensors mean something else with this configuration."""
-        entries = load_checkpoint(Path(path), self.checkpoint_parameters())
+        entries = self.load_trained(Path(path))
         recorded = recorded_config(entries.get("config"))
         different = disagreements(recorded, config.public())
         if different:

@@ -45,15 +45,17 @@ def build_tiny_model(config: Config) -> SALMONN:
         qformer_sizes={"hidden_size": WIDTH, "num_attention_heads": 2, "intermediate_size": 2 * WIDTH},
     )
     llm = _tiny_llm(len(tokenizer), tokenizer)
-    for frozen in (*encoder.frozen_modules(), llm):
+    for frozen in (*encoder.frozen_modules(), *([llm] if parts.freeze_llm else [])):
         frozen.requires_grad_(False)
     if parts.lora:
         wanted = [name for name in parts.lora_target_modules if name in LLAMA_MODULES] or list(DEFAULT_TARGETS)
         narrow = {"lora_rank": 2, "lora_alpha": 4, "lora_target_modules": wanted}
         llm = add_lora(llm, lora_config(parts.model_copy(update=narrow)))
-    return SALMONN(
+    model = SALMONN(
         speech_encoder=encoder, llm=llm, tokenizer=tokenizer, end_sym=parts.end_sym, max_txt_len=parts.max_txt_len
     )
+    model.llm_in_checkpoint = not parts.freeze_llm
+    return model
 
 
 def byte_tokenizer(end_sym: str) -> PreTrainedTokenizerFast:

@@ -14,6 +14,7 @@ in a dropout mask (1 on a GPU, 4 on a CPU):
     activations  the larger of what an encoder works with and what is kept for the backward pass:
                  B x (2f T (3 Dw + ffn) or 3f x heads x Tb^2)
                  B S (L (8h + 4ca + 3ci + cS) + r (c + m))    language model and LoRA
+                 + B S L (c(2h + i) + 8h)                     what its layers read, where it is trained itself
                  + B P V (12 + 2c)                            logits, their float32 copy, softmax and gradient
                  + B (16 T D + 16 T q + 2 N (64 q + 4 c j))   bridge
 
@@ -110,7 +111,7 @@ def count_parameters(model: SALMONN, *, freeze_qformer: bool, freeze_projection:
     """Count the numbers of a model, wherever it lies.
 
     Args:
-        model: on any device, meta included.
+        model: on any device, meta included; with `llm_in_checkpoint` where the language model is trained itself.
         freeze_qformer: the configuration's `model.freeze_speech_QFormer`.
         freeze_projection: the configuration's `model.freeze_speech_llama_proj`.
     """
@@ -157,6 +158,8 @@ def _llm_bytes(model: SALMONN, plan: BatchPlan) -> int:
     inner = getattr(sizes, "intermediate_size", None) or 4 * width
     length = audio_tokens(model) + plan.prompt_tokens + plan.target_tokens
     layer = 8 * width + 4 * compute * sizes.num_attention_heads * head + 3 * compute * inner + compute * length
+    # A layer's weights learn from what they multiply; norms keep it in float32.
+    layer += compute * (2 * width + inner) + 2 * FLOAT32_BYTES * width if model.llm_in_checkpoint else 0
     adapted = _adapted_inputs(model.llm) * (compute + (1 if plan.on_gpu else FLOAT32_BYTES))
     logits = plan.target_tokens * sizes.vocab_size * (3 * FLOAT32_BYTES + 2 * compute)
     return int(plan.batch_size * (length * (layers * layer + adapted) + logits))

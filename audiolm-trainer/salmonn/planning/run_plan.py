@@ -101,6 +101,7 @@ def measure_sizes(config: Config, longest: Longest) -> Sizes | CheckpointError:
         model = build_meta_model(config, offline=True)
     except CheckpointError as error:
         return error
+    model.llm_in_checkpoint = not config.model.freeze_llm
     counts = count_parameters(
         model,
         freeze_qformer=config.model.freeze_speech_QFormer,

@@ -18,10 +18,21 @@ from salmonn.model.audio_encoder import build_audio_encoder
 from salmonn.model.beats import BEATs
 from salmonn.model.components import load_front_end_extractor, load_tokenizer, qformer_config, read_beats
 from salmonn.model.meta import build_meta_model, llm_sizes, whisper_sizes
-from salmonn.weights.checkpoint import beats_state, check_fit, our_name, read_checkpoint, read_weights, released_name
+from salmonn.model.salmonn import SALMONN
+from salmonn.quantization.folders import folder_method
+from salmonn.quantization.kinds import NO_KIND
+from salmonn.weights.checkpoint import (
+    beats_state,
+    check_fit,
+    holds_language_model,
+    our_name,
+    read_checkpoint,
+    read_weights,
+    released_name,
+)
 from salmonn.weights.checkpoint import trained_part as without_ignored
 from salmonn.weights.hub import WEIGHTS, hub_problem, is_hub_name
-from salmonn.weights.misfit import Shape, causes_of_misfit
+from salmonn.weights.misfit import Shape, causes_of_misfit, whole_beside_quantised
 
 SHOWN_KEYS = 12
 PROJECTION = "speech_llama_proj."
@@ -122,20 +133,16 @@ def fit_problems(config: Config, *, offline: bool) -> Iterator[Problem]:
     """Hold the checkpoints' shapes against those that the configured parts will have; the parts are in order."""
     parts = config.model
     try:
-        needed = {
-            name: tuple(t.shape) for name, t in build_meta_model(config, offline=offline).trained_state_dict().items()
-        }
+        model = build_meta_model(config, offline=offline)
     except CheckpointError as error:
         if not offline:
             yield _keyed("model", error)
         return
     if parts.checkpoint_path and not (offline and not Path(parts.checkpoint_path).exists()):
-        yield from _checkpoint_problems("model.ckpt", parts.checkpoint_path, needed, config, whole=True)
+        yield from _checkpoint_problems("model.ckpt", parts.checkpoint_path, model, config, whole=True)
     if parts.speech_llama_proj_model and not (offline and not Path(parts.speech_llama_proj_model).is_file()):
-        projection = {name: shape for name, shape in needed.items() if name.startswith(PROJECTION)}
-        yield from _checkpoint_problems(
-            "model.speech_llama_proj_model", parts.speech_llama_proj_model, projection, config, whole=False
-        )
+        key = "model.speech_llama_proj_model"
+        yield from _checkpoint_problems(key, parts.speech_llama_proj_model, model, config, whole=False)
 
 
 def file_problems(config: Config) -> Iterator[Problem]:
@@ -152,15 +159,23 @@ def file_problems(config: Config) -> Iterator[Problem]:
         yield Problem("model.ckpt", f"{path} {_WRONG_FILE}")
 
 
-def _checkpoint_problems(
-    key: str, path: str, needed: Mapping[str, Shape], config: Config, *, whole: bool
-) -> Iterator[Problem]:
-    """Compare one file; `whole` means that it must hold the keys of `needed` and no other."""
+def _checkpoint_problems(key: str, path: str, model: SALMONN, config: Config, *, whole: bool) -> Iterator[Problem]:
+    """Compare one file; `whole` means that it must hold all that a checkpoint of the model does, not its projection."""
     try:
         held = _held_shapes(Path(path), whole=whole)
     except CheckpointError as error:
         yield Problem(key, sentence(error))
         return
+    model.llm_in_checkpoint = whole and holds_language_model(held)
+    quantised = _quantised_by(model, config) if model.llm_in_checkpoint else NO_KIND
+    if quantised != NO_KIND:
+        yield Problem(key, f"{path} {whole_beside_quantised(quantised)}")
+        return
+    needed = {
+        name: tuple(tensor.shape)
+        for name, tensor in model.trained_state_dict().items()
+        if whole or name.startswith(PROJECTION)
+    }
     found = {
         "missing": [name for name in needed if name not in held],
         "unexpected": [name for name in held if name not in needed] if whole else [],
@@ -176,6 +191,12 @@ def _checkpoint_problems(
         yield Problem(key, f"{path} {_WRONG_FILE}")
     else:
         yield Problem(key, f"{path} does not fit the configured parts: {_listing(found, held, needed)}")
+
+
+def _quantised_by(model: SALMONN, config: Config) -> str:
+    """How the language model is or will be quantised, NO_KIND for not at all."""
+    kind = config.model.quantize.kind_of("llm")
+    return kind if kind != NO_KIND else folder_method(model.llm.config) or NO_KIND
 
 
 def _held_shapes(path: Path, *, whole: bool) -> dict[str, Shape]:

@@ -81,7 +81,7 @@ def _model_problems(config: Config, device: str, *, offline: bool, answers: bool
     parts = part_problems(config, offline=offline)
     yield from parts
     if not parts:
-        yield from quantise_problems(config, device, offline=offline)
+        yield from quantise_problems(config, device, offline=offline, answers=answers)
     # What the hub does not have is not asked for again.
     if (
         offline

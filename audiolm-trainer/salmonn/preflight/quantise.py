@@ -26,13 +26,14 @@ PARTS: tuple[tuple[Part, str], ...] = (("llm", "llama_path"), ("whisper", "whisp
 KIND_KEY = "model.quantize.kind"
 
 
-def quantise_problems(config: Config, device: str, *, offline: bool) -> Iterator[Problem]:
+def quantise_problems(config: Config, device: str, *, offline: bool, answers: bool) -> Iterator[Problem]:
     """Yield what is wrong with each part that is or will be quantised.
 
     Args:
         config: a configuration whose parts are in order.
         device: "auto", "cpu", "cuda", "cuda:1".
         offline: pass over what only the hub could tell.
+        answers: nothing is trained.
     """
     try:
         target = choose_device(device)
@@ -51,6 +52,11 @@ def quantise_problems(config: Config, device: str, *, offline: bool) -> Iterator
             # Reported as a problem of the part, or passed over offline.
             continue
         yield from _part_problems(config, part, sizes, target)
+        if part == "llm" and not answers and not config.model.freeze_llm and (method := folder_method(sizes)):
+            text = (
+                f"is False, and {Path(path).name} is quantised ({method}): it cannot be trained itself; set it to True"
+            )
+            yield Problem("model.freeze_llm", text)
 
 
 def _part_problems(config: Config, part: Part, sizes: PreTrainedConfig, device: torch.device) -> Iterator[Problem]:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+PLAIN = "plain"
+"""How weights are held that are not quantised."""
 _CPU_BLOCK = 32
 """Rows that bitsandbytes packs together for its 4 bit kernel on a CPU."""
 
@@ -125,7 +127,7 @@ def unpack_for_cpu(model: nn.Module, *, train: bool) -> list[str]:
 def weights_format(model: nn.Module) -> str:
     """How a model's quantised layers hold their weights, "plain" where there are none: "Int8Tensor", "nf4"."""
     kinds = {_format_of(layer.weight) for _, layer in quantised_layers(model)}
-    return ", ".join(sorted(kinds)) or "plain"
+    return ", ".join(sorted(kinds)) or PLAIN
 
 
 def _format_of(weight: Any) -> str:

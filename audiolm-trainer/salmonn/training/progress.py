@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from salmonn.model.salmonn import LossOutput
+from salmonn.model.predicted import LossOutput
 from salmonn.training.processes import Engine
 
 

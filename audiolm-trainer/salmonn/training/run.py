@@ -36,7 +36,7 @@ from salmonn.training.stop_request import StopRequest
 from salmonn.training.tracking import Tracking, start_trackers
 from salmonn.training.trainer import Trainer, TrainerSettings, TrainingResult
 from salmonn.training.validation import AnswerScorer, Validation
-from salmonn.weights.checkpoint import load_checkpoint, read_weights
+from salmonn.weights.checkpoint import read_weights
 from salmonn.weights.fingerprint import TRAINING_KEYS, changed, fingerprints
 
 logger = logging.getLogger(__name__)
@@ -170,7 +170,7 @@ def build_model(config: Config, engine: Engine, checkpoint: Path | None) -> SALM
     started = config if checkpoint is None else _without_start(config)
     model = SALMONN.from_config(started, device=engine.device, dtype=dtype, train=True)
     if checkpoint is not None:
-        load_checkpoint(checkpoint, model.checkpoint_parameters())
+        model.load_trained(checkpoint)
     if config.run.distill:
         run, taught = config.run, load_config(Path(config.run.distill), purpose="answer")
         teacher = load_teacher(taught, model, device=engine.device, dtype=dtype)

@@ -40,6 +40,7 @@ KEY_TABLE: tuple[tuple[str, str], ...] = (
 # Inside the Q-Former BERT's attention is called `self`, transformers' Blip2QFormerModel calls it `attention`.
 RELEASED_ATTENTION, OUR_ATTENTION = "attention.self.", "attention.attention."
 
+_HEAD = (r"llama_model\..*lm_head\.weight", "alias of the frozen token embedding, with the added [PAD] row")
 # Entries that files carry although they are not trained; each is safe to pass over for the reason given.
 IGNORED: tuple[tuple[str, str], ...] = (
     (r"speech_Qformer\.bert\.embeddings\.position_ids", "a constant, 0..511"),
@@ -47,7 +48,7 @@ IGNORED: tuple[tuple[str, str], ...] = (
         r"beats\.encoder\.layers\.\d+\.self_attn\.relative_attention_bias\.weight",
         "alias of the frozen BEATs table",
     ),
-    (r"llama_model\..*lm_head\.weight", "alias of the frozen token embedding, with the added [PAD] row"),
+    _HEAD,
     (r"llama_model\..*rotary_emb\.inv_freq", "a constant of transformers 4.28"),
 )
 
@@ -226,26 +227,37 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     return data
 
 
+def is_own_weight(name: str, *, prefix: str = LLM_PREFIX) -> bool:
+    """Whether a name is of one of the language model's own weights, and not of an adapter beside them."""
+    return name.startswith(prefix) and ".lora_" not in name
+
+
+def holds_language_model(names: Iterable[str]) -> bool:
+    """Whether a checkpoint, by its released names, holds the language model's own weights: they were trained."""
+    return any(is_own_weight(name) and not _matches(name, IGNORED) for name in names)
+
+
 def trained_part(model: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Leave out what a file carries although it is not trained; released names -> tensors, in the one spelling."""
-    return {released_name(our_name(key)): value for key, value in model.items() if not _matches(key, IGNORED)}
+    # Beside the language model's other weights its head is what was trained.
+    ignored = [row for row in IGNORED if row is not _HEAD] if holds_language_model(model) else IGNORED
+    return {released_name(our_name(key)): value for key, value in model.items() if not _matches(key, ignored)}
 
 
-def load_checkpoint(path: Path, trained: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Copy the trained part of a SALMONN from a file into the model, and return the file's further entries.
+def fill_from_checkpoint(model: Mapping[str, Tensor], trained: Mapping[str, Tensor], *, source: str) -> None:
+    """Copy the trained part of a SALMONN from a checkpoint's tensors into the model.
 
     Args:
-        path: what `read_checkpoint` reads.
+        model: the entry "model" of what `read_checkpoint` reads.
         trained: our names -> the parameters that the file must hold, all of them and no other.
+        source: the file, for messages.
 
     Raises:
         CheckpointError: naming every key that is missing, unexpected or of another shape.
     """
-    data = read_checkpoint(path)
-    state = {our_name(key): value for key, value in trained_part(data.pop("model")).items()}
-    copy_strictly(state, trained, source=str(path), rename=released_name)
-    report("SALMONN (trained part)", str(path), trained.values())
-    return data
+    state = {our_name(key): value for key, value in trained_part(model).items()}
+    copy_strictly(state, trained, source=source, rename=released_name)
+    report("SALMONN (trained part)", source, trained.values())
 
 
 def copy_strictly(

@@ -8,11 +8,14 @@ import re
 from collections.abc import Iterator, Mapping
 
 from salmonn.config.schema import ModelConfig
+from salmonn.weights.checkpoint import holds_language_model, is_own_weight
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
 
 _LORA_A = re.compile(r"llama_model\.(?P<place>.*)\.(?P<module>[^.]+)\.lora_A\.(?:default\.)?weight")
+_LLM_LAYER = re.compile(r"llama_model\..*?\.layers\.(\d+)\.")
+_EMBEDDING = "embed_tokens.weight"
 _INNER = "speech_Qformer.bert.encoder.layer.0.intermediate_query.dense.bias"
 
 
@@ -32,6 +35,14 @@ def causes_of_misfit(held: Shapes, needed: Shapes, parts: ModelConfig) -> list[t
         *_qformer(held, needed),
         *_encoders(held, needed),
     ]
+
+
+def whole_beside_quantised(form: str) -> str:
+    """What is told of a checkpoint with the language model's own weights where those are held in fewer bits."""
+    return (
+        f"holds the language model's own weights, which do not fit into weights that are {form}: "
+        "python -m salmonn export --format merged makes a folder of them for model.llama_path"
+    )
 
 
 def _adapter(held: Shapes, needed: Shapes, parts: ModelConfig) -> Iterator[tuple[str, str]]:
@@ -63,6 +74,21 @@ def _language_model(held: Shapes, needed: Shapes) -> Iterator[tuple[str, str]]:
               for shapes in (needed, held) for common in [_adapted(needed)[1] & _adapted(held)[1]]]  # fmt: skip
     if all(layers) and layers[0] != layers[1]:
         yield "model.llama_path", f"has {layers[0]} places for adapters of these modules, and the file has {layers[1]}"
+    if holds_language_model(held) and holds_language_model(needed):
+        for what, count in (("layers", _layers_of), ("tokens", _tokens_of)):
+            own, theirs = count(needed), count(held)
+            if own != theirs:
+                yield "model.llama_path", f"has {own} {what}, and the file's language model has {theirs}"
+
+
+def _layers_of(shapes: Shapes) -> int:
+    """Layers of a language model whose own weights are among the shapes."""
+    return len({match[1] for name in shapes if is_own_weight(name) and (match := _LLM_LAYER.match(name))})
+
+
+def _tokens_of(shapes: Shapes) -> int:
+    """Rows of its embedding."""
+    return sum(shape[0] for name, shape in shapes.items() if name.endswith(_EMBEDDING) and shape)
 
 
 def _qformer(held: Shapes, needed: Shapes) -> Iterator[tuple[str, str]]:
