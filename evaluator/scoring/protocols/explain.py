@@ -66,11 +66,14 @@ _FIELDS: dict[str, dict[str, str]] = {
     "meteor": {"1.5-en-norm": "METEOR 1.5 with -l en -norm"},
 }
 _CAPTION_LIBRARY = "pycocoevalcap"
-# What captions were scored by before; its numbers were the same, CIDEr-D's to 1e-9.
+_NORMALIZER = "whisper-normalizer"
+# What captions and English were scored by before; the numbers were the same, CIDEr-D's to 1e-9.
 _FORMER = "aac-metrics"
+_FORMER_NORMALIZER = "transformers"
 _INTERVAL = re.compile(r"95,[^,]+,n([0-9]{1,5}|100000),seed([0-9]{1,18})")
 _PACKAGES = frozenset(
-    {"transformers", "sacrebleu", "jiwer", "kaldialign", "sentence-transformers", _CAPTION_LIBRARY, _FORMER}
+    {_NORMALIZER, "sacrebleu", "jiwer", "kaldialign", "sentence-transformers", _CAPTION_LIBRARY, _FORMER}
+    | {_FORMER_NORMALIZER}
 )
 
 
@@ -181,6 +184,12 @@ def _differences(signature: Signature) -> Iterator[Problem]:
                 key,
                 f"the signature has {value}; this version scores captions without it, to the same numbers (CIDEr-D: to "
                 "1e-9): score anew, without --signature, for a line that compares",
+            )
+        elif key == _FORMER_NORMALIZER and not _by_models(signature):
+            yield Problem(
+                key,
+                f"the signature has {value}; this version normalises English by {_NORMALIZER}, to the same words: "
+                "score anew, without --signature, for a line that compares",
             )
         elif key in _PACKAGES and (found := _installed(key)) != value:
             yield Problem(key, f"the signature has {value}, {_as_installed(found)}; pip install {key}=={value}")

@@ -13,7 +13,9 @@ from evaluator.scoring.protocols.protocol import CaptionRules, Fields, Protocol,
 from evaluator.tasks import TASKS, Task
 from evaluator.wording import did_you_mean
 
-_ENGLISH = "Whisper's English normaliser (transformers' class, OpenAI's spelling map), once, on raw text of both sides."
+_ENGLISH = (
+    "Whisper's English normaliser (whisper-normalizer's class, OpenAI's spelling map), once, on raw text of both sides."
+)
 _COMPOSED = "Both sides are composed (NFC): composed and decomposed input score the same."
 _BASIC = (
     "Basic normaliser: lower case; what stands in <>, [] or () is dropped; compatibility forms are replaced (NFKC); "
@@ -34,7 +36,7 @@ _CHALLENGE_CER: Fields = (
     ("spaces", "where-written"),
     ("unit", "char"),
 )
-_CHALLENGE_PACKAGES = ("transformers", "sacrebleu", "jiwer")
+_CHALLENGE_PACKAGES = ("whisper-normalizer", "sacrebleu", "jiwer")
 
 
 def _basic(unit: str, *further: tuple[str, str]) -> Fields:
@@ -123,7 +125,7 @@ _OPEN_ASR = Protocol(
             "open_asr_words",
             "whisper-en, words at spaces, compounds merged",
             (("norm", "whisper-en"), ("case", "lower"), ("punct", "no"), ("compounds", "merged"), ("unit", "word")),
-            ("transformers", "kaldialign"),
+            ("whisper-normalizer", "kaldialign"),
             one_to_one=False,
         ),
     ),
