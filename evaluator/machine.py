@@ -24,7 +24,6 @@ PACKAGES = (
     "accelerate",
     "soundfile",
     "soxr",
-    "whisper-normalizer",
     "jiwer",
     "sacrebleu",
     "pycocoevalcap",

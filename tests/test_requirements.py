@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import json
-import re
 import subprocess
 import sys
 import venv
@@ -10,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from linked_environment import REQUIREMENT, closure, make_environment
 
 from evaluator.errors import ConfigError
 from evaluator.extras import EXTRAS, check_installed
 
 ROOT = Path(__file__).resolve().parents[1]
-REQUIREMENT = re.compile(r"^[A-Za-z0-9._-]+")
 
 
 def pins(path: Path) -> list[str]:
@@ -63,45 +62,16 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def closure(name: str, extra: str | None = None) -> set[str]:
-    """A distribution with an extra, and all that it needs that is installed here."""
-    found: set[str] = set()
-    waiting = [(name, extra)]
-    while waiting:
-        each, wanted = waiting.pop()
-        for requirement in importlib.metadata.requires(each) or ():
-            needed, _, marker = requirement.partition(";")
-            match = REQUIREMENT.match(needed)
-            assert match is not None
-            if ("extra ==" in marker and f'"{wanted}"' not in marker) or match.group() in found:
-                continue
-            try:
-                importlib.metadata.distribution(match.group())
-            except importlib.metadata.PackageNotFoundError:
-                continue
-            found.add(match.group())
-            waiting.append((match.group(), None))
-    return found
-
-
 @pytest.fixture(scope="module")
 def scoring(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A virtual environment of the extra asr, in which PyTorch is not, by links to what is installed here."""
-    folder = tmp_path_factory.mktemp("scoring")
-    venv.create(folder, with_pip=False, symlinks=True)
-    (site,) = folder.glob("lib/python*/site-packages")
-    for name in closure("audiolm-evaluator", "asr"):
-        for file in importlib.metadata.files(name) or ():
-            if ".." not in file.parts and "__pycache__" not in file.parts and not (site / file).exists():
-                (site / file).parent.mkdir(parents=True, exist_ok=True)
-                (site / file).symlink_to(Path(str(file.locate())).resolve())
-    (site / "checkout.pth").write_text(f"{ROOT}\n")
-    return folder
+    """An environment of the extra asr: nothing of a model is in it."""
+    return make_environment(tmp_path_factory.mktemp("scoring"), closure("audiolm-evaluator", "asr"))
 
 
 def test_validating_scoring_and_hosting_need_no_pytorch(scoring: Path) -> None:
     main = ("-c", "import sys; from evaluator.cli import main; sys.argv[0] = 'audiolm-evaluator'; main()")
-    assert run(scoring, "-c", "import torch").returncode != 0
+    for library in ("torch", "transformers", "huggingface_hub"):
+        assert run(scoring, "-c", f"import {library}").returncode != 0
     rows = [{"testset_id": f"test{number:04d}", "path": "a.wav", "task": "asr", "text": "one cat"} for number in (0, 1)]
     (scoring / "ref.json").write_text(json.dumps(rows))
     (scoring / "csv").mkdir()
