@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 
 from evaluator.errors import ContractError
 from evaluator.model import Answer, AudioLM, Request
-from evaluator.run.predict import checked_answer, checked_answers, checked_sampling_rate
+from evaluator.run.predict import checked_answer, checked_answers, checked_sampling_rate, require_answer
 from evaluator.submission.text import SPECIAL_TOKEN
 from evaluator.tasks import QUESTION
 from evaluator.wording import shown
 
 # Memory and files are not the model's promises and pass through; whatever else it raises is a check's result.
 NO_FAULTS_OF_MODELS = (MemoryError, OSError)
+LOAD_CLIPS = 16
+"""What a server is asked twice, by one request at a time and by several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,9 @@ def check_model(
         ("mixed tasks", lambda: _mixed(model, clips, tasks)),
         ("no special tokens", lambda: _no_special_tokens(alone.values())),
     ]
+    at_once: object = getattr(model, "at_once", 1)
+    if isinstance(at_once, int) and at_once > 1:
+        comparisons.append(("under load", lambda: _under_load(model, rate, _first(tasks), at_once)))
     total = len(checks) + len(clips) + len(comparisons)
     for clip, request in zip(clips, requests, strict=True):
         checks.append(_checked(f"{clip.name}, alone", partial(_alone, model, request, alone)))
@@ -144,7 +149,7 @@ def _answers(model: AudioLM, requests: Sequence[Request]) -> dict[int, Answer]:
     asked = {request.index for request in requests}
     answers: dict[int, Answer] = {}
     for given in checked_answers(model, iter(requests)):
-        answer = checked_answer(given)
+        answer = require_answer(checked_answer(given))
         if answer.index not in asked:
             raise ContractError(f"The model answered index {answer.index}, which no request has.")
         if answer.index in answers:
@@ -199,6 +204,27 @@ def _mixed(model: AudioLM, clips: Sequence[_Clip], tasks: Mapping[str, bool]) ->
     requests = _requests(clips, list(tasks.items()))
     alone = {request.index: _answers(model, [request])[request.index] for request in requests}
     return _together(model, requests, alone)
+
+
+def _under_load(model: AudioLM, rate: int, task: tuple[str, bool], at_once: int) -> str:
+    """Ask the same clips one after the other, and as many at a time as a run does."""
+    random = np.random.default_rng(1)
+    clips = [
+        _Clip(str(number), (0.1 * random.standard_normal(rate // 2 * (1 + number % 8))).astype(np.float32))
+        for number in range(LOAD_CLIPS)
+    ]
+    requests = _requests(clips, [task])
+    single = {request.index: _answers(model, [request])[request.index] for request in requests}
+    loaded = _answers(model, requests)
+    different = [index for index in sorted(single) if loaded[index].text != single[index].text]
+    told = f"{len(different)} of {len(requests)} rows differ between 1 and {min(at_once, LOAD_CLIPS)} at once"
+    if different:
+        index = different[0]
+        texts = f"{shown(loaded[index].text)}, alone {shown(single[index].text)}"
+        raise _BrokenPromiseError(f"{told}, the first at index {index}: {texts}")
+    # Equal texts show nothing of a model that says the same of every clip.
+    said = {answer.text for answer in single.values()}
+    return told if len(said) > 1 else f"{told}, and all say {shown(said.pop())}"
 
 
 def _no_special_tokens(answers: Iterable[Answer]) -> str:

@@ -9,6 +9,7 @@ AudioLMError              1
  +-- ResultError          3   a JSON file of a finished run
  +-- ContractError        4   the model broke the contract of evaluator/model.py
  +-- ModelLoadError       4   the model could not be loaded
+ +-- ServerError          4   the server of a model is gone, or refuses every clip
  +-- ProcessError         1   one of several processes died, or did not arrive
  +-- TooManyFailuresError 1   more rows failed than run.max_failures
  +-- RunStoppedError    130   the run was stopped from outside
@@ -84,6 +85,12 @@ class ContractError(AudioLMError):
 
 class ModelLoadError(AudioLMError):
     """The model could not be loaded."""
+
+    exit_code = 4
+
+
+class ServerError(AudioLMError):
+    """The server that a model is behind does not answer any more, or refuses every clip."""
 
     exit_code = 4
 

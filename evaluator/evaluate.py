@@ -303,7 +303,7 @@ def _score(work: _Work, predictions: Predictions) -> tuple[Scores | None, str | 
 
 def _given(references: tuple[str, ...], prediction: Prediction) -> Given:
     reason = prediction.finish_reason
-    return Given(prediction.id, references, prediction.text, reason == "length", reason == "error")
+    return Given(prediction.id, references, prediction.text, reason == "length", reason == "error", reason == "refusal")
 
 
 def _latency(model: AudioLM | None, work: _Work, outcome: Outcome, redact: Redactor, pool: Pool | None) -> Latency:

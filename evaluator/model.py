@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "refusal", "error"]
 
 
 class Request(NamedTuple):
@@ -31,16 +31,26 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What the model says of one clip: `num_tokens` new tokens; "length" means the token limit cut it off."""
+    """What the model says of one clip.
+
+    Attributes:
+        index: the request's.
+        text: the answer, "" where there is none.
+        num_tokens: new tokens; 0 where nobody counts them.
+        finish_reason: "stop"; "length", the token limit cut it off; "refusal", the model declared that it will not
+            answer; "error", there is no answer, and the next attempt asks again.
+        error: why there is no answer, with "error" alone.
+    """
 
     index: int  # type: ignore[assignment]
     text: str
     num_tokens: int
     finish_reason: FinishReason
+    error: str | None = None
 
 
 class AnswerLike(Protocol):
-    """What is read of an answer: an `Answer`, or a model package's own class of the same shape."""
+    """What is read of an answer: an `Answer`, or a model package's own class of the same shape; `error` is optional."""
 
     @property
     def index(self) -> int: ...

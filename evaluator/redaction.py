@@ -10,10 +10,17 @@ import re
 from typing import TextIO
 
 MASK = "***"
-TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN")
+TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN", "OPENAI_API_KEY")
 # Shorter values would mask pieces of ordinary words.
 _SHORTEST_SECRET = 6
 _TOKEN = re.compile(r"hf_[A-Za-z0-9]{10,}")
+_OF_PROCESS: set[str] = set()
+
+
+def keep_secret(secret: str) -> None:
+    """Have every redactor of this process mask a value that a model package has read; a short one is left alone."""
+    if len(secret) >= _SHORTEST_SECRET:
+        _OF_PROCESS.add(secret)
 
 
 def mask_secrets(text: str) -> str:
@@ -37,7 +44,7 @@ class Redactor:
 
     def __call__(self, text: str) -> str:
         """Mask every secret: "token hf_abcdefghijkl" -> "token ***"."""
-        for secret in sorted(self._secrets, key=len, reverse=True):
+        for secret in sorted(self._secrets | _OF_PROCESS, key=len, reverse=True):
             text = text.replace(secret, MASK)
         return mask_secrets(text)
 

@@ -72,11 +72,12 @@ def count(predictions: Sequence[Prediction], *, cut: int) -> Counts:
         empty=kinds["empty"] + kinds["empty and cut off"],
         cut=cut,
         hit_max_length=kinds["length"] + kinds["empty and cut off"],
+        refused=kinds["refusal"],
     )
 
 
 def _kind(prediction: Prediction) -> str:
-    if prediction.finish_reason == "error" or not is_blank(clean_text(prediction.text)):
+    if prediction.finish_reason in ("error", "refusal") or not is_blank(clean_text(prediction.text)):
         return prediction.finish_reason
     return "empty and cut off" if prediction.finish_reason == "length" else "empty"
 

@@ -97,10 +97,14 @@ def test_findings_name_the_rows() -> None:
         Given("h", ("go go go go",), "go go go go"),
         Given("i", ("eight",), "x", cut_off=True),
         *(Given(str(number), ("yes",), "yes") for number in range(4)),
+        Given("j", ("nine",), "", refused=True),
+        Given("k", ("ten",), "no words of refusal", refused=True),
     ]
     # Neither loops that the reference has too nor equal answers to equal references are wrong.
     found = {name: list(places) for name, places in findings(rows).items()}
-    assert found == {"token_limit": [8], "empty": [5], "duplicate": [0, 1, 2]}
+    assert found == {
+        "token_limit": [8], "empty": [5], "duplicate": [0, 1, 2], "refusal": [13, 14], "failed": [6]
+    }  # fmt: skip
     assert frequent_answers(rows) == [("the same", 3)]
     assert findings(rows[3:4]) == {}
 

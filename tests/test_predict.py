@@ -15,7 +15,7 @@ from fake_model import EchoLM, Reply
 from evaluator.annotation.annotation import Sample
 from evaluator.audio import loading as audio
 from evaluator.errors import AudioError, ContractError
-from evaluator.model import Request
+from evaluator.model import Answer, Request
 from evaluator.run.journal import Journal, Prediction, read_journal
 from evaluator.run.predict import checked_answer, predict
 from evaluator.run.watch import Watch
@@ -209,6 +209,8 @@ BROKEN = [
     ("negative tokens", [Reply(0, "a", -1, "stop")], "num_tokens is -1"),
     ("half a token", [Reply(0, "a", 1.5, "stop")], r"num_tokens is 1\.5"),
     ("reason", [Reply(0, "a", 1, "eos")], "finish_reason is 'eos'"),
+    ("no reason", [Answer(0, "", 0, "error")], 'error is None, and finish_reason "error" needs the reason'),
+    ("a reason too many", [Answer(0, "a", 1, "stop", "late")], "error is 'late', and finish_reason is not \"error\""),
     ("several", [Reply(0, None, None, None)], "text is None.*num_tokens is None.*finish_reason is None"),
 ]
 
@@ -220,6 +222,15 @@ def test_broken_contract_is_named(run: Run, tmp_path: Path, replies: list[object
     with pytest.raises(ContractError, match=message):
         run(model, make_samples(tmp_path, [16000, 16000]))
     assert len(run.journal()) == (1 if replies[0] is GOOD else 0)
+
+
+def test_a_reason_instead_of_an_answer_is_a_failed_row(run: Run, tmp_path: Path) -> None:
+    model = EchoLM()
+    replies = [Answer(1, "", 0, "error", "the line is busy"), Answer(0, "I will not.", 3, "refusal")]
+    model.generate = scripted(*replies)  # type: ignore[method-assign,assignment]
+    run(model, make_samples(tmp_path, [16000, 16000]))
+    found = [(each.index, each.text, each.finish_reason, each.error) for each in run.journal()]
+    assert found == [(1, "", "error", "the line is busy"), (0, "I will not.", "refusal", None)]
 
 
 def test_answer_before_its_request(run: Run, tmp_path: Path) -> None:
@@ -275,7 +286,7 @@ def test_a_model_that_exits_has_not_answered(run: Run, tmp_path: Path, at: int) 
 def test_numpy_numbers_are_whole_numbers() -> None:
     answer = checked_answer(Reply(np.int64(3), "a", np.int32(4), "length"))
     assert (type(answer.index), type(answer.num_tokens)) == (int, int)
-    assert answer == (3, "a", 4, "length")
+    assert answer == Answer(3, "a", 4, "length")
 
 
 def test_model_that_fails_keeps_what_it_had_answered(run: Run, tmp_path: Path) -> None:

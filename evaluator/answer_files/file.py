@@ -37,6 +37,7 @@ class Answer:
         place: where it stands, for messages: "line 3", "item 3".
         failed: whether a run's journal says that there was no answer; the text is "" then.
         cut_off: whether a run's journal says that the token limit ended it.
+        refused: whether a run's journal says that the model declared that it will not answer.
     """
 
     id: str
@@ -44,6 +45,7 @@ class Answer:
     place: str
     failed: bool = False
     cut_off: bool = False
+    refused: bool = False
 
 
 def read_answers(path: Path) -> list[Answer]:
@@ -67,6 +69,7 @@ def read_answers(path: Path) -> list[Answer]:
                 f"line {number}",
                 failed=each.finish_reason == "error",
                 cut_off=each.finish_reason == "length",
+                refused=each.finish_reason == "refusal",
             )
             for number, each in enumerate(read_journal(file), start=1)
         ]

@@ -93,7 +93,7 @@ def score_answer_file(
     texts = tuple(answer.text for answer in found)
     scores = score_set(task, references, texts, config, units, choices)
     rows = [
-        Given(sample.id, sample.references, answer.text, answer.cut_off, answer.failed)
+        Given(sample.id, sample.references, answer.text, answer.cut_off, answer.failed, answer.refused)
         for sample, answer in zip(samples, found, strict=True)
     ]
     scores = diagnosed(scores, rows)

@@ -11,6 +11,14 @@ def settings_command() -> None:
     """Print every setting of the YAML file that the evaluator reads; the model package has further ones."""
     # Here, so that --help need not wait for them.
     from evaluator.config.reference import reference
-    from evaluator.config.sections import DatasetsConfig, RunConfig, ScoringConfig
+    from evaluator.config.sections import DatasetsConfig, RunConfig, ScoringConfig, StrictSection
+    from evaluator.config.server_sections import ServerGenerateConfig, ServerModelConfig
 
-    click.echo(reference({"datasets": DatasetsConfig, "run": RunConfig, "scoring": ScoringConfig}))
+    sections: dict[str, type[StrictSection]] = {
+        "datasets": DatasetsConfig,
+        "run": RunConfig,
+        "scoring": ScoringConfig,
+        "model (openai:...)": ServerModelConfig,
+        "generate (openai:...)": ServerGenerateConfig,
+    }
+    click.echo(reference(sections))

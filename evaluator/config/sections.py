@@ -19,14 +19,16 @@ from evaluator.wording import did_you_mean
 
 SECTIONS = ("model", "generate", "datasets", "run", "scoring")
 
-Section = TypeVar("Section", bound="_Section")
+Section = TypeVar("Section", bound="StrictSection")
 
 
-class _Section(BaseModel):
+class StrictSection(BaseModel):
+    """A section: values are what they are, and unknown keys are problems."""
+
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class DatasetsConfig(_Section):
+class DatasetsConfig(StrictSection):
     """Where annotations and audio are.
 
     Attributes:
@@ -52,7 +54,7 @@ class DatasetsConfig(_Section):
     whisper_path: str = ""
 
 
-class RunConfig(_Section):
+class RunConfig(StrictSection):
     """How to run; what is not the evaluator's alone is handed on to the model.
 
     Attributes:
@@ -131,7 +133,7 @@ class RunConfig(_Section):
         return value
 
 
-class ScoringConfig(_Section):
+class ScoringConfig(StrictSection):
     """What the valid modes score with.
 
     Attributes:
@@ -168,10 +170,10 @@ class ScoringConfig(_Section):
     bootstrap_seed: int = Field(default=0, ge=0)
 
 
-_KINDS: Mapping[str, type[_Section]] = {"datasets": DatasetsConfig, "run": RunConfig, "scoring": ScoringConfig}
+_KINDS: Mapping[str, type[StrictSection]] = {"datasets": DatasetsConfig, "run": RunConfig, "scoring": ScoringConfig}
 
 
-def take_foreign(kind: type[_Section], values: dict[str, Any]) -> dict[str, Any]:
+def take_foreign(kind: type[StrictSection], values: dict[str, Any]) -> dict[str, Any]:
     """Take the keys that a section does not know out of its values, and return them.
 
     A key that is another section's of the evaluator stays and is a problem there.
@@ -199,21 +201,30 @@ def check_section(
     Returns:
         The section; keys with problems have their defaults (the caller raises after the last section).
     """
+    section, found = validated(kind, name, data[name])
+    problems += [Problem(document.label(dotted), message) for dotted, message in found]
+    return section
+
+
+def validated(kind: type[Section], name: str, given: Mapping[str, Any]) -> tuple[Section, list[tuple[str, str]]]:
+    """A section of plain values, keys with problems at their defaults, and the problems as (dotted key, message)."""
     known = kind.model_fields
     # null means "not given"; a wrong key is wrong with any value
-    values = {key: value for key, value in data[name].items() if value is not None or key not in known}
+    values = {key: value for key, value in given.items() if value is not None or key not in known}
     try:
-        return kind.model_validate(values)
+        return kind.model_validate(values), []
     except ValidationError as error:
+        found: dict[str, str] = {}
         for detail in error.errors(include_url=False, include_context=True):
             key = str(detail["loc"][0])
-            dotted = ".".join([name, *map(str, detail["loc"])])
-            problems.append(Problem(document.label(dotted), _message(kind, name, key, dict(detail))))
+            # A key of several kinds of value has an error for each; the first says enough.
+            places = [str(place) for place in detail["loc"][1:] if isinstance(place, int)]
+            found.setdefault(".".join([name, key, *places]), _message(kind, name, key, dict(detail)))
             values.pop(key, None)
-    return kind.model_validate(values)
+    return kind.model_validate(values), list(found.items())
 
 
-def _message(kind: type[_Section], section: str, key: str, detail: Mapping[str, Any]) -> str:
+def _message(kind: type[StrictSection], section: str, key: str, detail: Mapping[str, Any]) -> str:
     if detail["type"] == "extra_forbidden":
         homes = [name for name, kinds in _KINDS.items() if name != section and key in kinds.model_fields]
         if homes:
@@ -225,8 +236,11 @@ def _message(kind: type[_Section], section: str, key: str, detail: Mapping[str, 
     wanted = {
         "string_type": "expected a text (in quotation marks if it looks like a number)",
         "int_type": "expected a whole number",
+        "float_type": "expected a number",
+        "dict_type": "expected keys with values",
         "bool_type": "expected true or false",
         "list_type": "expected a list",
+        "greater_than": f"expected more than {context.get('gt')}",
         "greater_than_equal": f"expected {context.get('ge')} or more",
         "less_than_equal": f"expected {context.get('le')} or less",
         "literal_error": f"expected {context.get('expected')}",

@@ -3,9 +3,10 @@
 token limit        the model was cut off by its token limit
 loop               the same 1 to 10 words at least 4 times in a row, or the same 1 to 10 characters at least 8 times (no
                    digits; a letter among them), where no reference has such a run
-empty              nothing that can be seen
+empty              nothing that can be seen, and no declared refusal
 duplicate          3 clips or more with this answer, whose references are not all the same
-refusal            a phrase of `_REFUSALS`, which no reference has
+refusal            the model declared one, or a phrase of `_REFUSALS`, which no reference has
+failed             no answer at all; such a row is of no other kind
 language switch    more than half of the letters are of scripts in which no reference is written
 """
 
@@ -44,6 +45,7 @@ class Given:
         text: the answer, as the model gave it.
         cut_off: whether the token limit ended it; False where that is not known.
         failed: whether there was no answer at all.
+        refused: whether the model declared that it will not answer.
     """
 
     id: str
@@ -51,31 +53,35 @@ class Given:
     text: str
     cut_off: bool = False
     failed: bool = False
+    refused: bool = False
 
 
 def spooled(rows: Iterable[Given]) -> SpooledList[Given]:
     """Answers in a list that takes no memory."""
     return SpooledList(
         rows,
-        pack=lambda row: (row.id, row.references, row.text, row.cut_off, row.failed),
+        pack=lambda row: (row.id, row.references, row.text, row.cut_off, row.failed, row.refused),
         unpack=lambda packed: Given(*packed),
     )
 
 
 def findings(rows: Sequence[Given]) -> "dict[str, array[int]]":
-    """The rows of each kind of wrong answer; kinds without any are left out. Rows without an answer are of none."""
+    """The rows of each kind of wrong answer; kinds without any are left out. Rows without an answer are "failed"."""
     shared = _shared(rows)
     rules: dict[str, Callable[[Given], bool]] = {
         "token_limit": lambda row: row.cut_off,
         "loop": lambda row: loops(row.text) and not any(map(loops, row.references)),
-        "empty": lambda row: all(map(is_invisible, row.text)),
+        "empty": lambda row: not row.refused and all(map(is_invisible, row.text)),
         "duplicate": lambda row: bool(shared) and _folded(row.text) in shared,
-        "refusal": lambda row: refuses(row.text) and not any(map(refuses, row.references)),
+        "refusal": lambda row: row.refused or (refuses(row.text) and not any(map(refuses, row.references))),
         "language_switch": lambda row: switches(row.text, row.references),
     }
-    found = {name: array("q") for name in rules}
+    found = {name: array("q") for name in (*rules, "failed")}
     for place, row in enumerate(rows):
-        for name, rule in rules.items() if not row.failed else ():
+        if row.failed:
+            found["failed"].append(place)
+            continue
+        for name, rule in rules.items():
             if rule(row):
                 found[name].append(place)
     return {name: places for name, places in found.items() if places}

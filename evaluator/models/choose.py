@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from evaluator.model import ModelProvider
 
 FORMS = {
+    "openai": "openai:http://HOST/v1#MODEL",
     "python": "python:package.module:factory",
     "trainer": "trainer:PATH[:module.Class]",
     "transformers": "transformers:FOLDER-or-hub/name",
@@ -65,6 +66,11 @@ class ModelChoice:
             return FactoryPackage(module, factory)
         if not what:
             raise _wrong(self.model, f"expected {FORMS[kind]}")
+        if kind == "openai":
+            from evaluator.models.servers.package import ServerPackage
+
+            self._refuse("trust_remote_code")
+            return ServerPackage(what, self.prompts)
         if kind == "trainer":
             from evaluator.models.forks.package import ForkPackage
 

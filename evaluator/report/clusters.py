@@ -65,8 +65,7 @@ class Cluster:
 def findings_of(run: Run) -> dict[str, list[int]]:
     """Finding -> rows; that many clips have one answer is no fault where answers are some of a few."""
     given = [_given(each) for each in run.predictions]
-    found = {"failed": [row for row, each in enumerate(run.predictions) if each.finish_reason == "error"]}
-    found |= {key: list(rows) for key, rows in findings(given).items()}
+    found = {key: list(rows) for key, rows in findings(given).items()}
     if run.system.task in (QA.name, CLS.name):
         found.pop("duplicate", None)
     return {key: rows for key in FINDINGS if (rows := found.get(key, []))}
@@ -76,7 +75,7 @@ def _given(each: Prediction) -> Given:
     told = each.reference
     references = () if told is None else (told,) if isinstance(told, str) else told
     reason = each.finish_reason
-    return Given(each.id, references, each.text, reason == "length", reason == "error")
+    return Given(each.id, references, each.text, reason == "length", reason == "error", reason == "refusal")
 
 
 def clusters(run: Run, found: Mapping[str, Sequence[int]], facts: AnnotationFacts) -> list[Cluster]:

@@ -60,6 +60,7 @@ def summarize(result: EvaluationResult) -> list[str]:
         *label_line("empty", str(counts.empty)),
         *label_line(f"cut at {result.heard_seconds:g} s", str(counts.cut)),
         *label_line("hit max length", str(counts.hit_max_length)),
+        *(label_line("refused", str(counts.refused)) if counts.refused else []),
     ]
     if result.scoring_error is not None:
         lines += label_line("scores", f"none: {result.scoring_error}")
@@ -145,6 +146,7 @@ _WRONG = {
     "duplicate": "given to 3 clips or more",
     "refusal": "refuse",
     "language_switch": "in another script",
+    "failed": "failed",
 }
 _SHOWN = 4
 

@@ -22,7 +22,7 @@ from evaluator.run.disk_sync import DiskSync
 
 logger = logging.getLogger(__name__)
 
-FINISH_REASONS: tuple[str, ...] = ("stop", "length", "error")
+FINISH_REASONS: tuple[str, ...] = ("stop", "length", "refusal", "error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ class Prediction:
         task: its task label, for example "asr".
         text: what the model said, untouched; "" where the clip failed.
         num_tokens: how many tokens the model generated.
-        finish_reason: "stop", "length" (the token limit cut the text off) or "error" (no answer; see
-            `error`).
+        finish_reason: "stop", "length" (the token limit cut the text off), "refusal" (the model declared that it will
+            not answer) or "error" (no answer; see `error`).
         audio_seconds: length of the waveform that the model was given, in seconds; 0.0 where the clip failed.
         seconds: from the moment the model pulled the request to its answer.
         error: why there is no answer, or None.
@@ -49,7 +49,7 @@ class Prediction:
     task: str
     text: str
     num_tokens: int
-    finish_reason: Literal["stop", "length", "error"]
+    finish_reason: Literal["stop", "length", "refusal", "error"]
     audio_seconds: float
     seconds: float
     error: str | None = None

@@ -20,11 +20,12 @@ from evaluator.audio.loading import read_ahead
 from evaluator.errors import AudioError, ContractError, ends_by_signal
 from evaluator.model import Answer, AudioLM, Request
 from evaluator.provider.probe import heard_seconds
-from evaluator.run.journal import Journal, Prediction, reference_of
+from evaluator.run.journal import FINISH_REASONS, Journal, Prediction, reference_of
 from evaluator.run.watch import Watch
 from evaluator.wording import named, shown
 
 OnAudioError = Literal["fail", "record"]
+_NEEDED = tuple(name for name in Answer._fields if name not in Answer._field_defaults)
 
 
 def predict(
@@ -112,10 +113,10 @@ def checked_answer(answer: object) -> Answer:
         ContractError: if a field is missing, of the wrong type or out of its range; every such field is
             named.
     """
-    if type(answer) is not Answer and (missing := [name for name in Answer._fields if not hasattr(answer, name)]):
+    if type(answer) is not Answer and (missing := [name for name in _NEEDED if not hasattr(answer, name)]):
         raise ContractError(
             f"The model yielded {shown(answer)}, which is no answer: it lacks {', '.join(missing)}. "
-            f"An answer has the fields {', '.join(Answer._fields)}."
+            f"An answer has the fields {', '.join(_NEEDED)}."
         )
     found: Any = answer
     index, num_tokens = _whole(found.index), _whole(found.num_tokens)
@@ -126,11 +127,28 @@ def checked_answer(answer: object) -> Answer:
         wrong.append(f"text is {shown(found.text)}, not a string")
     if num_tokens is None or num_tokens < 0:
         wrong.append(f"num_tokens is {shown(found.num_tokens)}, not a whole number from 0")
-    if found.finish_reason not in ("stop", "length"):
-        wrong.append(f'finish_reason is {shown(found.finish_reason)}, neither "stop" nor "length"')
+    if found.finish_reason not in FINISH_REASONS:
+        wrong.append(f"finish_reason is {shown(found.finish_reason)}, none of {', '.join(FINISH_REASONS)}")
+    error: Any = getattr(found, "error", None)
+    if found.finish_reason == "error":
+        if not isinstance(error, str) or not error.strip():
+            wrong.append(f'error is {shown(error)}, and finish_reason "error" needs the reason')
+    elif error is not None:
+        wrong.append(f'error is {shown(error)}, and finish_reason is not "error"')
     if index is None or num_tokens is None or wrong:
         raise ContractError(f"The model's answer for index {shown(found.index)} is wrong: {'; '.join(wrong)}.")
-    return Answer(index, found.text, num_tokens, found.finish_reason)
+    return Answer(index, found.text, num_tokens, found.finish_reason, error)
+
+
+def require_answer(answer: Answer) -> Answer:
+    """An answer that is one, for whoever has no place to count a failure in.
+
+    Raises:
+        ContractError: the model gave a reason why there is none.
+    """
+    if answer.error is not None:
+        raise ContractError(f"The model has no answer for index {answer.index}: {answer.error}.")
+    return answer
 
 
 @dataclass(slots=True)
@@ -196,6 +214,9 @@ class _Run:
         if pulled is None:
             raise ContractError(self._why_unwanted(answer.index))
         sample = pulled.sample
+        if answer.error is not None:
+            self.record(failed_prediction(sample, answer.error))
+            return
         self.record(
             Prediction(
                 index=sample.index,

@@ -39,10 +39,11 @@ class Counts:
 
     Attributes:
         rows: rows of the annotation, which is rows of the CSV.
-        failed: clips that could not be read; their text is the placeholder.
-        empty: answers without any text, failed clips not included.
+        failed: clips that could not be read, or got no answer; their text is the placeholder.
+        empty: answers without any text, failed and refused clips not included.
         cut: clips longer than the audio limit, of which the model heard the beginning.
         hit_max_length: answers that the token limit cut off.
+        refused: clips for which the model declared that it will not answer.
     """
 
     rows: int
@@ -50,6 +51,7 @@ class Counts:
     empty: int
     cut: int
     hit_max_length: int
+    refused: int = 0
 
 
 @dataclass(frozen=True, slots=True)

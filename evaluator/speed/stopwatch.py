@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from evaluator.errors import ContractError
 from evaluator.model import Answer, Request
 from evaluator.provider.probe import ModelProbe
-from evaluator.run.predict import checked_answer
+from evaluator.run.predict import checked_answer, require_answer
 
 Clock = Callable[[], float]
 
@@ -112,7 +112,7 @@ def _seconds(first: FirstToken) -> float:
 
 def _in_order(given: Sequence[object], requests: Sequence[Request]) -> tuple[Answer, ...]:
     """The answers in the order of their requests."""
-    answers = [checked_answer(answer) for answer in given]
+    answers = [require_answer(checked_answer(answer)) for answer in given]
     found = {answer.index: answer for answer in answers}
     asked = [request.index for request in requests]
     if len(answers) != len(asked) or set(found) != set(asked):

@@ -4,7 +4,7 @@ In: the paths of a run, a number, the place of a process. Out: paths; a WorkerRe
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,6 +73,7 @@ class WorkerReport:
         process_memory: its largest resident size, in bytes; None where the system does not say.
         device_memory: the accelerator's peak since the start, in bytes; None where the model does not know it.
         device_full_memory: the same since predicting began; None also where the model cannot begin its peak anew.
+        served: what a server says of the model that it serves, by an attribute of this name; None for all others.
     """
 
     rank: int
@@ -82,6 +83,7 @@ class WorkerReport:
     process_memory: int | None
     device_memory: int | None
     device_full_memory: int | None
+    served: dict[str, str | int | float | bool] | None = None
 
 
 def answer_rows(
@@ -130,6 +132,7 @@ def answer_rows(
         process_memory=process_peak_memory(),
         device_memory=device.since_start(),
         device_full_memory=device.since_predicting(),
+        served=_served(model),
     )
 
 
@@ -163,6 +166,13 @@ class _DevicePeak:
 
     def _now(self) -> int | None:
         return self._probe.peak_memory() if self._probe is not None else None
+
+
+def _served(model: AudioLM | None) -> dict[str, str | int | float | bool] | None:
+    found: object = getattr(model, "served", None)
+    if not isinstance(found, Mapping):
+        return None
+    return {str(name): value for name, value in found.items() if isinstance(value, (str, int, float, bool))}
 
 
 def _most(sizes: Sequence[int | None]) -> int | None:
