@@ -1,8 +1,11 @@
 """Fixtures of the evaluator's tests."""
 
 import os
+import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,3 +34,16 @@ def spice_lib() -> Path:
         if (folder / CORENLP_JAR).is_file() and (folder / SMALL_MODELS_JAR).is_file():
             return folder.resolve()
     pytest.skip("SPICE's two files are not here; fetch them once (404 MB): audiolm-evaluator setup-metrics")
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    """A headless Chromium."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        pytest.skip("no Chromium is installed (apt-get install chromium)")
+    api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (pip install playwright)")
+    with api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield opened
+        opened.close()

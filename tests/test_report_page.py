@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 from fake_model import EchoLM, FakeProvider
 from fake_site import WORDS, Site, make_site
+from opened_page import axe, opened, rows_of
 
 from evaluator.cli import build_evaluate_command, main
 from evaluator.model import Request
@@ -47,13 +47,6 @@ def run(site: Site, answers: dict[int, str], *options: str) -> Path:
 
 def report(*arguments: str | Path) -> Result:
     return CliRunner().invoke(main, ["report", *map(str, arguments)])
-
-
-def rows_of(page: str) -> list[dict[str, Any]]:
-    """The rows of the table, as the scripts read them."""
-    blocks = dict(re.findall(r'<script type="application/json" id="(\w+)">(.*?)</script>', page, re.DOTALL))
-    columns = json.loads(blocks["facts"])["columns"]
-    return [dict(zip(columns, row, strict=True)) for row in json.loads(blocks["rows"])]
 
 
 @pytest.mark.parametrize("folder", VENDORED, ids=["page", "tests"])
@@ -169,29 +162,6 @@ def test_the_worst_clips_are_embedded_up_to_so_many_seconds() -> None:
     assert choose([3, 1, 0, 2], [4.0, 50.0, None, 7.0], 12.0) == [3, 0]
 
 
-@pytest.fixture
-def browser() -> Iterator[Any]:
-    """Chromium; what a page asks for, says on its console or fails with is in `trouble`."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    if path is None:
-        pytest.skip("no Chromium is installed (apt-get install chromium)")
-    api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (pip install playwright)")
-    with api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
-
-def opened(browser: Any, path: Path, trouble: list[str], **settings: Any) -> Any:
-    page = browser.new_page(**settings)
-    page.on("console", lambda said: trouble.append(said.text))
-    page.on("pageerror", lambda error: trouble.append(str(error)))
-    page.on("request", lambda asked: None if asked.url.startswith(("file:", "blob:")) else trouble.append(asked.url))
-    page.goto(path.as_uri())
-    page.wait_for_selector("html[data-ready]", state="attached", timeout=30_000)
-    return page
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("scheme", "wide"), [("light", 1440), ("dark", 1440), ("light", 390), ("dark", 390)], ids=lambda value: str(value)
@@ -232,17 +202,6 @@ def test_the_page_works_from_disk(site: Site, browser: Any, scheme: str, wide: i
     page.wait_for_selector("button.open:focus:text-is('test0001')")
     assert page.title().endswith(": report")
     assert trouble == []
-
-
-def axe(page: Any) -> list[str]:
-    """What axe-core finds wrong by WCAG 2.2 A and AA, contrast included."""
-    # Evaluated by the browser itself, which the page's policy does not hold back.
-    page.evaluate((ROOT / "tests" / "vendor" / "axe.min.js").read_text(encoding="utf-8"))
-    found = page.evaluate(
-        "axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa']})"
-        ".then((told) => told.violations)"
-    )
-    return [f"{each['id']}: {each['nodes'][0]['html'][:300]} {each['nodes'][0]['failureSummary']}" for each in found]
 
 
 def test_a_run_of_very_many_rows_writes_none_by_itself(

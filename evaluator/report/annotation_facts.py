@@ -1,4 +1,4 @@
-"""What an annotation says of rows besides their references: who speaks, and which clips are joined."""
+"""What an annotation says of rows besides their references: who speaks, what is asked, which clips are joined."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,11 +6,13 @@ from pathlib import Path
 
 from evaluator.annotation.annotation import Sample
 from evaluator.annotation.file import Row, read_rows
+from evaluator.annotation.question_sets import choices_of, in_own_fields, shuffled, with_choices
 from evaluator.annotation.row_field import field_values
 from evaluator.errors import AudioLMError
 from evaluator.files import sha256
 from evaluator.report.runs import Run
 from evaluator.statistics.units import PATH_RULE, find_units
+from evaluator.wording import printable
 
 MOST_ROWS = 50_000
 _SPEAKER = "speaker"
@@ -22,10 +24,12 @@ class AnnotationFacts:
 
     Attributes:
         speakers: of each row; () where it is not known.
+        questions: of each row as it was asked, with its choices; () where no row has one.
         joined: rows whose clip is of several files, of which a page plays the first.
     """
 
     speakers: tuple[str, ...] = ()
+    questions: tuple[str, ...] = ()
     joined: frozenset[int] = frozenset()
 
 
@@ -48,7 +52,23 @@ def annotation_facts(run: Run) -> AnnotationFacts:
         and isinstance(rows[each.index].value, dict)
         and rows[each.index].value.get("expand_wav")
     }
-    return AnnotationFacts(_speakers(run, rows, Path(path)), frozenset(joined))
+    # Printable, as the page's filter writes them.
+    speakers = tuple(map(printable, _speakers(run, rows, Path(path))))
+    return AnnotationFacts(speakers, _questions(run, rows), frozenset(joined))
+
+
+def _questions(run: Run, rows: Sequence[Row]) -> tuple[str, ...]:
+    seed = ((run.record.config or {}).get("datasets") or {}).get("shuffle_choices")
+    told = tuple(_question(rows[each.index], each.id, seed) for each in run.predictions if each.index < len(rows))
+    return told if any(told) and len(told) == len(run.predictions) else ()
+
+
+def _question(row: Row, identifier: str, seed: int | None) -> str:
+    value = in_own_fields(row).value
+    question = value.get("Q") if isinstance(value, dict) else None
+    if not isinstance(question, str):
+        return ""
+    return with_choices(question, shuffled(choices_of(value)[0], seed=seed, identifier=identifier))
 
 
 def _speakers(run: Run, rows: Sequence[Row], path: Path) -> tuple[str, ...]:

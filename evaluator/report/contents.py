@@ -111,7 +111,7 @@ def gather(
         except AudioLMError as error:
             if given:
                 raise
-            not_compared = f"{other.name}: {error}"
+            not_compared = _only_scores(run, other, error)
     found = findings_of(run)
     facts = annotation_facts(run)
     named = {run.name: run} | {told.other.name: other for told, other in zip(differences, others, strict=False)}
@@ -132,6 +132,18 @@ def gather(
         frontier=frontier,
         has_frontier=standings is not None,
     )
+
+
+def _only_scores(run: Run, other: Run, error: AudioLMError) -> str:
+    """What an earlier run scored, and why its clips are not compared."""
+    before, now = other.scores_by_name(), run.scores_by_name()
+    told = ", ".join(
+        f"{KINDS[name].title} {told_value(name, before[name])} \u2192 {told_value(name, value)}"
+        for name, value in now.items()
+        if name in before and name in KINDS
+    )
+    why = " ".join(str(error).split())
+    return f"{other.folder.absolute().name}: {told or 'no score'}. Clips are not compared: {why}"
 
 
 def told_value(metric: str, value: float | None, *, signed: bool = False) -> str:

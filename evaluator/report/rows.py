@@ -10,7 +10,7 @@ from evaluator.scoring.result import KINDS
 
 COLUMNS = (
     *("row", "id", "score", "wrong", "length", "seconds", "tokens", "took", "finish", "flags", "changes"),
-    *("speaker", "reference", "references", "text", "pieces", "clip", "link", "scores", "others", "error"),
+    *("speaker", "question", "reference", "references", "text", "pieces", "clip", "link", "scores", "others", "error"),
 )
 """What the values of a row are, in their order; `assets/clips.js` reads them by these names."""
 MOST_ROWS = 50_000
@@ -67,6 +67,7 @@ def row_values(contents: Contents, rows: Sequence[int], embedded: Sequence[int])
             flags.get(row, []),
             [told.changes.get(row, "") for told in contents.differences],
             contents.facts.speakers[row] if contents.facts.speakers else "",
+            contents.facts.questions[row][:_MOST_TEXT] if contents.facts.questions else "",
             first[:_MOST_TEXT],
             [told[:_MOST_TEXT] for told in references[1:]],
             each.text[:_MOST_TEXT],

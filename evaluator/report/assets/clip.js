@@ -119,6 +119,7 @@ report.clip = (function () {
     if (row.pieces) {
       body.append(alignment("Words: reference struck out, answer below it", row.pieces, row, status));
     } else if (row.wrong && facts.notAligned) body.append(make("p", facts.notAligned, "quiet"));
+    if (row.question) body.append(raw("Question", row.question));
     body.append(raw("Reference", row.reference));
     row.references.forEach((each) => body.append(raw("Another reference", each)));
     body.append(row.error ? raw("No answer", row.error) : raw("Answer", row.text, "answer"));

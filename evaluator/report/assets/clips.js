@@ -42,7 +42,7 @@
     const found = [{ title: "clip", field: "id", formatter: opener, width: 112, responsive: 0 }];
     if (facts.metric) {
       found.push({
-        title: facts.metric, field: "score", sorter: "number", width: 92, hozAlign: "right", responsive: 0,
+        title: facts.metric, field: "score", sorter: "number", width: Math.max(92, 44 + 9 * facts.metric.length), hozAlign: "right", responsive: 0,
         formatter: (cell) => text(report.clip.told(cell.getValue(), facts.percent)),
       });
     }
@@ -86,7 +86,7 @@
     if ((key === "wrong" || key === "right") && isRight(row) !== (key === "right")) return false;
     const wanted = search.value.trim().toLowerCase();
     if (!wanted) return true;
-    row.searched = row.searched || [row.id, row.reference, row.text].join("\n").toLowerCase();
+    row.searched = row.searched || [row.id, row.question, row.reference, row.text].join("\n").toLowerCase();
     return row.searched.includes(wanted);
   }
 

@@ -20,7 +20,7 @@ from evaluator.report.clusters import FINDINGS
 from evaluator.report.contents import Contents
 from evaluator.report.differences import CHANGES
 from evaluator.report.embedding import can_embed, choose, embedded
-from evaluator.report.page import parts, screen
+from evaluator.report.page import costs, parts, screen
 from evaluator.report.page.escaping import data, text
 from evaluator.report.rows import COLUMNS, row_values, shown_metrics, table_rows
 from evaluator.scoring.result import KINDS
@@ -131,7 +131,8 @@ def _body(contents: Contents, rows: Sequence[int], inside: Sequence[int]) -> str
         '<body><a class="skip" href="#clips">To the clips</a>\n'
         f"{screen.header(contents)}\n<main>"
         f'<section aria-label="Overview"><div class="tiles">{screen.score_tile(contents)}'
-        f"{screen.change_tile(contents)}{screen.answers_tile(contents)}{screen.cost_tile(contents)}</div></section>\n"
+        f"{screen.change_tile(contents)}{screen.answers_tile(contents)}{costs.cost_tile(contents)}"
+        f"{costs.efficiency_tile(contents)}</div></section>\n"
         f"{parts.several(contents)}\n{parts.pictures(contents)}\n{parts.errors(contents)}\n"
         f"{_table(contents, rows)}</main>\n{_footer(contents, inside)}\n"
     )

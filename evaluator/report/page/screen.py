@@ -18,29 +18,8 @@ from evaluator.wording import duration
 
 LARGEST_P = 0.05
 """A difference with a larger p is not called one."""
-_GIBIBYTE = 1 << 30
 _MOST_SETTINGS = 8
 _MOST_NOTICES = 6
-_STAGES = {
-    "preflight": "checks",
-    "load_model": "loading",
-    "meet": "waiting for processes",
-    "predict": "answering",
-    "write_csv": "CSV",
-    "score": "scoring",
-    "latency": "latency pass",
-}
-_LATENCIES = (
-    ("first step", "batch1_first_step_seconds_p50"),
-    ("further token", "batch1_further_token_seconds_p50"),
-    ("whole text", "batch1_final_text_seconds_p50"),
-)
-_MEMORIES = (
-    ("device, one clip at a time", "device_batch1"),
-    ("device, all at once", "device_full"),
-    ("device, since start", "device_since_start"),
-    ("process", "process_since_start"),
-)
 
 
 def header(contents: Contents) -> str:
@@ -233,63 +212,6 @@ def _place(contents: Contents, told: Difference) -> str:
         return ""
     was, now = (contents.places.places[name] for name in (told.other.name, contents.run.name))
     return f"<p>Place {was} \u2192 {now} of {contents.places.systems + 1} on the board.</p>"
-
-
-def cost_tile(contents: Contents) -> str:
-    """Speed, memory, latency, and where the time went."""
-    record = contents.run.record
-    lines: list[tuple[str, str]] = []
-    if record.rtfx is not None:
-        lines.append(("RTFx", f"{record.rtfx:.1f} s of audio a second"))
-    latency = record.latency or {}
-    figures = latency.get("figures") or {}
-    for title, name in _LATENCIES:
-        if isinstance(figures.get(name), dict):
-            lines.append((title, f"{1000 * figures[name]['median']:.3g} ms"))
-    peaks = record.peak_memory_bytes or {}
-    lines += [(title, f"{peak / _GIBIBYTE:.2f} GiB") for title, key in _MEMORIES if (peak := peaks.get(key))]
-    told = "".join(f'<tr><th scope="row">{name}</th><td>{value}</td></tr>' for name, value in lines)
-    clips = (latency.get("clips") or {}).get("measured")
-    note = f"Latency: medians of {clips} clips alone." if clips and not latency.get("reason") else latency.get("reason")
-    stages = [(_STAGES.get(name, name), float(seconds)) for name, seconds in record.seconds.items()]
-    return (
-        f'<section class="tile"><h2>Speed and memory</h2><table class="figures"><tbody>{told}</tbody></table>'
-        f"{f'<p class=quiet>{text(note)}</p>' if note else ''}{bar('Time of the run', stages, 's')}"
-        f"{_components(contents)}</section>"
-    )
-
-
-def _components(contents: Contents) -> str:
-    """Time and memory of each component, of an efficiency.json."""
-    found = (contents.efficiency or {}).get("components")
-    if not isinstance(found, dict) or not found:
-        return ""
-    seconds = [(name, float(each["seconds"]["median"])) for name, each in found.items() if each.get("seconds")]
-    memory = [
-        (name, sum(float(each.get(key) or 0) for key in ("weights_bytes", "activations_bytes")) / _GIBIBYTE)
-        for name, each in found.items()
-    ]
-    return bar("Time by component", seconds, "s") + bar("Memory by component", memory, "GiB")
-
-
-def bar(title: str, parts: Sequence[tuple[str, float]], unit: str) -> str:
-    """Parts of a whole as one bar with its legend; parts below half a percent have no piece of the bar."""
-    whole = sum(value for _, value in parts)
-    shown = [(name, value) for name, value in parts if whole and value / whole >= 0.005]
-    if not shown:
-        return ""
-    left, pieces, legend = 0.0, [], []
-    for number, (name, value) in enumerate(shown):
-        wide = 300 * value / whole
-        colour = f"part-{number % 6}"
-        pieces.append(f'<rect class="{colour}" x="{left:.1f}" y="0" width="{max(wide - 1, 0.5):.1f}" height="12"/>')
-        legend.append(f'<li><i class="{colour}"></i>{text(name)} <b>{value:.3g} {unit}</b></li>')
-        left += wide
-    return (
-        f'<figure class="bar-figure"><figcaption>{text(title)}</figcaption><svg viewBox="0 0 300 12" '
-        f'preserveAspectRatio="none" aria-hidden="true">{"".join(pieces)}</svg>'
-        f'<ul class="legend">{"".join(legend)}</ul></figure>'
-    )
 
 
 def answers_tile(contents: Contents) -> str:
