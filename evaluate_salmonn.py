@@ -1,8 +1,8 @@
 """The meeting point: the evaluator and the SALMONN package, and the only file that imports both.
 
 In: a mode and a YAML config. Out: a CSV, its folder and, in valid modes, scores. Another model package with a
-`load_model(config, device)` takes part the same way: by a file like this one. --trainer runs a checkout of the
-original trainer's layout instead, for which the SALMONN package need not be installed.
+`load_model(config, device)` takes part the same way: by a file like this one. --trainer and --model run a
+checkout of the original trainer's layout or any other model instead, for which the SALMONN package need not be there.
 """
 
 from functools import partial
@@ -21,7 +21,7 @@ def missing_package(missing: ModuleNotFoundError) -> NoReturn:
 
 try:
     from evaluator.cli import build_evaluate_command
-    from evaluator.commands.running.by_trainer import TrainerCommand
+    from evaluator.commands.running.script import ScriptCommand
 except ModuleNotFoundError as error:
     missing_package(error)
 
@@ -42,7 +42,7 @@ def num_gpus() -> int:
     return torch.cuda.device_count()
 
 
-main = TrainerCommand(
+main = ScriptCommand(
     partial(
         build_evaluate_command,
         default_config=HERE / "configs" / "salmonn_eval_config.yaml",

@@ -1,6 +1,7 @@
 """--trainer: checkouts in the original trainer's layouts, run unchanged behind the contract."""
 
 import importlib
+import json
 import os
 import subprocess
 import sys
@@ -229,6 +230,45 @@ def test_the_command(site: Site, tmp_path: Path) -> None:
     assert "fork: " not in done.stdout
     assert "importing the fork" not in done.stdout
     assert "fork: encoding" in done.stderr
+
+
+DYING = """
+import os
+import signal
+
+left = int(os.environ.get("DIES_AFTER", "99"))
+
+
+def announce(what):
+    global left
+    left -= what == "encoding"
+    if left < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_fork_that_was_killed_goes_on_to_the_same_bytes(site: Site, tmp_path: Path) -> None:
+    fork = make_fork(tmp_path / "fork")
+    (fork / "utils.py").write_text(DYING)
+    site.change({"run": {"latency_clips": 0}})
+
+    def ended(output: str, *arguments: str, dies_after: int = 99) -> int:
+        command = [sys.executable, str(ROOT / "evaluate_salmonn.py"), "--mode", "valid_asr", "--trainer", str(fork)]
+        command += ["--cfg-path", str(site.config), "--output-dir", str(tmp_path / output), *arguments]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "DIES_AFTER": str(dies_after)}
+        return subprocess.run(command, capture_output=True, env=environment, check=False).returncode
+
+    assert ended("whole") == 0
+    assert ended("killed", dies_after=2) == -9
+    [folder] = (tmp_path / "killed" / "valid_results").glob("*/")
+    assert ended("killed", "--resume", str(folder), dies_after=1) == -9
+    assert ended("killed", "--resume", "auto", dies_after=2) == 0
+    record = json.loads((folder / "run.json").read_text())
+    assert (record["attempt"], record["rows_of_earlier_attempts"]) == (3, 3)
+    [whole] = (tmp_path / "whole" / "valid_results").glob("*.csv")
+    assert folder.with_suffix(".csv").read_bytes() == whole.read_bytes()
+    assert len(set(whole.read_text().splitlines())) > 3
+    assert (folder / "scores.json").read_bytes() == (whole.with_suffix("") / "scores.json").read_bytes()
 
 
 def test_a_trainer_that_is_not_there_is_wrong_usage(tmp_path: Path) -> None:

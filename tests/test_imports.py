@@ -42,7 +42,7 @@ COMMAND_FILES = {
     "evaluator.commands.efficiency",
     "evaluator.commands.host",
     "evaluator.commands.explain",
-    "evaluator.commands.running.by_trainer",
+    "evaluator.commands.running.script",
     "evaluator.commands.running.doctor",
     "evaluator.commands.pages.report",
     "evaluator.commands.running.by_name",
@@ -185,7 +185,7 @@ def test_adapters_are_reached_by_the_choice_of_a_model_only(evaluator: dict[str,
     assert {module for module, _ in outside} == {
         "evaluator.cli",
         "evaluator.commands.running.by_name",
-        "evaluator.commands.running.by_trainer",
+        "evaluator.commands.running.script",
         "evaluator.notebook.model",
         "evaluator.notebook.run",
     }

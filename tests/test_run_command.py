@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from fake_site import Site, make_site
 
+import evaluate_salmonn
 from evaluator.cli import main
 from evaluator.run.journal import read_journal
 
@@ -62,6 +63,34 @@ def test_a_factory_needs_no_yaml_and_workers_give_the_same_bytes(site: Site) -> 
     record = json.loads((first.with_suffix("") / "run.json").read_text())
     assert record["model"] == "python:my_model:load"
     assert record["identity"]["model.name"].startswith("python:my_model:load ")
+
+
+def test_the_script_of_a_package_runs_other_models_too(site: Site) -> None:
+    asked = ("--model", "python:my_model:load", *ASR, *PREFIX)
+    named = run(site, asked[1], *asked[2:])
+    command = [sys.executable, str(ROOT / "evaluate_salmonn.py"), *asked]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+    script = subprocess.run(command, cwd=site.folder, env=environment, capture_output=True, text=True, check=False)
+    assert (named.returncode, script.returncode) == (0, 0), script.stderr
+    first, second = sorted((site.folder / "out/valid_results").glob("*.csv"))
+    assert first.read_bytes() == second.read_bytes()
+    records = [json.loads((each.with_suffix("") / "run.json").read_text()) for each in (first, second)]
+    assert records[0]["identity"] == records[1]["identity"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        (("--model", "python:a:b", "--trainer", "."), "--trainer and --model are two models: give one of them."),
+        (("--prompts", "p.yaml"), "--prompts belongs to --model: give that too."),
+        (("--trainer", ".", "--trust-remote-code"), "--trust-remote-code belongs to --model: give that too."),
+        (("--model", "x"), "unknown kind 'x'"),
+    ],
+)
+def test_the_script_refuses_two_models(typed: tuple[str, ...], told: str) -> None:
+    ended = CliRunner().invoke(evaluate_salmonn.main, [*typed, "--mode", "valid_asr"])
+    assert ended.exit_code == 2
+    assert told in ended.output
 
 
 def test_a_killed_run_goes_on_only_with_the_same_code(site: Site) -> None:

@@ -36,7 +36,7 @@ class RunCommand(ManyValues):
         plain = build(ModelChoice("python:a:b").provider())
         super().__init__(
             "run",
-            params=[*_options(), *plain.params],
+            params=[*choosing_options(required=True), *plain.params],
             help="Run any model over an annotation: a CSV in submission modes, a CSV and scores in valid modes.",
             epilog=_EXAMPLES,
             context_settings=dict(SETTINGS),
@@ -44,12 +44,7 @@ class RunCommand(ManyValues):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Choose the model, then do what its evaluate command does."""
-        choice = ModelChoice(**{name: ctx.params.pop(name) for name in _CHOOSING})
-        annotation, mode = ctx.params.pop("annotation"), ctx.params["mode"]
-        if annotation is not None:
-            if mode is None:
-                raise click.UsageError("--annotation belongs to a mode: give --mode too.")
-            ctx.params["options"] = (*ctx.params["options"], annotation_option(mode, annotation))
+        choice = ModelChoice(**taken_choice(ctx))
         try:
             command = self._build(choice.provider(), num_gpus=choice.num_gpus)
         except ConfigError as error:
@@ -57,10 +52,29 @@ class RunCommand(ManyValues):
         return ctx.invoke(command.callback or (lambda: None), **ctx.params)
 
 
-def _options() -> list[click.Parameter]:
+def taken_choice(ctx: click.Context) -> dict[str, Any]:
+    """Take what chooses a model out of the parameters; --annotation joins their settings.
+
+    Returns:
+        dict[str, Any]: arguments of ModelChoice.
+
+    Raises:
+        click.UsageError: --annotation without a mode.
+    """
+    annotation, mode = ctx.params.pop("annotation"), ctx.params["mode"]
+    if annotation is not None:
+        if mode is None:
+            raise click.UsageError("--annotation belongs to a mode: give --mode too.")
+        ctx.params["options"] = (*ctx.params["options"], annotation_option(mode, annotation))
+    return {name: ctx.params.pop(name) for name in _CHOOSING}
+
+
+def choosing_options(*, required: bool) -> list[click.Parameter]:
+    """The options that choose a model; `required` whether there is none without."""
     path = click.Path(path_type=Path)
+    forms = ", ".join(FORMS.values())
     return [
-        click.Option(["--model"], required=True, metavar="KIND:WHAT", help=f"The model: {', '.join(FORMS.values())}."),
+        click.Option(["--model"], required=required, metavar="KIND:WHAT", help=f"The model: {forms}."),
         click.Option(["--annotation"], type=path, help="The annotation of the mode's task, instead of the YAML's."),
         click.Option(["--prompts"], type=path, help="What to ask for each task, as YAML: a prompt book."),
         click.Option(
