@@ -41,5 +41,5 @@ def test_submission_equals_the_original(reference: Path, tmp_path: Path) -> None
         if identifier not in UNSTABLE:
             assert rows[identifier] == (clean_text(text) or "."), identifier
     facts = json.loads((path.with_suffix("") / "run.json").read_text())
-    assert facts["counts"] == {"rows": 11, "failed": 0, "empty": 1, "cut": 1, "hit_max_length": 7}
+    assert facts["counts"] == {"rows": 11, "failed": 0, "empty": 1, "cut": 1, "hit_max_length": 7, "refused": 0}
     assert str(path) in done.stdout
