@@ -57,6 +57,12 @@ def to_device(values: Sequence[int], device: torch.device) -> Tensor:
     return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host.to(device)
 
 
+def free_cached_memory() -> None:
+    """Give back what PyTorch keeps of a GPU's memory for later, so that what comes next finds it."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether an error means too little memory; PyTorch raises a plain RuntimeError for it on the CPU."""
     text = str(error)

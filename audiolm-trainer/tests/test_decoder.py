@@ -132,6 +132,26 @@ def test_slots_that_do_not_fit_are_halved(
     assert "8 clips at a time do not fit into memory: trying 4" in caplog.text
 
 
+def test_a_clip_that_does_not_fit_alone_is_told_and_the_others_go_on(
+    llm: LlamaForCausalLM, prompts: list[Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = answers(Decoder(llm, settings()), prompts)
+    longest = max(range(len(prompts)), key=lambda index: prompts[index].shape[0])
+    forward = llm.forward
+
+    def limited(*args: Any, **kwargs: Any) -> Any:
+        embeds = kwargs.get("inputs_embeds")
+        if embeds is not None and embeds.shape[1] >= prompts[longest].shape[0]:
+            raise torch.OutOfMemoryError("out of memory")
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(llm, "forward", limited)
+    unfit: list[int] = []
+    found = dict(Decoder(llm, settings(), slots=4).decode(enumerate(prompts), unfit=unfit.append))
+    assert unfit == [longest]
+    assert found == {index: ids for index, ids in expected.items() if index != longest}
+
+
 def test_errors_that_halving_does_not_mend(
     llm: LlamaForCausalLM, prompts: list[Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,6 +174,9 @@ def test_errors_that_halving_does_not_mend(
     monkeypatch.setattr(llm, "forward", broken("DefaultCPUAllocator: can't allocate memory"))
     with pytest.raises(RuntimeError, match="allocate"):
         list(one.decode(enumerate(prompts)))
+    unfit: list[int] = []
+    assert list(four.decode(enumerate(prompts), unfit=unfit.append)) == []
+    assert unfit == list(range(len(prompts)))
     monkeypatch.setattr(llm, "forward", broken("shapes differ"))
     with pytest.raises(RuntimeError, match="shapes differ"):
         list(four.decode(enumerate(prompts)))

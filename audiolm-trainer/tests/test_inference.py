@@ -16,8 +16,8 @@ from salmonn.audio.loading import load_audio
 from salmonn.config.config import from_mapping
 from salmonn.decoding.transformers_decoding import GenerationSettings, until_stop
 from salmonn.device import is_out_of_memory
-from salmonn.errors import AudioError, ConfigError, PromptError
-from salmonn.inference.inference import LOOK_AHEAD_BATCHES, DecodingEngine, SalmonnLM, load_language_model
+from salmonn.errors import AudioError, ConfigError, PromptError, SalmonnError
+from salmonn.inference.inference import LOOK_AHEAD_BATCHES, Answer, DecodingEngine, SalmonnLM, load_language_model
 from salmonn.model.salmonn import SALMONN
 from salmonn.prompts import PromptBook
 
@@ -218,15 +218,38 @@ def test_encoding_and_decoding_are_halved_for_themselves(
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_one_clip_that_does_not_fit_and_other_errors_are_raised(
+def test_one_clip_that_does_not_fit_has_no_answer_and_the_others_have_theirs(
+    tiny: SALMONN, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, engine: DecodingEngine
+) -> None:
+    requests = make_requests(7)
+    expected = sorted(make_lm(tiny, engine=engine).generate(requests))
+    longest = max(requests, key=lambda request: len(request.audio))
+    encode = tiny.encode
+
+    def encode_short(waves: Any) -> Any:
+        if max(map(len, waves)) >= len(longest.audio):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return encode(waves)
+
+    monkeypatch.setattr(tiny, "encode", encode_short)
+    lm = make_lm(tiny, batch_size=4, engine=engine)
+    found = sorted(lm.generate(requests))
+    failed = Answer(longest.index, "", 0, "error", "it does not fit into memory, even alone")
+    assert found == sorted([failed, *(answer for answer in expected if answer.index != longest.index)])
+    assert f"clip {longest.index} has no answer" in caplog.text
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_model_that_fits_no_clip_is_an_error(
     tiny: SALMONN, monkeypatch: pytest.MonkeyPatch, engine: DecodingEngine
 ) -> None:
     def fail(waves: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(tiny, "encode", fail)
-    with pytest.raises(torch.OutOfMemoryError):
-        list(make_lm(tiny, engine=engine).generate(make_requests(3)))
+    with pytest.raises(SalmonnError, match="3 clips did not fit into memory, each alone, and none did"):
+        list(make_lm(tiny, engine=engine).generate(make_requests(5)))
+    assert len(list(make_lm(tiny, engine=engine).generate(make_requests(2)))) == 2
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 

@@ -11,7 +11,7 @@ when the next one is on its way.
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 
@@ -25,7 +25,7 @@ from salmonn.decoding.memory_plan import plan_slots
 from salmonn.decoding.slots import ScoreRule, Slots
 from salmonn.decoding.step_graphs import Recorder, cuda_recorder
 from salmonn.decoding.token_search import Prompt, Tokens
-from salmonn.device import is_out_of_memory
+from salmonn.device import free_cached_memory, is_out_of_memory
 from salmonn.errors import ConfigError
 from salmonn.gradients import without_gradients
 
@@ -130,19 +130,23 @@ class Decoder:
         self._window = attention_window(self.llm.config)
         self._mode = without_gradients(self.llm)
 
-    def decode(self, prompts: Iterable[tuple[int, Tensor]]) -> Iterator[Tokens]:
+    def decode(
+        self, prompts: Iterable[tuple[int, Tensor]], *, unfit: Callable[[int], None] | None = None
+    ) -> Iterator[Tokens]:
         """Answer every prompt once.
 
         Args:
             prompts: (index, [S, H] embeddings of the whole prompt), pulled only when a slot is free.
+            unfit: told the index of a prompt that does not fit into memory, even alone, and has no answer; None: that
+                is an error.
 
         Yields:
             The answers, in the order in which they are finished.
         """
         # Inside a step only: what is done with an answer, and between two, is the caller's own.
-        yield from self._mode()(self._decode)(prompts)
+        yield from self._mode()(self._decode)(prompts, unfit)
 
-    def _decode(self, prompts: Iterable[tuple[int, Tensor]]) -> Iterator[Tokens]:
+    def _decode(self, prompts: Iterable[tuple[int, Tensor]], unfit: Callable[[int], None] | None) -> Iterator[Tokens]:
         rest: Iterator[Prompt] = map(Prompt._make, prompts)
         while (first := next(rest, None)) is not None:
             rest = chain([first], rest)
@@ -154,16 +158,20 @@ class Decoder:
                 raise
             except RuntimeError as error:
                 # A source of prompts that has failed cannot be asked again.
-                if not is_out_of_memory(error) or stream.slots.size == 1 or stream.is_pulling:
+                if not is_out_of_memory(error) or stream.is_pulling or (stream.slots.size == 1 and unfit is None):
                     raise
             else:
                 self._give_back(stream.slots)
                 return
             # Outside the except block, so that the traceback no longer holds the step's tensors.
-            rest = chain(stream.unanswered, rest)
-            size = stream.slots.size
+            unanswered, size = stream.unanswered, stream.slots.size
             del stream
-            self._halve(size)
+            free_cached_memory()
+            if size == 1 and unfit is not None:
+                unfit(unanswered.pop(0).index)
+            else:
+                self._halve(size)
+            rest = chain(unanswered, rest)
 
     def first_token(self, prompt: Prompt) -> int:
         """Compute one prompt and choose the first token, of the best beam so far, and no more."""
@@ -214,8 +222,6 @@ class Decoder:
         self._idle = slots
 
     def _halve(self, size: int) -> None:
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
         self.slots = (size + 1) // 2
         logger.warning("%d clips at a time do not fit into memory: trying %d", size, self.slots)
 

@@ -27,18 +27,19 @@ class SideStream:
         # Weights may still be on their way.
         self.stream.wait_stream(torch.cuda.current_stream(device))
 
-    def begin(self, work: Callable[[], list[Tensor]]) -> Callable[[], list[Tensor]]:
+    def begin(self, work: Callable[[], list[Tensor | None]]) -> Callable[[], list[Tensor | None]]:
         """Queue work on the stream; joining it makes the current stream wait, not the host."""
         with torch.cuda.stream(self.stream):
             results = work()
             done = self.stream.record_event()
 
-        def join() -> list[Tensor]:
+        def join() -> list[Tensor | None]:
             current = torch.cuda.current_stream(self.stream.device)
             current.wait_event(done)
             for tensor in results:
                 # Its memory may be used again only when the current stream, too, is done with it.
-                tensor.record_stream(current)
+                if tensor is not None:
+                    tensor.record_stream(current)
             return results
 
         return join
@@ -50,13 +51,13 @@ def side_stream_of(device: torch.device) -> SideStream | None:
 
 
 def encode_ahead(
-    batches: Iterable[T], encode: Callable[[T], list[Tensor]], stream: SideStream | None
-) -> Iterator[tuple[T, list[Tensor]]]:
+    batches: Iterable[T], encode: Callable[[T], list[Tensor | None]], stream: SideStream | None
+) -> Iterator[tuple[T, list[Tensor | None]]]:
     """Encode batches, with a side stream one batch ahead.
 
     Args:
         batches: pulled one by one; with a side stream the next one is pulled before a batch is handed out.
-        encode: what a batch needs.
+        encode: what a batch needs; None in the place of a clip that has no result.
         stream: where to queue it; None encodes each batch when it is asked for.
 
     Yields:
@@ -66,7 +67,7 @@ def encode_ahead(
         for batch in batches:
             yield batch, encode(batch)
         return
-    waiting: tuple[T, Callable[[], list[Tensor]]] | None = None
+    waiting: tuple[T, Callable[[], list[Tensor | None]]] | None = None
     for batch in batches:
         begun = batch, stream.begin(partial(encode, batch))
         if waiting is not None:

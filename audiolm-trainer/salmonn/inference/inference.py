@@ -27,12 +27,13 @@ from salmonn.decoding.decoder import Decoder
 from salmonn.decoding.decoder_settings import DecoderSettings
 from salmonn.decoding.token_search import Prompt
 from salmonn.decoding.transformers_decoding import GenerationSettings, generate_ids, stream_ids
-from salmonn.device import choose_device, choose_dtype, is_out_of_memory
+from salmonn.device import choose_device, choose_dtype, free_cached_memory, is_out_of_memory
 from salmonn.errors import PromptError, SalmonnError
 from salmonn.gradients import without_gradients
 from salmonn.inference.direct_adapter import call_adapters_directly
 from salmonn.inference.encode_ahead import encode_ahead, side_stream_of
 from salmonn.inference.probe import Probe
+from salmonn.inference.unfit import REASON, UnfitClips
 from salmonn.model.salmonn import SALMONN
 from salmonn.preflight.preflight import check_before_answering
 from salmonn.prompts import PromptBook, answer_prompts, free_prompt
@@ -60,12 +61,16 @@ class Request(Protocol):
 
 
 class Answer(NamedTuple):
-    """One clip's text, its number of new tokens, and whether it ended by itself or at the token limit."""
+    """One clip's text, its number of new tokens, and whether it ended by itself or at the token limit.
+
+    With "error" there is no answer, and `error` says why.
+    """
 
     index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
     text: str
     num_tokens: int
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "error"]
+    error: str | None = None
 
 
 class _Clip(NamedTuple):
@@ -151,6 +156,7 @@ class SalmonnLM:
         self.settings: GenerationConfig = self._for_transformers(settings)
         self.decoder = self._build_decoder(slots, seed) if engine == "own" else None
         self._mode = without_gradients(model)
+        self._unfit = UnfitClips()
         self._side_stream = side_stream_of(model.llm.device)
         # An end symbol that is no token of its own was learned as plain text and is cut as text, as the original does.
         self.end_text = "" if single else end_sym
@@ -185,18 +191,31 @@ class SalmonnLM:
 
         Yields:
             Answers as they are finished, longest clips of each look-ahead first as far as they end alike; a clip's
-            text does not depend on the others.
+            text does not depend on the others. A clip that does not fit into memory, even alone, has no answer.
 
         Raises:
             PromptError: a request's task has no prompt, or needs a question and has none.
+            SalmonnError: the first clips do not fit into memory, each alone.
         """
         batches = self._batches(requests)
-        if self.decoder is None:
-            for clips in batches:
-                yield from self._fitting(clips, lambda some: self._answer_batch(some, self.settings))
-            return
-        for index, ids in self.decoder.decode(self._prompts(batches)):
+        for answer in self._answered_in_batches(batches) if self.decoder is None else self._decoded(batches):
+            self._unfit.is_any_answered = True
+            yield from self._unfit_answers()
+            yield answer
+        yield from self._unfit_answers()
+
+    def _answered_in_batches(self, batches: Iterable[list[_Clip]]) -> Iterator[Answer]:
+        for clips in batches:
+            found = self._fitting(clips, lambda some: self._answer_batch(some, self.settings))
+            yield from (answer for answer in found if answer is not None)
+
+    def _decoded(self, batches: Iterable[list[_Clip]]) -> Iterator[Answer]:
+        assert self.decoder is not None
+        for index, ids in self.decoder.decode(self._prompts(batches), unfit=self._unfit.note):
             yield self._to_answer(index, ids)
+
+    def _unfit_answers(self) -> Iterator[Answer]:
+        yield from (Answer(index, "", 0, "error", REASON) for index in self._unfit.taken())
 
     @property
     def trained_tasks(self) -> tuple[str, ...]:
@@ -313,18 +332,25 @@ class SalmonnLM:
     def _prompts(self, batches: Iterable[list[_Clip]]) -> Iterator[Prompt]:
         """Encode batch by batch, when the decoder asks for the first clip of one or while it decodes the last one."""
         for clips, embeds in encode_ahead(batches, lambda some: self._fitting(some, self._embed), self._side_stream):
-            yield from (Prompt(clip.index, prompt) for clip, prompt in zip(clips, embeds, strict=True))
+            pairs = zip(clips, embeds, strict=True)
+            yield from (Prompt(clip.index, prompt) for clip, prompt in pairs if prompt is not None)
 
-    def _fitting(self, clips: Sequence[_Clip], work: Callable[[Sequence[_Clip]], list[T]]) -> list[T]:
-        """Do something with a batch; one that does not fit into memory is halved and tried again, down to one clip."""
+    def _fitting(self, clips: Sequence[_Clip], work: Callable[[Sequence[_Clip]], list[T]]) -> list[T | None]:
+        """Do something with a batch; one that does not fit into memory is halved and tried again.
+
+        Returns:
+            What `work` gave for each clip; None for one that does not fit alone, which is noted.
+        """
         try:
-            return work(clips)
+            return list(work(clips))
         except RuntimeError as error:
-            if not is_out_of_memory(error) or len(clips) == 1:
+            if not is_out_of_memory(error):
                 raise
         # Outside the except block, so that the traceback no longer holds the batch's tensors.
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free_cached_memory()
+        if len(clips) == 1:
+            self._unfit.note(clips[0].index)
+            return [None]
         half = (len(clips) + 1) // 2
         logger.warning("a batch of %d clips does not fit into memory: trying %d", len(clips), half)
         self.batch_size = min(self.batch_size, half)

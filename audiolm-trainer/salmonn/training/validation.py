@@ -19,8 +19,8 @@ from torch import nn
 
 from salmonn.data.dataset import Sample, collate, in_order
 from salmonn.data.unreadable import UnreadableClips
-from salmonn.errors import AudioError
-from salmonn.inference.inference import SalmonnLM
+from salmonn.errors import AudioError, SalmonnError
+from salmonn.inference.inference import Answer, SalmonnLM
 from salmonn.model.salmonn import SALMONN
 from salmonn.model.speech_encoder import Encoded
 from salmonn.prompts import PromptBook
@@ -142,7 +142,7 @@ class AnswerScorer:
         mine = self._chosen if engine.sharded else engine.share(self._chosen)
         # Without autocast: an answer is computed as it will be outside training.
         with engine.whole(model):
-            answers = [(answer.index, answer.text) for answer in self._lm.generate(self._questions(mine))]
+            answers = [_text_of(answer) for answer in self._lm.generate(self._questions(mine))]
         texts = dict(answers if engine.sharded else engine.gather(answers))
         return [(self._samples[index], texts[index]) for index in sorted(texts)]
 
@@ -155,6 +155,17 @@ class AnswerScorer:
                 self._unreadable.add(str(sample.path), str(error))
                 continue
             yield Question(index, wave, sample.task, sample.question)
+
+
+def _text_of(answer: Answer) -> tuple[int, str]:
+    """An answer's clip and text.
+
+    Raises:
+        SalmonnError: it has none; a score of fewer clips would be another score.
+    """
+    if answer.error is not None:
+        raise SalmonnError(f"validation: clip {answer.index} has no answer: {answer.error}")
+    return answer.index, answer.text
 
 
 @dataclass(frozen=True, slots=True)
