@@ -22,6 +22,7 @@ from fake_model import FakeProvider
 from fake_site import Site, make_site
 
 from evaluator.cli import build_evaluate_command, main
+from evaluator.run import status
 from evaluator.run.folder import paths_of
 from evaluator.run.journal import read_journal
 from evaluator.run.status import read_status
@@ -266,6 +267,17 @@ def test_a_killed_driver_takes_its_workers_along_and_is_resumed(site: Site, numb
     assert code == 0, told
     assert command.csv == EXPECTED
     assert len(command.asked()) == before + CLIPS - kept, "what is in a journal is not asked again"
+
+
+def test_status_while_journals_are_put_together(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parts of a run are gone when its one journal is there, perhaps between listing and reading them."""
+    command, code, _, told = run(site, {})
+    assert code == 0, told
+    paths = paths_of(command.folder)
+    listings = iter([[paths.parts / "1-0.jsonl"], [paths.predictions], [paths.parts / "1-0.jsonl"]])
+    monkeypatch.setattr(status, "journals", lambda paths: next(listings))
+    state = read_status(paths)
+    assert (state.state, state.done, state.failed) == ("finished", CLIPS, 0)
 
 
 def typed(*arguments: str) -> tuple[int, str]:

@@ -239,7 +239,10 @@ def journals(paths: RunPaths) -> list[Path]:
 
 
 def _listed(folder: Path) -> list[Path]:
-    return list(folder.iterdir()) if folder.is_dir() else []
+    try:
+        return list(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _not_in_use(paths: RunPaths) -> RunPaths:

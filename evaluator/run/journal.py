@@ -257,7 +257,7 @@ def write_lines(path: Path, lines: Iterable[bytes | Prediction]) -> None:
 
 
 def is_being_written(path: Path) -> bool:
-    """Whether a living process has a journal open, as far as the file system knows locks.
+    """Whether a living process has a journal open, as far as the file system knows locks; none has one that is gone.
 
     Raises:
         JournalError: if the file cannot be read.
@@ -265,6 +265,8 @@ def is_being_written(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             return not _lock(file, exclusive=False, otherwise=True)
+    except FileNotFoundError:
+        return False
     except OSError as error:
         raise JournalError(f"Cannot read {path}: {error.strerror}.") from error
 

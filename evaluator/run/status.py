@@ -6,7 +6,7 @@ In: a run's folder. Out: rows done and failed, the rate, the time left, and each
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -129,21 +129,25 @@ def is_alive(process: Mapping[str, Any] | None) -> bool:
 
 def _rows(paths: RunPaths) -> tuple[int, int]:
     """How many rows have a line in a journal, and how many of these have no answer."""
-    found: dict[int, bool] = {}
-    for path in journals(paths):
-        for line in _lines(path):
-            end = line.find(b",")
-            if line.startswith(_INDEX) and line[len(_INDEX) : end].isdigit():
-                found[int(line[len(_INDEX) : end])] = _FAILED in line
-    return len(found), sum(found.values())
-
-
-def _lines(path: Path) -> Iterator[bytes]:
     try:
-        with path.open("rb") as file:
-            yield from file
+        try:
+            return _counted(journals(paths))
+        except FileNotFoundError:
+            # The run has just put its journals together into one.
+            return _counted(journals(paths))
     except OSError as error:
-        raise JournalError(f"Cannot read {path}: {error.strerror}.") from error
+        raise JournalError(f"Cannot read {error.filename}: {error.strerror}.") from error
+
+
+def _counted(files: Sequence[Path]) -> tuple[int, int]:
+    found: dict[int, bool] = {}
+    for path in files:
+        with path.open("rb") as lines:
+            for line in lines:
+                end = line.find(b",")
+                if line.startswith(_INDEX) and line[len(_INDEX) : end].isdigit():
+                    found[int(line[len(_INDEX) : end])] = _FAILED in line
+    return len(found), sum(found.values())
 
 
 def _workers(paths: RunPaths) -> Iterator[WorkerStatus]:
