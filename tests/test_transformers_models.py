@@ -129,12 +129,30 @@ def test_full_memory_halves_batches_once_and_loses_no_clip() -> None:
     assert sizes[6:] == [2, 1]
 
 
-def test_what_does_not_fit_in_memory_alone_is_an_error() -> None:
+def test_a_clip_that_does_not_fit_in_memory_alone_has_no_answer() -> None:
+    longest = max(clips(), key=lambda each: len(each.audio)).index
+
     def ask(batch: Sequence[Request]) -> list[Answer]:
+        if longest in [each.index for each in batch]:
+            raise MemoryError
+        return [Answer(each.index, "yes", 1, "stop") for each in batch]
+
+    found = {each.index: each for each in BatchedLM(ask, sampling_rate=16000, most=4).generate(clips())}
+    assert sorted(found) == list(range(8))
+    failed = Answer(longest, "", 0, "error", "it does not fit into memory, even alone")
+    assert [each for each in found.values() if each.error] == [failed]
+
+
+def test_a_model_that_no_clip_fits_is_an_error() -> None:
+    asked = []
+
+    def ask(batch: Sequence[Request]) -> list[Answer]:
+        asked.append(len(batch))
         raise MemoryError
 
     with pytest.raises(MemoryError):
-        list(BatchedLM(ask, sampling_rate=16000, most=4).generate(clips()))
+        list(BatchedLM(ask, sampling_rate=16000, most=4).generate(clips() * 3))
+    assert asked == [4, 2, *[1] * 20]
 
 
 def test_settings_that_nobody_knows_are_named_with_the_nearest(folder: Path) -> None:

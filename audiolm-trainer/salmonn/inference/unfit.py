@@ -8,8 +8,8 @@ from salmonn.errors import SalmonnError
 logger = logging.getLogger(__name__)
 
 REASON = "it does not fit into memory, even alone"
-MOST_WITHOUT_ANSWER = 3
-"""So many such clips before the first answer mean that the model itself does not fit."""
+MOST_WITHOUT_ANSWER = 20
+"""So many such clips before the first answer, the longest first, mean that the model itself does not fit."""
 
 
 class UnfitClips:
