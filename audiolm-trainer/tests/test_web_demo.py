@@ -42,6 +42,7 @@ from salmonn.inference.inference import SalmonnLM
 TRAINER = Path(__file__).resolve().parents[1]
 CONFIG = TRAINER / "configs" / "decode_config.yaml"
 EXAMPLES = TRAINER / "examples"
+AXE = TRAINER.parent / "tests" / "vendor" / "axe.min.js"
 CANARY = "hf_" + "canary0" * 4
 PASSWORD = "kim:swordfish-7741"
 FLAGS = (
@@ -546,6 +547,8 @@ def test_a_visit(server: Server, page: Any, tmp_path: Path) -> None:
     words = page.get_attribute("#spectrogram img", "alt")
     assert words == "Spectrogram: 0 to 5.0 s from left to right, 0 to 8 kHz from below"
     assert page.evaluate("document.querySelector('#spectrogram img').naturalWidth") == spectrogram.WIDTH
+    check_follow(page)
+    check_contrast(page)
 
     visitor.choose_task("Sound: describe what is heard")
     seen = visitor.ask(turns=1)
@@ -566,6 +569,10 @@ def test_a_visit(server: Server, page: Any, tmp_path: Path) -> None:
     check_narrow(page)
     check_example(visitor)
     check_history(page, tmp_path)
+    check_contrast(page)
+    page.evaluate("document.body.classList.add('dark')")
+    check_contrast(page)
+    page.evaluate("document.body.classList.remove('dark')")
     soundfile.write(tmp_path / "long.wav", np.full(16_000 * 42, 0.1, np.float32), 16_000)
     page.click("#new")
     page.wait_for_selector("#heard p", state="hidden")
@@ -577,6 +584,34 @@ def test_a_visit(server: Server, page: Any, tmp_path: Path) -> None:
     assert page.hosts <= {"127.0.0.1", "data", "blob"}
     assert problems == []
     assert "Traceback" not in server.log.read_text(encoding="utf-8")
+
+
+def check_follow(page: Any) -> None:
+    """A line goes over the spectrogram while the clip is played, and stays where it is stopped."""
+    cursor = page.locator("#spectrogram .cursor")
+    assert cursor.is_hidden()
+    page.click("#clip button[aria-label=Play]")
+    places = []
+    for _ in range(3):
+        page.wait_for_timeout(200)
+        box, picture = cursor.bounding_box(), page.locator("#spectrogram img").bounding_box()
+        places.append((box["x"] + box["width"] / 2 - picture["x"]) / picture["width"])
+    assert 0 <= places[0] < places[1] < places[2] < 0.6
+    page.click("#clip button[aria-label=Pause]")
+    page.wait_for_timeout(100)
+    stopped = cursor.get_attribute("style")
+    page.wait_for_timeout(200)
+    assert cursor.get_attribute("style") == stopped
+
+
+def check_contrast(page: Any) -> None:
+    """By axe-core, WCAG 2.2 A and AA; the name of Gradio's button for the speed is not ours to change."""
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate(
+        "axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'],"
+        " rules: {'label-content-name-mismatch': {enabled: false}}}).then(told => told.violations)"
+    )
+    assert [(each["id"], node["html"]) for each in found for node in each["nodes"]] == []
 
 
 def check_settings(visitor: Visitor) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gradio as gr
 
+from salmonn.demo.cursor import FOLLOW, over
 from salmonn.demo.history import SAVE, Entry, extended, table
 from salmonn.demo.modes import MODES, Choices, Mode, effect_of
 from salmonn.demo.session import DemoSession, Message, offered_tasks
@@ -101,6 +102,7 @@ def build_page(model: "SalmonnLM", *, name: str, examples: Path, longest: float)
         history = _lay_history()
         tasks = TASKS_KNOWN if model.trained_tasks else TASKS_UNKNOWN
         gr.Markdown(ABOUT.format(name=name, tasks=tasks), elem_id="about")
+        page.load(None, None, None, js=FOLLOW, show_progress="hidden", api_visibility="private", queue=False)
         _connect_clip(clip, talk, model, longest)
         _connect_task(talk, model)
         _connect_settings(settings)
@@ -287,7 +289,8 @@ def _picture(session: DemoSession) -> Any:
     """Show the spectrogram of what is heard, with its axes in words."""
     clip, rate = session.conversation.clip, session.conversation.model.sampling_rate
     words = f"Spectrogram: 0 to {clip.heard:.1f} s from left to right, 0 to {rate / 2000:g} kHz from below"
-    return gr.update(value=f'<img alt="{words}" title="{words}" src="{picture(clip.audio)}">', visible=True)
+    shown = f'<img alt="{words}" title="{words}" src="{picture(clip.audio)}">'
+    return gr.update(value=over(shown, clip.heard), visible=True)
 
 
 def _hidden(count: int) -> list[Any]:

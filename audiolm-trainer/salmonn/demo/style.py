@@ -17,6 +17,12 @@ CSS = """
 #examples button { flex: 0 0 auto; min-width: 0; font-weight: 400; }
 #spectrogram { margin-block: -.5rem; }
 #spectrogram img { display: block; width: 100%; height: 112px; border-radius: 4px; }
+/* Gradio's own grey is too pale to read well. */
+#clip time, #clip .playback { color: var(--body-text-color-subdued) !important; }
+#spectrogram .played { position: relative; overflow: hidden; }
+#spectrogram .cursor { position: absolute; top: 0; bottom: 0; width: 2px; margin-left: -1px; background: #fff;
+  box-shadow: 0 0 0 1px rgba(0, 0, 0, .55); }
+#spectrogram .cursor[hidden] { display: none; }
 /* Tasks as chips: the circle is there for the keyboard and for screen readers. */
 .chips .wrap { gap: .375rem; max-height: 10.5rem; overflow-y: auto; }
 .chips label { position: relative; border-radius: 999px !important; padding: .35rem .8rem !important;
