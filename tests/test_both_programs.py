@@ -12,10 +12,11 @@ import evaluator.audio.loading
 import salmonn
 import salmonn.config.config
 import salmonn.config.schema
+import salmonn.errors
 from evaluator.annotation.annotation import read_annotation
 from evaluator.config.config import load_config
 from evaluator.config.sections import RunConfig
-from evaluator.errors import AnnotationError, ConfigError
+from evaluator.errors import AnnotationError, AudioError, ConfigError
 from salmonn.data.annotation import Annotation
 from salmonn.data.dataset import open_samples
 from salmonn.errors import DatasetError
@@ -45,6 +46,7 @@ def test_both_have_the_same_file(name: str) -> None:
         *((f"audio/{name}.py",) * 2 for name in ("bytes", "parts", "reading", "mp3_frames", "regular_file")),
         ("annotation/clip_fields.py", "data/clip_fields.py"),
         ("annotation/mistaken_file.py", "data/mistaken_file.py"),
+        ("annotation/span_fields.py", "data/span_fields.py"),
     ],
 )
 def test_both_read_clips_by_the_same_code(ours: str, theirs: str) -> None:
@@ -93,6 +95,11 @@ def test_both_read_the_same_rows(tmp_path: Path, text: str, ending: str, mark: s
         ('"path": "a.flac", "expand_wav": "b.flac"', "expand_wav: expected a list of paths"),
         ('"path": "a.flac", "expand_wav": ["c.flac"]', "expand_wav: 'PREFIX/c.flac' does not exist"),
         ('"path": "a.flac", "Q": 3', "Q: "),
+        ('"path": "a.flac", "start": "1"', "start: expected seconds from the beginning of the file, as a number"),
+        ('"path": "a.flac", "start": -1', "start: expected seconds from the beginning of the file, as a number"),
+        ('"path": "a.flac", "start": 2, "end": 2.0', "end: expected more than start, which is 2, found 2"),
+        ('"path": "a.flac", "end": true', "end: expected seconds from the beginning of the file"),
+        ('"path": "a.flac", "start": 1, "expand_wav": ["b.flac"]', "start: a row with expand_wav joins whole files"),
     ],
 )
 @pytest.mark.parametrize("lines", [False, True], ids=["document", "lines"])
@@ -159,6 +166,52 @@ def test_both_join_the_files_of_expand_wav(tmp_path: Path, rates: tuple[int, int
     assert [int(edge) for edge in np.round(np.flatnonzero(np.diff(loud)) / 16000, 2) * 100] == [25, 35, 60, 70, 95]
     report = describe_data(samples, tokenizer=None, max_txt_len=9, seed=0)
     assert (round(report.seconds, 3), report.unreadable) == (0.95, ())
+
+
+SPANS: list[tuple[dict[str, object], float]] = [
+    ({}, 30.0), ({"start": 0, "end": -1}, 30.0), ({"start": 12.5}, 22.3), ({"start": 1.25, "end": 3.5}, 2.25),
+    ({"end": 0.4}, 1.0), ({"start": 34.7}, 1.0), ({"start": 2, "end": 34.83}, 30.0), ({"start": None, "end": ""}, 30.0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("rate", [16000, 44100])
+def test_both_hear_the_same_part_of_a_file(tmp_path: Path, rate: int) -> None:
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, round(34.8 * rate))
+    soundfile.write(tmp_path / "a.wav", noise, rate)
+    path = tmp_path / "ann.json"
+    path.write_text(json.dumps([{**ROW, "path": "a.wav", **fields} for fields, _ in SPANS]))
+    arguments = {"prefix": str(tmp_path), "known_tasks": {"asr": False}}
+    clips = read_annotation(path, mode="valid_asr", **arguments).without_problems()
+    samples = open_samples(str(path), prefix=str(tmp_path), tasks={"asr": False}, cache_dir=tmp_path / "cache")
+    for number, (_, seconds) in enumerate(SPANS):
+        heard = samples.load_audio(number, 16000)
+        np.testing.assert_array_equal(heard, evaluator.audio.loading.load_audio(clips[number].clip, 16000))
+        assert len(heard) == round(seconds * 16000)
+    again = open_samples(str(path), prefix=str(tmp_path), tasks={"asr": False}, cache_dir=tmp_path / "cache")
+    assert [sample.span for sample in again] == [sample.span for sample in samples]
+    report = describe_data(samples, tokenizer=None, max_txt_len=9, seed=0)
+    lengths = [34.8, 34.8, 22.3, 2.25, 0.4, 0.1, 32.8, 34.8]
+    assert (report.unreadable, report.seconds) == ((), pytest.approx(sum(lengths)))
+
+
+def test_both_name_a_part_that_is_not_all_there(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.full(16000, 0.1), 16000)
+    path = tmp_path / "ann.json"
+    parts = [{"start": 1}, {"start": 0.5, "end": 1.2}, {"end": 1.04}]
+    path.write_text(json.dumps([{**ROW, "path": "a.wav", **fields} for fields in parts]))
+    arguments = {"prefix": str(tmp_path), "known_tasks": {"asr": False}}
+    clips = read_annotation(path, mode="valid_asr", **arguments).without_problems()
+    samples = open_samples(str(path), prefix=str(tmp_path), tasks={"asr": False}, cache_dir=tmp_path / "cache")
+    for place in (0, 1):
+        with pytest.raises(AudioError, match="is not all there: the file ends at 1 s"):
+            evaluator.audio.loading.check_audio(clips[place].path)
+    with pytest.raises(salmonn.errors.AudioError, match="holds no samples that lie between 1 s and inf s"):
+        samples.load_audio(0, 16000)
+    with pytest.raises(salmonn.errors.AudioError, match=r"a\.wav from 0\.5 s to 1\.2 s' is not all there: .* at 1 s"):
+        samples.load_audio(1, 16000)
+    assert len(samples.load_audio(2, 16000)) == 16000
+    report = describe_data(samples, tokenizer=None, max_txt_len=9, seed=0)
+    assert [clip.name for clip in report.unreadable] == ["a.wav from 1 s", "a.wav from 0.5 s to 1.2 s"]
 
 
 def test_a_prompt_file_may_begin_with_a_mark(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from salmonn.audio.reading import WHOLE, Span
 from salmonn.data import annotation, annotation_table
 from salmonn.data import table_cache as kept_table
 from salmonn.data.annotation import Annotation
@@ -234,3 +235,16 @@ def test_joined_clips_are_kept_and_told_apart(wavs: Path) -> None:
         assert [table.row(0), table.row(1)] == rows
         prints.append(table.fingerprint)
     assert len(set(prints)) == 4
+
+
+def test_parts_of_a_file_are_kept_and_told_apart(wavs: Path) -> None:
+    prints = []
+    for span in (WHOLE, Span(1.5), Span(1.5, 2.0), Span(0.0, 2.0)):
+        rows = [Row("0.wav", "a", "", "asr").of_part(span), Row("1.wav", "b", "", "asr")]
+        table = table_in_memory(rows)
+        assert [table.row(0), table.row(1)] == rows
+        assert table.row(0).span == span
+        prints.append(table.fingerprint)
+    assert len(set(prints)) == 4
+    # Whole files have the digest that they had before rows could be parts: encoded clips on disk stay of use.
+    assert prints[0] == table_in_memory([Row("0.wav", "a", "", "asr"), Row("1.wav", "b", "", "asr")]).fingerprint

@@ -171,11 +171,21 @@ def test_audio_of_every_known_ending_is_found(tmp_path: Path, suffix: str, form:
     assert samples.load_audio(0, 16_000).shape == (16_000,)
 
 
+def test_a_sample_of_a_shard_may_be_a_part_of_its_audio(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, 48_000).astype(np.float32)
+    soundfile.write(file, samples, 16_000, format="WAV", subtype="FLOAT")
+    write(tmp_path / "s.tar", {"a.json": b'{"text": "a", "start": 0.5, "end": 2.5}', "a.wav": file.getvalue()})
+    heard = opened(tmp_path, "s.tar")
+    np.testing.assert_array_equal(heard.load_audio(0, 16_000), samples[8_000:40_000])
+    assert heard[0].name.endswith("a.wav from 0.5 s to 2.5 s")
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
         (b'{"text": "a", "expand_wav": ["b.wav"]}', "expand_wav: is not supported in shards"),
-        (b'{"text": "a", "start": 1.5}', "start: the field would change what is heard"),
+        (b'{"text": "a", "begin_time": 1.5}', "begin_time: the field would change what is heard"),
         (b'{"text": "a", "text": "b"}', "text: the field appears twice"),
         (b"[" * 100_000, "nests too deep"),
     ],

@@ -15,6 +15,7 @@ from salmonn.data.annotation_rows import CHUNK_BYTES, AnnotationRows
 from salmonn.data.annotation_table import ROWS_PER_BATCH, Row, table_key
 from salmonn.data.clip_fields import EXPAND_FIELD, expansion
 from salmonn.data.row_checks import CHECKING_THREADS, DEFAULT_TASK, Report, find_files, row_problems
+from salmonn.data.span_fields import row_span
 from salmonn.errors import DatasetError
 
 logger = logging.getLogger(__name__)
@@ -23,7 +24,8 @@ logger = logging.getLogger(__name__)
 class Annotation:
     """A training annotation: {"annotation": [{"path", "text", "task", "Q"}, ...]}, the bare list, or a row a line.
 
-    A row without task is "asr", one without Q has no question. It meets `table_cache.TableSource`.
+    A row without task is "asr", one without Q has no question, one without start and end is of the whole file. It meets
+    `table_cache.TableSource`.
 
     Args:
         path: the file.
@@ -100,7 +102,8 @@ class Annotation:
             places.append(place)
             further = expansion(row)
             text = row["text"] if isinstance(row["text"], str) else row["text"][0]
-            good.append(Row(row["path"], text, row.get("Q") or "", row.get("task") or DEFAULT_TASK, further=further))
+            question, task = row.get("Q") or "", row.get("task") or DEFAULT_TASK
+            good.append(Row(row["path"], text, question, task, further=further).of_part(row_span(row)[0]))
         paths = [path for row in good for path in (row.path, *row.further)]
         owners = [number for number, row in enumerate(good) for _ in range(1 + len(row.further))]
         found_files = find_files(self._prefix, paths, executor)

@@ -6,6 +6,7 @@ while its source is the same: the same files by size and times, or else by conte
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,11 +19,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import compute, ipc
 
+from salmonn.audio.reading import WHOLE, Span
 from salmonn.errors import DatasetError
 from salmonn.weights.atomic_write import whole_file
 
 ROWS_PER_BATCH = 1 << 16
-VERSION = 2
+VERSION = 3
 SETTLED_NANOSECONDS = 2_000_000_000
 """A file that changed less than this before it was read may change again within the same tick of its times."""
 
@@ -35,6 +37,8 @@ SCHEMA = pa.schema(
         ("offset", pa.int64()),
         ("size", pa.int64()),
         ("further", pa.list_(pa.string())),
+        ("start", pa.float64()),
+        ("end", pa.float64()),
     ]
 )
 
@@ -51,6 +55,8 @@ class Row(NamedTuple):
         offset: first byte of the audio in the shard.
         size: bytes of the audio in the shard.
         further: paths of files that are joined to it.
+        start: where the clip begins in the file, in seconds.
+        end: where it ends; infinite for the file's end.
     """
 
     path: str
@@ -61,6 +67,17 @@ class Row(NamedTuple):
     offset: int = 0
     size: int = 0
     further: tuple[str, ...] = ()
+    start: float = 0.0
+    end: float = math.inf
+
+    @property
+    def span(self) -> Span:
+        """The part of the file that is the clip."""
+        return Span(self.start, self.end)
+
+    def of_part(self, span: Span) -> "Row":
+        """The same row of a part of its file."""
+        return self if span == WHOLE else self._replace(start=span.start, end=span.end)
 
 
 class Stamp(NamedTuple):
@@ -152,9 +169,11 @@ class AnnotationTable:
     def row(self, index: int) -> Row:
         """Read one row, 0 <= index < len."""
         batch, place = divmod(index, ROWS_PER_BATCH)
-        path, text, question, task, *where, further = (column[place].as_py() for column in self._columns[batch])
+        path, text, question, task, *where, further, start, end = (
+            column[place].as_py() for column in self._columns[batch]
+        )
         shard, offset, size = where
-        return Row(path, text, question, self.tasks[task], shard, offset, size, tuple(further))
+        return Row(path, text, question, self.tasks[task], shard, offset, size, tuple(further), start, end)
 
     @cached_property
     def text_lengths(self) -> NDArray[np.int32]:
@@ -188,6 +207,8 @@ class TableBuilder:
         self._digests = [hashlib.sha256() for _ in range(8)]
         self._further = hashlib.sha256()
         self._joins = False
+        self._parts = hashlib.sha256()
+        self._cuts = False
 
     def batch(self, rows: Sequence[Row]) -> pa.RecordBatch:
         """Make a record batch of up to ROWS_PER_BATCH rows; only the last may have fewer."""
@@ -200,6 +221,10 @@ class TableBuilder:
         joined = [(first + place, paths) for place, paths in enumerate(columns[7]) if paths]
         self._joins = self._joins or bool(joined)
         self._further.update("".join(map(json.dumps, joined)).encode())
+        spans = zip(*columns[8:10], strict=True)
+        cut = [(first + place, *span) for place, span in enumerate(spans) if span != WHOLE]
+        self._cuts = self._cuts or bool(cut)
+        self._parts.update("".join(map(json.dumps, cut)).encode())
         values = [*columns[:3], task_ids, *columns[4:]]
         arrays = [pa.array(value, type=field.type) for value, field in zip(values, SCHEMA, strict=True)]
         return pa.record_batch(arrays, schema=SCHEMA)
@@ -207,8 +232,8 @@ class TableBuilder:
     @property
     def fingerprint(self) -> str:
         """The digest of all rows so far."""
-        # Sets without joined clips keep the digest that they had before there were any.
-        digests = [*self._digests, self._further] if self._joins else self._digests
+        # Sets without joined clips, or without parts of files, keep the digest that they had before there were any.
+        digests = [*self._digests, *([self._further] if self._joins else []), *([self._parts] if self._cuts else [])]
         return hashlib.sha256("".join(digest.hexdigest() for digest in digests).encode()).hexdigest()
 
 

@@ -14,7 +14,8 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from salmonn.audio.loading import decode_audio, load_audio
+from salmonn.audio.loading import decode_audio, load_audio, part_name
+from salmonn.audio.reading import WHOLE, Span
 from salmonn.config.shards import is_shard_pattern
 from salmonn.data.annotation import Annotation
 from salmonn.data.annotation_table import AnnotationTable, Row, table_in_memory
@@ -27,7 +28,8 @@ from salmonn.prompts import PromptBook
 class Sample:
     """One row of an annotation: the clip, what is asked (`task`, `question`) and the answer (`text`).
 
-    `further` are files that are joined to the clip's own, with 0.1 s of silence between them.
+    `further` are files that are joined to the clip's own, with 0.1 s of silence between them; `span` is the part of the
+    file that is the clip.
     """
 
     path: Path
@@ -35,6 +37,12 @@ class Sample:
     task: str
     question: str
     further: tuple[Path, ...] = ()
+    span: Span = WHOLE
+
+    @property
+    def name(self) -> str:
+        """What tells the clip from others, for messages: "talk.flac", "talk.flac from 12.5 s to 16.25 s"."""
+        return f"{self.path}{part_name(self.span)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +77,15 @@ class Samples(Sequence[Sample]):
     @classmethod
     def of(cls, samples: Iterable[Sample]) -> "Samples":
         """Make a set of samples whose audio lies in files, in memory."""
-        rows = [Row(str(s.path), s.text, s.question, s.task, further=tuple(map(str, s.further))) for s in samples]
+        rows = [
+            Row(str(s.path), s.text, s.question, s.task, further=tuple(map(str, s.further))).of_part(s.span)
+            for s in samples
+        ]
         return cls(table_in_memory(rows))
 
     @property
     def fingerprint(self) -> str:
-        """A digest of all texts, questions, tasks and paths as written, in their order, wherever the set lies."""
+        """A digest of all texts, questions, tasks, parts and paths as written, in order, wherever the set lies."""
         return self._table.fingerprint
 
     @property
@@ -95,7 +106,7 @@ class Samples(Sequence[Sample]):
             rows = [self._table.row(place) for place in range(*index.indices(len(self)))]
             return Samples(table_in_memory(rows), prefix=self._prefix, shards=self._shards)
         row = self._row(index)
-        return Sample(self._path(row), row.text, row.task, row.question, self._further(row))
+        return Sample(self._path(row), row.text, row.task, row.question, self._further(row), row.span)
 
     def load_audio(self, index: int, sampling_rate: int) -> NDArray[np.float32]:
         """Read a clip from its file or shard, float32 [N]; see `salmonn.audio.loading.load_audio`.
@@ -105,7 +116,7 @@ class Samples(Sequence[Sample]):
         """
         row = self._row(index)
         if row.shard < 0:
-            return load_audio(self._path(row), sampling_rate, further=self._further(row))
+            return load_audio(self._path(row), sampling_rate, further=self._further(row), span=row.span)
         name = str(self._path(row))
         try:
             with self._shards[row.shard].open("rb") as shard:
@@ -113,7 +124,7 @@ class Samples(Sequence[Sample]):
                 data = shard.read(row.size)
         except OSError as error:
             raise AudioError(f"audio file {name!r} cannot be read: {error.strerror}") from error
-        return decode_audio(data, name, sampling_rate)
+        return decode_audio(data, name, sampling_rate, span=row.span)
 
     def text_lengths(self) -> NDArray[np.int32]:
         """Characters of every text: int32 [n]."""

@@ -95,7 +95,7 @@ def _readable(
     found = Waves([], [])
     for index, clip in zip(indices, clips, strict=True):
         if isinstance(clip, AudioError):
-            unreadable.add(str(samples[index].path), str(clip))
+            unreadable.add(samples[index].name, str(clip))
         else:
             found.indices.append(index)
             found.waves.append(clip)

@@ -18,6 +18,7 @@ from salmonn.data.clip_fields import (
     path_problem,
     unsupported,
 )
+from salmonn.data.span_fields import SPAN_FIELDS, row_span
 from salmonn.errors import DatasetError
 from salmonn.wording import counted
 
@@ -72,7 +73,7 @@ def row_problems(row: object, tasks: Mapping[str, bool]) -> list[str]:
     if not isinstance(row, dict):
         return [f"must be an object with path and text (found {row!r})"]
     problems = [f"{key}: the field appears twice in the row" for key in getattr(row, "repeated", ())]
-    problems += unsupported(row)
+    problems += unsupported(row, SPAN_FIELDS)
     for field in ("path", "text"):
         value = row.get(field)
         if field == "text" and isinstance(value, list) and len(value) == 1:
@@ -96,7 +97,8 @@ def row_problems(row: object, tasks: Mapping[str, bool]) -> list[str]:
     wrong = expansion_problem(row)
     if wrong is not None:
         problems.append(f"{EXPAND_FIELD}: {wrong}")
-    return problems
+    _, wrong = row_span(row)
+    return [*problems, *([wrong] if wrong is not None else [])]
 
 
 class FoundFiles(NamedTuple):

@@ -17,6 +17,7 @@ from salmonn.config.shards import shard_paths
 from salmonn.data.annotation_table import ROWS_PER_BATCH, Row, table_key
 from salmonn.data.clip_fields import EXPAND_FIELD
 from salmonn.data.row_checks import DEFAULT_TASK, Report, row_problems
+from salmonn.data.span_fields import row_span
 from salmonn.errors import DatasetError
 from salmonn.json_object import json_object
 
@@ -151,7 +152,8 @@ def _row(sample: Mapping[str, Any], shard: int, tasks: Mapping[str, bool]) -> Ro
         return problems
     task, question = fields.get("task") or DEFAULT_TASK, fields.get("Q") or ""
     text = fields["text"] if isinstance(fields["text"], str) else fields["text"][0]
-    return Row(member.name, text, question, task, shard, member.offset, member.size)
+    row = Row(member.name, text, question, task, shard, member.offset, member.size)
+    return row.of_part(row_span(fields)[0])
 
 
 def _fields(sample: Mapping[str, Any]) -> Any:

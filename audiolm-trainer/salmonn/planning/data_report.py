@@ -12,12 +12,22 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from salmonn.audio.loading import MAX_SECONDS, MIN_SECONDS, READ_SECONDS, SAMPLING_RATE, SILENCE_SECONDS, audio_facts
+from salmonn.audio.loading import (
+    MAX_SECONDS,
+    MIN_SECONDS,
+    READ_SECONDS,
+    SAMPLING_RATE,
+    SILENCE_SECONDS,
+    audio_facts,
+    seconds_within,
+)
+from salmonn.audio.reading import WHOLE
 from salmonn.data.dataset import Sample, Samples
 from salmonn.errors import AudioError
 
@@ -204,18 +214,22 @@ def _decoded_seconds(samples: Samples, index: int) -> float | Unreadable:
     try:
         return samples.load_audio(index, SAMPLING_RATE).size / SAMPLING_RATE
     except AudioError as error:
-        return Unreadable(samples[index].path.name, str(error))
+        return Unreadable(Path(samples[index].name).name, str(error))
 
 
 def _header_seconds(sample: Sample) -> float | Unreadable:
     seconds = SILENCE_SECONDS * len(sample.further)
     for path in (sample.path, *sample.further):
+        span = sample.span if path is sample.path else WHOLE
         try:
-            facts = audio_facts(path)
+            facts = audio_facts(path, span)
+            known = facts.seconds if math.isfinite(facts.seconds) else span.start + READ_SECONDS
+            # A stream that states no length was decoded as far as it is heard.
+            seconds += seconds_within(span, known, str(path))
         except AudioError as error:
-            return Unreadable(path.name, str(error).removeprefix(f"audio file {str(path)!r} "))
-        # A stream that states no length was decoded as far as it is heard.
-        seconds += facts.seconds if math.isfinite(facts.seconds) else READ_SECONDS
+            name = sample.name if path is sample.path else str(path)
+            reason = str(error).removeprefix(f"audio file {str(path)!r} ").removeprefix(f"audio file {name!r} ")
+            return Unreadable(Path(name).name, reason)
     return seconds
 
 

@@ -262,7 +262,7 @@ def _fill_folder(
             whisper.finish()
             beats.finish()
         np.save(unfinished / "beats_offsets.npy", np.cumsum(lengths, dtype=np.int64))
-        names = {index: str(samples[index].path) for index in range(len(samples)) if index not in done}
+        names = {index: samples[index].name for index in range(len(samples)) if index not in done}
         noted = [[index, name, unreadable.reason(name)] for index, name in names.items()]
         manifest = {"version": VERSION, "clips": len(samples), "unreadable": noted}
         (unfinished / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")

@@ -152,7 +152,7 @@ class AnswerScorer:
             try:
                 wave = self._samples.load_audio(index, self._lm.sampling_rate)
             except AudioError as error:
-                self._unreadable.add(str(sample.path), str(error))
+                self._unreadable.add(sample.name, str(error))
                 continue
             yield Question(index, wave, sample.task, sample.question)
 
