@@ -444,9 +444,10 @@ def test_a_failed_clip_is_in_the_journal_and_asked_again(tmp_path: Path) -> None
         assert [row["error"] for row in rows] == [None, None, "HTTP 500: no", None, None]
         server.say = answer_by_length
         before = len(server.asked)
-        again = run(site.folder, *model, "--resume", str(folder))
-    assert again.returncode == 0, again.stderr
-    assert len(server.asked) == before + 1
+        again = run(site.folder, *model, "--resume", "auto")
+        assert again.returncode == 0, again.stderr
+        assert len(server.asked) == before + 1
+        assert "this one starts anew" in run(site.folder, *model, "--resume", "auto").stderr
     rows = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
     assert [row["text"] for row in rows] == WORDS
 

@@ -162,8 +162,8 @@ def find_run(resume: str, parent: Path, identity: Mapping[str, str]) -> RunPaths
     """The interrupted run that is to go on.
 
     Args:
-        resume: a run's folder (its CSV or predictions.jsonl will do), or "auto": the latest unfinished run in `parent`
-            with the same identity.
+        resume: a run's folder (its CSV or predictions.jsonl will do), or "auto": the latest run in `parent` with the
+            same identity that is unfinished or has rows without an answer.
         parent: the folder that the runs of this mode lie in.
         identity: what is run now.
 
@@ -206,8 +206,12 @@ def folder_of(path: Path) -> Path:
 
 
 def _is_over(record: RunRecord) -> bool:
-    """Whether nothing is left of a run. One that ended while latency was measured has its results, but not its end."""
-    return record.status == "finished" and not (record.latency or {}).get("interrupted")
+    """Whether nothing is left of a run. One that ended while latency was measured has its results, but not its end.
+
+    Rows without an answer are left: a server may be there again, a clip in its place.
+    """
+    failed = (record.counts or {}).get("failed")
+    return record.status == "finished" and not failed and not (record.latency or {}).get("interrupted")
 
 
 def next_attempt(paths: RunPaths) -> int:
