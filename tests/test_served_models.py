@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -431,6 +432,23 @@ def test_a_server_that_dies_in_flight_and_comes_back(tmp_path: Path, workers: Se
     [csv] = (site.folder / "out/valid_results").glob("*.csv")
     [expected] = (whole / "valid_results").glob("*.csv")
     assert csv.read_bytes() == expected.read_bytes()
+
+
+def test_ctrl_c_waits_for_no_server(tmp_path: Path) -> None:
+    site = make_site(tmp_path)
+    with served(lambda asked: Said(b"", seconds=20)) as server:
+        typed = command("--model", f"openai:{server.address}#{MODEL}")
+        running = subprocess.Popen(typed, cwd=site.folder, stderr=subprocess.PIPE, text=True)
+        while not server.asked:
+            assert running.poll() is None
+            time.sleep(0.05)
+        begin = time.monotonic()
+        running.send_signal(signal.SIGINT)
+        told = running.communicate(timeout=20)[1]
+        assert time.monotonic() - begin < 10
+    assert running.returncode == 130
+    assert "Interrupted." in told
+    assert "Traceback" not in told
 
 
 def test_a_failed_clip_is_in_the_journal_and_asked_again(tmp_path: Path) -> None:

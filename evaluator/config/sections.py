@@ -58,7 +58,8 @@ class RunConfig(StrictSection):
     """How to run; what is not the evaluator's alone is handed on to the model.
 
     Attributes:
-        batch_size_eval: the most clips the model encodes together; with transformers' decoder it decodes as many.
+        batch_size_eval: the most clips the model encodes together; with transformers' decoder it decodes as many. A
+            server is asked about so many at once.
         decode_slots: clips that the model's own decoder decodes at a time; 0 for as many as free memory allows.
         num_workers: threads that read audio ahead; 0 reads without threads.
         device: "auto" (the first GPU, else the CPU), "cpu", "cuda", "cuda:1".

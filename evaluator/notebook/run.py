@@ -59,7 +59,7 @@ def run_model(
         output_dir: gets submission_results/ and valid_results/; None: the configuration's, else the working directory.
         resume: the folder of an interrupted run, or "auto" for the latest that fits, if there is one.
         limit: the first rows only, for a try.
-        prompts: a prompt book, for "transformers:..." .
+        prompts: a prompt book, for "transformers:..." and "openai:...".
         trust_remote_code: run the Python files that lie beside a model's weights, with all your rights.
         name: what a factory or a loaded model is called in run.json; part of what must be the same to go on.
         progress: True shows a bar; a function is told (clips done, clips in all, clips that failed) now and then.
