@@ -180,6 +180,15 @@ def test_every_family_trains_and_answers(family: str, reference: Path, tmp_path:
     assert (lm.model.tokenizer.bos_token_id is None) == (beginning is None)
 
 
+@pytest.mark.parametrize("family", ["gemma2", "gpt_neox", "qwen3"])
+def test_families_are_trained_themselves(family: str, reference: Path, tmp_path: Path) -> None:
+    """Without an adapter: scaled embeddings with capped logits, a head of another name, no beginning."""
+    beginning = None if family in WITHOUT_BEGINNING else "<s>"
+    llama = make_folder(tmp_path / "llm", family, bytes_tokenizer(beginning))
+    lm, _ = train_and_answer(sections(reference, tmp_path, llama, lora=False, freeze_llm=False))
+    assert lm.model.llm_in_checkpoint
+
+
 @pytest.mark.parametrize("beginning", [None, "<s>"])
 @pytest.mark.parametrize("fallback", [True, False])
 def test_pieces_with_and_without_bytes(beginning: str | None, fallback: bool, reference: Path, tmp_path: Path) -> None:
