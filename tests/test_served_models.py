@@ -90,6 +90,22 @@ def test_the_other_ways_to_ask() -> None:
     assert second == {"model": MODEL, "temperature": "0.0", "language": "en"}
 
 
+def test_a_prompt_of_ones_own_is_sent_and_part_of_what_a_run_is(tmp_path: Path) -> None:
+    book = tmp_path / "책.yaml"
+    book.write_text('asr: "받아쓰세요."\nQA: "{question} 한 단어로."\n', encoding="utf-8")
+    with served() as server:
+        plain, own = (ServerPackage(f"{server.address}#{MODEL}", prompts) for prompts in (None, book))
+        assert own.tasks(config()) == {"asr": False, "QA": True}
+        assert plain.fingerprints(config())["model.prompts"] != own.fingerprints(config())["model.prompts"]
+        [clip] = clips(1)
+        requests = [clip, clip._replace(index=1, task="QA", question="누구?")]
+        list(own.load_model(config(run={"batch_size_eval": 1}), "auto").generate(iter(requests)))
+    assert [each.fields["messages"][0]["content"][1]["text"] for each in server.asked] == [
+        "받아쓰세요.",
+        "누구? 한 단어로.",
+    ]
+
+
 def test_a_clip_of_16_bits_is_sent_as_it_was() -> None:
     samples = np.arange(-32768, 32768, 7, dtype=np.int16)
     assert wav_bytes((samples / 32768).astype(np.float32), 16000)[44:] == samples.astype("<i2").tobytes()

@@ -27,7 +27,8 @@ class ServerModelConfig(StrictSection):
 
     ask: Literal["input_audio", "audio_url", "transcriptions"] = "input_audio"
     timeout_s: float = Field(default=120.0, gt=0, le=3600)
-    max_retries: int = Field(default=4, ge=0, le=100)
+    # Four attempts that take their time end before a worker is taken for one that hangs (run.clip_timeout_s).
+    max_retries: int = Field(default=3, ge=0, le=100)
     key_variable: str = "OPENAI_API_KEY"
     language: str = ""
     token_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"

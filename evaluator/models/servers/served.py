@@ -1,6 +1,6 @@
 """What a server says of the model that it serves: its entry in /v1/models.
 
-In: settings. Out: the entry's plain values, an empty entry where the server lists others, or a Failure.
+In: settings. Out: the entry's plain values, none where the server lists others or nothing, or a Failure.
 """
 
 import asyncio
@@ -25,12 +25,10 @@ class Served:
     Attributes:
         entry: id, root, owned_by, created and whatever else is a text or a number.
         names: of all models that it lists.
-        listed: whether it lists models at all.
     """
 
     entry: dict[str, str | int | float | bool] = field(default_factory=dict)
     names: tuple[str, ...] = ()
-    listed: bool = True
 
     def fingerprint(self) -> str:
         """What must be the same for a run to go on; when it was started ("created") may differ."""
@@ -51,11 +49,11 @@ async def _asked(settings: ServerSettings) -> Served | Failure:
         content = await raw_reply(settings, client.models.with_raw_response.list)
     if isinstance(content, Failure):
         # A server need not list its models; that it says so shows that it is there.
-        return Served(listed=False) if content.status in (404, 405, 500, 501) else content
+        return Served() if content.status in (404, 405, 500, 501) else content
     try:
         entries = [each for each in json.loads(content)["data"][:_MOST_NAMES] if isinstance(each, dict)]
     except (ValueError, KeyError, TypeError, RecursionError):
-        return Served(listed=False)
+        return Served()
     own = next((each for each in entries if each.get("id") == settings.place.model), {})
     names = tuple(_plain(each["id"]) for each in entries if isinstance(each.get("id"), str))
     return Served({name: _plain(value) for name, value in own.items() if _is_plain(value)}, names)
