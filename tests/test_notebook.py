@@ -1,5 +1,6 @@
 """`from evaluator import ...`: the commands' results and errors from Python, nothing printed, nothing that ends it."""
 
+import asyncio
 import json
 import linecache
 import subprocess
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from fake_model import EchoLM, FakeProvider, Reply
+from fake_server import MODEL, served
 from fake_site import WORDS, Site, make_site
 
 import evaluator
@@ -139,13 +141,13 @@ def test_an_interrupt_keeps_what_is_answered(site: Site) -> None:
     assert [request.index for request in rest.pulled] == [4]
 
 
-def typed_into_a_notebook(text: str, number: int) -> Any:
+def typed_into_a_notebook(text: str, number: int, defines: str = "load") -> Any:
     """What a cell defines: its module has no file, and its lines are where IPython puts them."""
     name = f"<ipython-input-{number}>"
     linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
     place: dict[str, Any] = {"__name__": "no_such_module"}
     exec(compile(text, name, "exec"), place)
-    return place["load"]
+    return place[defines]
 
 
 def test_code_of_a_notebook_is_known_by_its_lines(site: Site) -> None:
@@ -154,6 +156,23 @@ def test_code_of_a_notebook_is_known_by_its_lines(site: Site) -> None:
     assert run(typed_into_a_notebook(cell.format("a"), 2), name="mine", resume=first.folder).folder == first.folder
     with pytest.raises(JournalError, match=r"model\.name"):
         run(typed_into_a_notebook(cell.format("b"), 3), name="mine", resume=first.folder)
+
+
+def test_a_class_of_a_notebook_is_known_by_its_methods(site: Site) -> None:
+    cell = """
+class Mine:
+    sampling_rate = 16000
+
+    def generate(self, requests):
+        from evaluator.model import Answer
+
+        for request in requests:
+            yield Answer(request.index, "{}", 1, "stop")
+"""
+    first = run(typed_into_a_notebook(cell.format("a"), 4, "Mine")())
+    assert run(typed_into_a_notebook(cell.format("a"), 5, "Mine")(), resume=first.folder).folder == first.folder
+    with pytest.raises(JournalError, match=r"model\.name"):
+        run(typed_into_a_notebook(cell.format("b"), 6, "Mine")(), resume=first.folder)
 
 
 class Leaves:
@@ -182,7 +201,9 @@ WRONG: list[tuple[Callable[[], object], type[AudioLMError], str]] = [
     (lambda: run(factory, prompts="p.yaml"), ConfigError, "prompts: does not belong to"),
     (lambda: run("transformers:x", name="y"), ConfigError, "name: does not belong to"),
     (lambda: run(factory, mode="valid_asrr"), ConfigError, 'did you mean "valid_asr"'),
-    (lambda: run(factory, limit=0), ConfigError, "limit: expected 1 or more, found 0"),
+    (lambda: run(factory, limit=0), ConfigError, "limit: expected a number of rows from 1, found 0"),
+    (lambda: run(factory, limit="3"), ConfigError, "limit: expected a number of rows from 1, found '3'"),
+    (lambda: score("asr.json", {}, options=["a=1"]), ConfigError, "options: expected a table such as"),  # type: ignore[arg-type]
     (lambda: run(factory, options={"run.x": object()}), ConfigError, "options: run.x: expected a number"),
     (
         lambda: run(factory, options={"run": 3, "device": 1}),
@@ -379,3 +400,15 @@ def test_show_of_a_submission_has_its_answers(site: Site) -> None:
     view = show(run(factory, mode="submission_asr"), clips=1)
     assert "the CAT sat" in view._repr_html_()
     assert "submission_asr: speech recognition" in str(view)
+
+
+def test_a_server_answers_inside_a_running_event_loop(site: Site) -> None:
+    """In a notebook every cell is run by one."""
+
+    async def cell(address: str) -> EvaluationResult:
+        return run(f"openai:{address}#{MODEL}", options={"model.max_retries": 1, "model.timeout_s": 10.0})
+
+    with served() as server:
+        result = asyncio.run(cell(server.address))
+    assert result.counts.failed == 0
+    assert read_journal(result.folder / "predictions.jsonl")[0].text == "clip of 16000 samples"

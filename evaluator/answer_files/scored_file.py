@@ -114,7 +114,8 @@ def task_of_labels(annotation: Path) -> Task:
         return fitting[0]
     known = ", ".join(label for task in TASKS for label in task.labels)
     found = named(sorted(labels), 5) or "none"
-    raise ConfigError(f"{annotation} does not tell what to score (labels: {found}; known: {known}): give --task.")
+    cure = "give --task (in Python task= or mode=)"
+    raise ConfigError(f"{annotation} does not tell what to score (labels: {found}; known: {known}): {cure}.")
 
 
 def _failed(answers: Sequence[Answer]) -> list[str]:

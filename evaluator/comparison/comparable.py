@@ -43,10 +43,8 @@ def comparable(systems: Sequence[System], wanted: Sequence[str]) -> tuple[list[S
 def _names(systems: Sequence[System]) -> list[Problem]:
     names = [system.name for system in systems]
     twice = sorted({name for name in names if names.count(name) > 1})
-    return [
-        Problem("", f"{names.count(name)} systems are called {name}: give them names of their own (NAME=PATH)")
-        for name in twice
-    ]
+    cure = "give them names of their own (NAME=PATH; in Python {name: run})"
+    return [Problem("", f"{names.count(name)} systems are called {name}: {cure}") for name in twice]
 
 
 def _rows(first: System, second: System) -> list[Problem]:

@@ -75,6 +75,15 @@ def _code(made: Callable[..., Any]) -> str:
     if file is not None and Path(file).is_file():
         return sha256(Path(file))
     try:
-        return hashlib.sha256(inspect.getsource(made).encode()).hexdigest()
+        lines = "".join(map(inspect.getsource, _functions(made)))
     except (OSError, TypeError):
         return ""
+    return hashlib.sha256(lines.encode()).hexdigest() if lines else ""
+
+
+def _functions(made: Callable[..., Any]) -> list[Any]:
+    """A function, or a class's own ones: where a class stands in a notebook Python cannot tell, of functions it can."""
+    if not isinstance(made, type):
+        return [made]
+    own = (getattr(value, "__func__", getattr(value, "fget", value)) for value in vars(made).values())
+    return [each for each in own if inspect.isfunction(each)]

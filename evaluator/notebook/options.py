@@ -14,6 +14,8 @@ def option_texts(options: Mapping[str, object] | None) -> list[str]:
     Raises:
         ConfigError: values are neither numbers, texts, paths, None, nor lists or tables of them; each is named.
     """
+    if options is not None and not isinstance(options, Mapping):
+        raise ConfigError(f'options: expected a table such as {{"run.device": "cpu"}}, found {shown(options)}.')
     told, problems = list[str](), list[Problem]()
     for key, value in (options or {}).items():
         try:

@@ -1,7 +1,8 @@
 """`run_model`: what `audiolm-evaluator run` does, from Python."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from os import PathLike, fspath
 from pathlib import Path
 
@@ -20,9 +21,7 @@ from evaluator.notebook.options import option_texts
 from evaluator.provider.questions import config_check
 from evaluator.run.record import EvaluationResult
 from evaluator.tasks import Mode, task_of
-
-Progress = Callable[[int, int, int], None]
-""" (clips done, clips to be done in all, clips without an answer among those done)."""
+from evaluator.workers.answering import Progress
 
 
 def run_model(
@@ -79,8 +78,8 @@ def run_model(
             name=name,
         )
         chosen = _mode(mode, annotation)
-        if limit is not None and limit < 1:
-            raise ConfigError(f"limit: expected 1 or more, found {limit}.")
+        if limit is not None and not (isinstance(limit, int) and limit >= 1):
+            raise ConfigError(f"limit: expected a number of rows from 1, found {limit!r}.")
         prepare_cpu_threads()
         check_installed(*extras_of_run(chosen))
         settings = load_config(
@@ -120,13 +119,12 @@ def _options(
     mode: Mode,
 ) -> list[str]:
     """Settings as `--options` has them: texts that are YAML, as every JSON text is."""
-    found = dict(options or {})
     if isinstance(annotation, LoadedAnnotation):
         prefix = annotation.prefix if prefix is None else prefix
         annotation = annotation.path
+    told = option_texts(options)
     if prefix is not None:
-        found["datasets.prefix"] = fspath(prefix)
-    told = option_texts(found)
+        told += option_texts({"datasets.prefix": prefix})
     return told if annotation is None else [*told, annotation_option(mode, Path(annotation))]
 
 
@@ -139,7 +137,12 @@ def _progress(progress: bool | Progress) -> Iterator[Progress]:
     if not progress:
         yield lambda done, total, failed: None
         return
-    from tqdm.auto import tqdm
+    from tqdm import TqdmWarning
+
+    with warnings.catch_warnings():
+        # A notebook without ipywidgets gets a bar of text, and need not be told.
+        warnings.simplefilter("ignore", TqdmWarning)
+        from tqdm.auto import tqdm
 
     with tqdm(unit="clip") as bar:
 

@@ -5,6 +5,7 @@ In: settings. Out: the entry's plain values, none where the server lists others 
 
 import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -40,7 +41,9 @@ def ask_server(settings: ServerSettings) -> Served | Failure:
     hurried = settings.model.model_copy(
         update={"timeout_s": min(_SECONDS, settings.model.timeout_s), "max_retries": _RETRIES}
     )
-    return asyncio.run(_asked(replace(settings, model=hurried)))
+    # In a thread, because this one may be in an event loop already, as every cell of a notebook is.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, _asked(replace(settings, model=hurried))).result()
 
 
 async def _asked(settings: ServerSettings) -> Served | Failure:
