@@ -8,6 +8,8 @@ from random import Random
 
 import pytest
 
+from evaluator.errors import MetricUnavailableError
+from evaluator.scoring import normalize
 from evaluator.scoring.normalize import (
     caption_line,
     cer_text,
@@ -230,3 +232,20 @@ def test_every_text_is_normalised_as_transformers_does() -> None:
     texts = [*written, *spelling_map(), *(raw for raw, _ in NORMALISED), *hostile_texts(4000)]
     assert len(set(texts)) > 5000
     assert [text for text in texts if whisper_english(text) != known(text)] == []
+
+
+def test_a_package_with_other_rules_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    import whisper_normalizer.english
+
+    class Other(whisper_normalizer.english.EnglishTextNormalizer):
+        def __init__(self) -> None:
+            super().__init__()
+            del self.replacers[r"\bdunno\b"]
+
+    monkeypatch.setattr(whisper_normalizer.english, "EnglishTextNormalizer", Other)
+    normalize._normalizer.cache_clear()
+    with pytest.raises(MetricUnavailableError, match=r"whisper-normalizer 0\.1\.15 has other rules") as caught:
+        whisper_english("a")
+    pinned = (Path(__file__).resolve().parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'"{caught.value.fix.removeprefix("pip install ")}"' in pinned
+    normalize._normalizer.cache_clear()

@@ -86,6 +86,11 @@ def test_validating_scoring_and_hosting_need_no_pytorch(scoring: Path) -> None:
     assert (scoring / "board" / "leaderboard.csv").exists()
 
 
+@pytest.mark.parametrize("extra", ["audio", "asr", "captions"])
+def test_reading_and_scoring_bring_no_model_library(extra: str) -> None:
+    assert not {"torch", "transformers", "peft", "accelerate", "numba"} & closure("audiolm-evaluator", extra)
+
+
 def run(small: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [str(small / "bin" / "python"), *arguments],

@@ -85,6 +85,7 @@ def test_the_script_of_a_package_runs_other_models_too(site: Site) -> None:
         (("--prompts", "p.yaml"), "--prompts belongs to --model: give that too."),
         (("--trainer", ".", "--trust-remote-code"), "--trust-remote-code belongs to --model: give that too."),
         (("--model", "x"), "unknown kind 'x'"),
+        (("--annotation", "no.json"), "datasets.test_ann_path_asr: there is no file 'no.json'"),
     ],
 )
 def test_the_script_refuses_two_models(typed: tuple[str, ...], told: str) -> None:

@@ -12,11 +12,13 @@ import re
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator
-from importlib import resources
+from importlib import metadata, resources
 from typing import cast
 
+from evaluator.errors import MetricUnavailableError
 from evaluator.scoring.protocols.other_scripts import set_aside, without_unwritten_spaces
 
+_PACKAGE, _KNOWN_VERSION = "whisper-normalizer", "0.1.15"
 _NOT_WHISPERS = ("kinda", "sorta", "dunno", "cause")
 """What the package writes out besides what Whisper's own normaliser does."""
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -38,7 +40,9 @@ def _normalizer() -> Callable[[str], str]:
 
     normalizer = EnglishTextNormalizer()
     for phrase in _NOT_WHISPERS:
-        del normalizer.replacers[rf"\b{phrase}\b"]
+        if normalizer.replacers.pop(rf"\b{phrase}\b", None) is None:
+            fix = f"pip install {_PACKAGE}=={_KNOWN_VERSION}"
+            raise MetricUnavailableError(f"{_PACKAGE} {metadata.version(_PACKAGE)} has other rules", fix=fix)
     normalizer.standardize_spellings.mapping = spelling_map()
     return cast(Callable[[str], str], normalizer)
 
