@@ -163,7 +163,10 @@ def test_the_nano_model_loses_a_layer_and_is_healed(write: Write, tmp_path: Path
     assert [row["step"] for row in rows] == ["original", "layers dropped", "healed"]
     assert [row["llm_layers"] for row in rows] == [3, 2, 2]
     assert rows[1]["weight_bytes"] < rows[0]["weight_bytes"]
-    assert "| healed | 2 | 3 |" in (small / "table.md").read_text(encoding="utf-8")
+    table = (small / "table.md").read_text(encoding="utf-8")
+    assert "| healed | 2 | 3 |" in table
+    assert "(table.svg)" in table
+    assert "3  healed" in (small / "table.svg").read_text(encoding="utf-8")
     [round_] = json.loads((small / "layers.json").read_text(encoding="utf-8"))
     assert min(round_["without"].values()) == round_["without"][str(round_["dropped"])]
     # Its files are ordinary ones.

@@ -17,6 +17,7 @@ import yaml
 from salmonn.compress.ablation import Round, choose_layers, kept_layers
 from salmonn.compress.figures import Row, as_markdown, measure
 from salmonn.compress.layers import Part, holder_of
+from salmonn.compress.plot import as_svg
 from salmonn.compress.pruned_files import (
     write_pruned_checkpoint,
     write_pruned_llm,
@@ -52,6 +53,7 @@ from salmonn.weights.fingerprint import ANSWER_KEYS, fingerprints
 logger = logging.getLogger(__name__)
 
 IDENTITY, LAYERS, TABLE, TABLE_PAGE = "settings.json", "layers.json", "table.json", "table.md"
+PICTURE = "table.svg"
 LLM, WHISPER, CHECKPOINT, TRAIN, TEACHER = "llm", "whisper", "salmonn.pth", "train.yaml", "teacher.yaml"
 HEALED, SMALL_VOCABULARY, VOCABULARY = "healed.pth", "llm_vocabulary", "vocabulary.yaml"
 TRAINED, TRAINED_CONFIG = "llm_trained", "trained.yaml"
@@ -221,7 +223,9 @@ class _Work:
         model, engine = _load(configured())
         self.rows.append(measure(model, step, _validation(configured(), model), engine))
         _write(self.folder / TABLE, json.dumps([asdict(row) for row in self.rows], indent=1))
-        _write(self.folder / TABLE_PAGE, "\n".join(as_markdown(self.rows)) + "\n")
+        _write(self.folder / PICTURE, as_svg(self.rows))
+        page = [*as_markdown(self.rows), "", f"![Quality against memory and latency]({PICTURE})"]
+        _write(self.folder / TABLE_PAGE, "\n".join(page) + "\n")
 
     def with_own_folder(self) -> Config:
         """Write the language model of a checkpoint that holds one as a folder, which can lose layers and tokens."""
