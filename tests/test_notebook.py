@@ -412,3 +412,12 @@ def test_a_server_answers_inside_a_running_event_loop(site: Site) -> None:
         result = asyncio.run(cell(server.address))
     assert result.counts.failed == 0
     assert read_journal(result.folder / "predictions.jsonl")[0].text == "clip of 16000 samples"
+
+
+def test_a_home_folder_may_be_typed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(site.folder))
+    found = load_annotation("~/asr.json", prefix="~/wavs", check_audio=True)
+    result = run_model(factory, "~/asr.json", prefix="~/wavs", output_dir="~/out", options=QUICK)
+    assert found.path == site.folder / "asr.json"
+    assert result.folder.is_relative_to(site.folder / "out")
+    assert score("~/asr.json", str(result.folder).replace(str(site.folder), "~")).task.name == "asr"

@@ -1,7 +1,6 @@
 """`load_annotation`: an annotation as a sequence of samples; everything that is wrong with it is one error."""
 
-from os import PathLike
-from pathlib import Path
+from os import PathLike, fspath
 
 from evaluator.annotation.annotation import read_annotation
 from evaluator.annotation.clip_headers import ClipHeaders
@@ -10,6 +9,7 @@ from evaluator.answer_files.scored_file import VALID_MODES, task_of_labels
 from evaluator.errors import ConfigError
 from evaluator.extras import check_installed
 from evaluator.notebook.loaded import LoadedAnnotation
+from evaluator.notebook.paths import typed_path
 from evaluator.tasks import MODES, TASKS, Mode, is_scored, task_of
 from evaluator.wording import did_you_mean
 
@@ -37,10 +37,10 @@ def load_annotation(
         AnnotationError: with every problem of the file, its rows and, if they were looked at, its clips.
         ConfigError: the labels do not tell the task; the mode does not exist; what reads audio is not installed.
     """
-    file = Path(path)
+    file, folder = typed_path(path), str(typed_path(prefix)) if fspath(prefix) else ""
     mode = known_mode(mode) if mode is not None else VALID_MODES[task_of_labels(file).name]
     labels = {label: False for task in TASKS for label in task.labels}
-    read = read_annotation(file, prefix=str(prefix), mode=mode, known_tasks=labels)
+    read = read_annotation(file, prefix=folder, mode=mode, known_tasks=labels)
     samples, seconds, notices = read.samples, tuple[float, ...](), list[str]()
     if is_scored(mode) and task_of(mode).many_references:
         samples, notices = group_references(samples)
@@ -50,7 +50,7 @@ def load_annotation(
         headers.read(read, samples, tolerant=False, workers=_READERS)
         seconds, notices = tuple(headers.lengths), [*notices, *headers.warnings]
     read.without_problems()
-    return LoadedAnnotation(file, str(prefix), mode, samples, seconds, tuple(notices))
+    return LoadedAnnotation(file, folder, mode, samples, seconds, tuple(notices))
 
 
 def known_mode(mode: str) -> Mode:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from os import PathLike
-from pathlib import Path
 from typing import Literal
 
 from evaluator.comparison.compare import Comparison
@@ -10,6 +9,7 @@ from evaluator.comparison.compare_sources import compare_sources
 from evaluator.comparison.sources import Source
 from evaluator.errors import ConfigError, Problem
 from evaluator.notebook.loaded import LoadedAnnotation
+from evaluator.notebook.paths import typed_path, typed_path_or_none
 from evaluator.run.record import EvaluationResult
 from evaluator.wording import counted, printable, shown
 
@@ -63,7 +63,7 @@ def compare(
     return compare_sources(
         [_source(name, system) for name, system in named],
         metrics=metrics,
-        annotation=None if annotation is None else Path(annotation),
+        annotation=typed_path_or_none(annotation),
         by=by,
         protocol=protocol,
         unit=unit,
@@ -74,5 +74,5 @@ def compare(
 
 
 def _source(name: str, system: System) -> Source:
-    path = system.folder if isinstance(system, EvaluationResult) else Path(system)
+    path = system.folder if isinstance(system, EvaluationResult) else typed_path(system)
     return Source(path, printable(name))

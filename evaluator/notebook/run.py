@@ -3,8 +3,7 @@
 import contextlib
 import warnings
 from collections.abc import Iterator, Mapping
-from os import PathLike, fspath
-from pathlib import Path
+from os import PathLike
 
 from evaluator.answer_files.scored_file import VALID_MODES, task_of_labels
 from evaluator.config.config import load_config
@@ -18,6 +17,7 @@ from evaluator.notebook.loaded import LoadedAnnotation
 from evaluator.notebook.masked import masked
 from evaluator.notebook.model import package_of
 from evaluator.notebook.options import option_texts
+from evaluator.notebook.paths import typed_path, typed_path_or_none
 from evaluator.provider.questions import config_check
 from evaluator.run.record import EvaluationResult
 from evaluator.tasks import Mode, task_of
@@ -73,7 +73,7 @@ def run_model(
     with masked() as redact:
         package = package_of(
             model,
-            prompts=None if prompts is None else Path(prompts),
+            prompts=typed_path_or_none(prompts),
             trust_remote_code=trust_remote_code,
             name=name,
         )
@@ -83,10 +83,10 @@ def run_model(
         prepare_cpu_threads()
         check_installed(*extras_of_run(chosen))
         settings = load_config(
-            RUN_CONFIG if config is None else Path(config),
+            typed_path_or_none(config) or RUN_CONFIG,
             _options(options, annotation, prefix, chosen),
             device=device,
-            output_dir=None if output_dir is None else fspath(output_dir),
+            output_dir=None if output_dir is None else str(typed_path(output_dir)),
             check_extra=config_check(package),
             task=task_of(chosen),
         )
@@ -97,7 +97,7 @@ def run_model(
                 settings,
                 chosen,
                 progress=told,
-                resume=None if resume is None else fspath(resume),
+                resume=None if resume is None else str(typed_path(resume)),
                 limit=limit,
             )
 
@@ -109,7 +109,7 @@ def _mode(mode: Mode | None, annotation: str | PathLike[str] | LoadedAnnotation 
         raise ConfigError('Say what to run: mode="valid_asr", or an annotation whose labels tell the task.')
     if isinstance(annotation, LoadedAnnotation):
         return annotation.mode
-    return VALID_MODES[task_of_labels(Path(annotation)).name]
+    return VALID_MODES[task_of_labels(typed_path(annotation)).name]
 
 
 def _options(
@@ -125,7 +125,7 @@ def _options(
     told = option_texts(options)
     if prefix is not None:
         told += option_texts({"datasets.prefix": prefix})
-    return told if annotation is None else [*told, annotation_option(mode, Path(annotation))]
+    return told if annotation is None else [*told, annotation_option(mode, typed_path(annotation))]
 
 
 @contextlib.contextmanager

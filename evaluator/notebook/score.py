@@ -10,6 +10,7 @@ from evaluator.config.scoring_settings import scoring_settings
 from evaluator.errors import ConfigError
 from evaluator.notebook.loaded import LoadedAnnotation
 from evaluator.notebook.options import option_texts
+from evaluator.notebook.paths import typed_path, typed_path_or_none
 from evaluator.run.record import EvaluationResult
 from evaluator.tasks import TASKS, TaskName, task_named
 from evaluator.wording import did_you_mean
@@ -44,11 +45,11 @@ def score(
     names = [each.name for each in TASKS]
     if task is not None and task not in names:
         raise ConfigError(f"task {task!r}: there is no such task; {did_you_mean(str(task), names)}.")
-    settings, shuffle = scoring_settings(None if config is None else Path(config), option_texts(options))
+    settings, shuffle = scoring_settings(typed_path_or_none(config), option_texts(options))
     if protocol is not None:
         settings = settings.model_copy(update={"protocol": protocol})
     return score_as_signed(
-        Path(annotation.path if isinstance(annotation, LoadedAnnotation) else annotation),
+        annotation.path if isinstance(annotation, LoadedAnnotation) else typed_path(annotation),
         _given(answers),
         None if task is None else task_named(task),
         settings,
@@ -60,4 +61,4 @@ def score(
 def _given(answers: str | PathLike[str] | Mapping[str, str] | EvaluationResult) -> Path | Mapping[str, str]:
     if isinstance(answers, EvaluationResult):
         return answers.folder
-    return Path(answers) if isinstance(answers, (str, PathLike)) else answers
+    return typed_path(answers) if isinstance(answers, (str, PathLike)) else answers

@@ -177,7 +177,8 @@ def read_beginning(file: BinaryIO, suffix: str, span: Span = WHOLE) -> Beginning
             break
     samples = np.concatenate(pieces)[: span.frames(rate)]
     if not len(samples):
-        nothing = "can be decoded" if span == WHOLE else f"lie between {span.start:g} s and {span.end:g} s"
+        where = f"after {span.start:g} s" if span.end == math.inf else f"between {span.start:g} s and {span.end:g} s"
+        nothing = "can be decoded" if span == WHOLE else f"lie {where}"
         raise UnusableAudioError(f"holds no samples that {nothing}")
     if not np.isfinite(samples).all():
         raise UnusableAudioError("holds samples that are not numbers (NaN or infinite)")
