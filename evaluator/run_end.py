@@ -52,11 +52,16 @@ def write_ended(record: RunRecord, paths: RunPaths) -> str | None:
 
 def _say_what_is_missing(record: RunRecord, paths: RunPaths, samples: Samples) -> None:
     try:
-        missing = record.missing = Answers(paths, samples).missing()
+        answers = Answers(paths, samples)
+        missing, failed = answers.missing(), answers.failed()
+        record.missing = missing
     except AudioLMError as error:
         logger.error("%s", error)
         return
-    told = missing_rows(missing, len(samples)) if missing else "Every row has its answer"
+    told = missing_rows(missing, len(samples)) if missing else ""
+    if failed:
+        told = f"{told}; {failed} more failed" if missing else f"{failed} of {len(samples)} rows failed"
+    told = told or "Every row has its answer"
     if record.control is not None:
         logger.error("%s. A control run is not gone on with: begin it anew.", told)
         return

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -152,6 +153,7 @@ def test_a_server_that_is_killed_costs_no_answer(serving: Serving, tmp_path: Pat
     assert broken.wait(120) == 4
     told = (tmp_path / "broken.log").read_text()
     assert f"Error: The server {serving.address} has no answer to 5 clips in a row. The last: " in told
+    assert re.search(r"rows have no answer \(test.*\); \d more failed. To go on with what is left", told)
     assert "Traceback" not in told
     serving.start()
     again = subprocess.run(command("out", *workers, "--resume", "auto"), **arguments)  # type: ignore[call-overload]

@@ -101,6 +101,10 @@ class Answers:
         """Ids of the rows that no journal has."""
         return [self._samples.ids[place] for place in range(len(self._samples)) if not self.has_line(place)]
 
+    def failed(self) -> int:
+        """How many rows have the reason why they have no answer."""
+        return sum(self.has_line(place) and not self.is_answered(place) for place in range(len(self._samples)))
+
     def merge(self) -> Predictions:
         """Make predictions.jsonl whole, in annotation order, and remove the parts it was made of.
 
