@@ -498,7 +498,10 @@ def test_another_served_model_is_another_run(tmp_path: Path) -> None:
         )
         entry = {"id": MODEL, "owned_by": "us", "created": 2}
         server.models = Said(json.dumps({"data": [entry]}).encode())
-        assert "cannot be resumed" not in run(site.folder, *model, "--resume", str(folder)).stderr
+        patient = ("model.timeout_s=50", "model.max_retries=1", "model.key_variable=MY_KEY")
+        again = run(site.folder, *patient, *model, "--resume", str(folder), MY_KEY="sk-another")
+        assert "cannot be resumed" not in again.stderr
+        assert server.asked[-1].headers["authorization"] == "Bearer sk-another"
         server.models = Said(json.dumps({"data": [{**entry, "root": "other/weights"}]}).encode())
         refused = run(site.folder, *model, "--resume", str(folder))
         assert "cannot be resumed: model.served differ(s)" in refused.stderr

@@ -36,6 +36,8 @@ _FREE_RUN_KEYS = frozenset(
         *("empty_text", "on_audio_error", "latency_clips", "report", "clip_timeout_s", "max_failures"),
     }
 )
+# How patiently a server is asked, and by which key.
+_FREE_MODEL_KEYS = frozenset({"timeout_s", "max_retries", "key_variable"})
 # Journals and marks of an attempt; whatever else lies in the folder of parts is somebody else's.
 _PART = re.compile(
     r"(?P<attempt>\d{1,9})(?:-\d{1,9}\.(?:jsonl|begun|(?:joined|done|beat)\.json)|\.plan\.json|\.\d{1,9}\.lease)"
@@ -131,7 +133,8 @@ def identity_of(record: RunRecord, versions: Mapping[str, str]) -> dict[str, str
         "control", where there are, as they are.
     """
     config = {name: section for name, section in (record.config or {}).items() if name != "scoring"}
-    config["run"] = {key: value for key, value in config["run"].items() if key not in _FREE_RUN_KEYS}
+    for section, free in (("run", _FREE_RUN_KEYS), ("model", _FREE_MODEL_KEYS)):
+        config[section] = {key: value for key, value in config[section].items() if key not in free}
     packages = {name: version for name, version in versions.items() if name not in ("python", "platform")}
     return {
         "mode": str(record.mode),
