@@ -48,7 +48,7 @@ def site(tmp_path: Path) -> Site:
     folder = tmp_path / "site"
     folder.mkdir()
     site = make_site(folder)
-    site.change(fork_sections(folder, PARTS))
+    site.change({**fork_sections(folder, PARTS), "run": {"latency_clips": 0}})
     for number in range(5):
         soundfile.write(site.wavs / f"clip{number}.wav", tone(1 + number, 150.0 * 2**number), 16000)
     return site
@@ -222,7 +222,7 @@ def test_the_command(site: Site, tmp_path: Path) -> None:
     fork = make_fork(tmp_path / "fork" / "audiolm-trainer")
     program = [sys.executable, str(ROOT / "evaluate_salmonn.py"), "--mode", "valid_asr", "--cfg-path", str(site.config)]
     done = subprocess.run(
-        [*program, "--trainer", str(fork.parent), "--limit", "2"],
+        [*program, "--trainer", str(fork.parent), "--limit", "2", "--options", "run.latency_clips=1"],
         capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -247,10 +247,10 @@ def announce(what):
 """
 
 
+@pytest.mark.slow
 def test_a_fork_that_was_killed_goes_on_to_the_same_bytes(site: Site, tmp_path: Path) -> None:
     fork = make_fork(tmp_path / "fork")
     (fork / "utils.py").write_text(DYING)
-    site.change({"run": {"latency_clips": 0}})
 
     def ended(output: str, *arguments: str, dies_after: int = 99) -> int:
         command = [sys.executable, str(ROOT / "evaluate_salmonn.py"), "--mode", "valid_asr", "--trainer", str(fork)]
