@@ -75,7 +75,7 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    for name in ("qwen2_audio", "whisper"):
+    for name in ("qwen2_audio", "glmasr", "whisper"):
         tiny_models.make(name, folder / name)
     found = Serving(folder, port)
     found.start()
@@ -99,15 +99,24 @@ def clips() -> list[Request]:
 
 
 @pytest.mark.parametrize(
-    ("name", "ask"), [("qwen2_audio", "input_audio"), ("qwen2_audio", "audio_url"), ("whisper", "transcriptions")]
+    ("name", "ask"),
+    [
+        ("qwen2_audio", "input_audio"),
+        ("qwen2_audio", "audio_url"),
+        ("glmasr", "input_audio"),
+        ("whisper", "transcriptions"),
+    ],
 )
 def test_a_served_model_says_what_it_says_in_this_process(serving: Serving, name: str, ask: str) -> None:
     folder = serving.folder / name
     config = {**CONFIG, "model": {"ask": ask}}
-    served = ServerPackage(f"{serving.address}#{folder}", None).load_model(config, "auto")
+    # A book of one's own takes the place of a processor's request for a transcript, which no chat makes.
+    book = serving.folder / "book.yaml"
+    book.write_text("asr: word1 word2 word3\n")
+    served = ServerPackage(f"{serving.address}#{folder}", book).load_model(config, "auto")
     # The server gives transcriptions transformers' own limit.
     here = {**CONFIG, "generate": {"max_new_tokens": 20 if ask == "transcriptions" else 12}}
-    own = TransformersPackage(str(folder), None, trusted=False).load_model(here, "cpu")
+    own = TransformersPackage(str(folder), book, trusted=False).load_model(here, "cpu")
     texts = [{each.index: each.text for each in model.generate(iter(clips()))} for model in (served, own)]
     assert texts[0] == texts[1]
     assert len(set(texts[0].values())) > 1
