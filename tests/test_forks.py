@@ -202,6 +202,15 @@ def test_another_models_package_is_not_taken_for_the_fork_s(site: Site, tmp_path
         load_model(ForkPackage(str(make_fork(tmp_path / "two"))), site.load())
 
 
+def test_a_fork_that_was_edited_while_python_lives_is_refused(site: Site, tmp_path: Path) -> None:
+    fork = make_fork(tmp_path / "fork")
+    load_model(ForkPackage(str(fork)), site.load())
+    load_model(ForkPackage(str(fork)), site.load())
+    (fork / "models" / "bridge.py").write_text((fork / "models" / "bridge.py").read_text() + "\nx = 1\n")
+    with pytest.raises(ConfigError, match=r"salmonn\.py: has changed since it was imported"):
+        load_model(ForkPackage(str(fork)), site.load())
+
+
 def test_files_that_are_missing_are_told_before(site: Site, tmp_path: Path) -> None:
     package = ForkPackage(str(make_fork(tmp_path / "fork")))
     sections = {"model": {"ckpt": "no.pth", "llama_path": "hub/name", "test_prompt_path": "no.json"}}

@@ -1,6 +1,8 @@
 """`from evaluator import ...`: the commands' results and errors from Python, nothing printed, nothing that ends it."""
 
 import asyncio
+import functools
+import importlib
 import json
 import linecache
 import subprocess
@@ -421,3 +423,23 @@ def test_a_home_folder_may_be_typed(site: Site, monkeypatch: pytest.MonkeyPatch)
     assert found.path == site.folder / "asr.json"
     assert result.folder.is_relative_to(site.folder / "out")
     assert score("~/asr.json", str(result.folder).replace(str(site.folder), "~")).task.name == "asr"
+
+
+def test_a_module_that_has_changed_is_read_again_or_refused(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python has the code of before, and the file's hash would be that of other code."""
+    file = site.folder / "edited_model.py"
+    file.write_text(MODULE.format(said=SAID))
+    monkeypatch.setattr(sys, "path", [str(site.folder), *sys.path])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    module = importlib.import_module("edited_model")
+    first = run("python:edited_model:load")
+    file.write_text(MODULE.format(said=["other"] * 5))
+    for model in ("python:edited_model:load", module.load, functools.partial(module.load)):
+        with pytest.raises(ConfigError, match=r"edited_model\.py has changed since it was imported"):
+            run(model)
+    importlib.reload(module)
+    for model in ("python:edited_model:load", module.load, functools.partial(module.load)):
+        result = run(model)
+        assert {each.text for each in read_journal(result.folder / "predictions.jsonl")} == {"other"}
+    with pytest.raises(JournalError, match=r"model\.name"):
+        run("python:edited_model:load", resume=first.folder)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluator.errors import AudioLMError, ConfigError, Problem, ends_by_signal
-from evaluator.files import sha256
+from evaluator.models.code import code_of
 from evaluator.wording import did_you_mean
 
 if TYPE_CHECKING:
@@ -37,8 +37,7 @@ class FactoryPackage:
 
     def fingerprints(self, config: Mapping[str, Any]) -> dict[str, str]:
         """The name, and what is in the module's file: a run goes on only with the same code."""
-        file = getattr(sys.modules[self._found().__module__], "__file__", None)
-        return {"model.name": f"{self.__name__} {sha256(Path(file)) if file else ''}".rstrip()}
+        return {"model.name": f"{self.__name__} {code_of(self._found())}".rstrip()}
 
     def load_model(self, config: Mapping[str, Any], device: str) -> "AudioLM":
         """Call the factory."""

@@ -1,16 +1,13 @@
 """What may be run from Python: a name as of `--model`, a model package, a factory, or a model that is loaded."""
 
-import hashlib
-import inspect
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 from evaluator.errors import ConfigError, Problem
-from evaluator.files import sha256
 from evaluator.model import AudioLM, ModelProvider
 from evaluator.models.choose import ModelChoice
+from evaluator.models.code import code_of, origin
 
 Factory = Callable[[Mapping[str, Any], str], AudioLM]
 
@@ -26,11 +23,11 @@ class GivenPackage:
 
     def __init__(self, made: Callable[..., Any], load: Factory, name: str | None) -> None:
         self._made, self.load_model = made, load
-        self.__name__ = name or f"{made.__module__}.{getattr(made, '__qualname__', type(made).__qualname__)}"
+        self.__name__ = name or f"{origin(made).__module__}.{origin(made).__qualname__}"
 
     def fingerprints(self, config: Mapping[str, Any]) -> dict[str, str]:
         """The name and the code: a run goes on only with the same."""
-        return {"model.name": f"{self.__name__} {_code(self._made)}".rstrip()}
+        return {"model.name": f"{self.__name__} {code_of(self._made)}".rstrip()}
 
 
 def package_of(model: object, *, prompts: Path | None, trust_remote_code: bool, name: str | None) -> ModelProvider:
@@ -67,23 +64,3 @@ def _refuse(given: Mapping[str, object], what: str) -> None:
     for name, value in given.items():
         if value:
             raise ConfigError("The model cannot be chosen.", [Problem(name, f"does not belong to {what}")])
-
-
-def _code(made: Callable[..., Any]) -> str:
-    """Hash of the module's file; of what was typed into a notebook, of its own lines; "" where there are none."""
-    file = getattr(sys.modules.get(made.__module__), "__file__", None)
-    if file is not None and Path(file).is_file():
-        return sha256(Path(file))
-    try:
-        lines = "".join(map(inspect.getsource, _functions(made)))
-    except (OSError, TypeError):
-        return ""
-    return hashlib.sha256(lines.encode()).hexdigest() if lines else ""
-
-
-def _functions(made: Callable[..., Any]) -> list[Any]:
-    """A function, or a class's own ones: where a class stands in a notebook Python cannot tell, of functions it can."""
-    if not isinstance(made, type):
-        return [made]
-    own = (getattr(value, "__func__", getattr(value, "fget", value)) for value in vars(made).values())
-    return [each for each in own if inspect.isfunction(each)]

@@ -5,6 +5,7 @@ by its methods `encode_speech` and `prompt_wrap`, wherever below PATH a folder `
 """
 
 import ast
+import hashlib
 import importlib
 import importlib.util
 import os
@@ -23,6 +24,8 @@ _DEEPEST = 4
 _PASSED_OVER = {"build", "dist", "node_modules", "site-packages", "venv", "env"}
 _CLASS = re.compile(r"(?P<path>.+):(?P<module>[A-Za-z_][\w.]*)\.(?P<name>[A-Za-z_]\w*)\Z")
 PACKAGE, MODULE, CLASS = "models", "salmonn", "SALMONN"
+# Dotted name -> the module that was imported, and the digest of its files then.
+_IMPORTED: dict[str, tuple[Any, str]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,10 @@ class ForkClass:
         """All Python files beside the class, in the order of their names."""
         return sorted(self.file.parent.rglob("*.py"))
 
+    def digest(self) -> str:
+        """Tells the code of this checkout from other code."""
+        return hashlib.sha256(b"".join(file.read_bytes() for file in self.sources())).hexdigest()
+
     def load(self) -> Any:
         """Import the class.
 
@@ -52,7 +59,8 @@ class ForkClass:
         behind what the checkout itself put there: its `utils` and `config` must not stand in the way of others'.
 
         Raises:
-            ConfigError: another package of the same name has been imported already, or the module lacks the class.
+            ConfigError: another package of the same name has been imported already, or this one with other files, or
+                the module lacks the class.
         """
         before = list(sys.path)
         package = self.module.partition(".")[0]
@@ -66,6 +74,10 @@ class ForkClass:
         finally:
             added = [path for path in sys.path if path not in before and path != str(self.root)]
             sys.path[:] = [*before, *added, str(self.root)]
+        known, digest = _IMPORTED.get(self.module, (None, ""))
+        if known is module and digest != self.digest():
+            raise _wrong(self.file, "has changed since it was imported, and this Python has the code of before")
+        _IMPORTED[self.module] = (module, self.digest())
         found = getattr(module, self.name, None)
         if not callable(getattr(found, "from_config", None)):
             raise _wrong(self.file, f"{self.name} has no from_config, which loads the model of a configuration")

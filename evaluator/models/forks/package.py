@@ -4,7 +4,6 @@ In: where it is. Out: a package that loads its model by `from_config`, in the en
 with whatever versions the checkout needs. Nothing of it is imported before its model is loaded.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,8 +61,7 @@ class ForkPackage:
 
     def fingerprints(self, config: Mapping[str, Any]) -> dict[str, str]:
         """Digests of the checkout's code and of the files that the configuration names."""
-        code = hashlib.sha256(b"".join(file.read_bytes() for file in self._class.sources())).hexdigest()
-        found = {"model.trainer": f"{self._class.module}.{self._class.name} {code}"}
+        found = {"model.trainer": f"{self._class.module}.{self._class.name} {self._class.digest()}"}
         for name in _FILES:
             path = Path(str(config["model"].get(name) or ""))
             found |= {f"model.{name}": sha256(path)} if path.is_file() else {}
