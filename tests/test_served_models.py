@@ -363,6 +363,23 @@ def test_what_the_server_says_of_its_model_is_kept() -> None:
             assert silent.load_model(config(), "auto").served == {}  # type: ignore[attr-defined]
 
 
+def test_a_key_that_a_message_is_cut_in_leaves_no_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = "sk-Canary-9f3b27d1" * 3
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    replies = [
+        failure(400, "x" * 180 + key),
+        Said(b"<" + b"x" * 100 + key.encode()),
+        chat("", finish="y" * 50 + key),
+        Said(chat("yes").body.replace(b"fp_1", b"f" * 90 + key.encode())),
+    ]
+    with served(lambda asked: replies[asked.number]) as server:
+        server.models = Said(json.dumps({"data": [{"id": MODEL, "root": "r" * 190 + key}]}).encode())
+        model: Any = ServerPackage(f"{server.address}#{MODEL}", None).load_model(config(run={"batch_size_eval": 1}), "")
+        told = [str(answer) for answer in model.generate(iter(clips(4)))]
+    assert [text for text in (*told, str(model.served)) if "sk-" in text] == []
+    assert all("***" in text for text in (*told[:3], str(model.served)))
+
+
 def test_without_the_client_the_command_that_brings_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("evaluator.extras._is_there", lambda name: name != "openai")
     with pytest.raises(ConfigError, match=re.escape("pip install 'audiolm-evaluator[openai]'")):

@@ -27,7 +27,7 @@ FEWEST_IN_A_ROW = 4
 """So many clips in a row are asked at least before a server is taken for gone."""
 FIRST_REFUSED = 16
 """So many clips at least are asked before a server is taken for one that answers none."""
-_MOST_FINGERPRINTS = 8
+_MOST_FINGERPRINTS, _MOST_FINGERPRINT = 8, 100
 _CLOSING_SECONDS = 5.0
 
 
@@ -90,8 +90,9 @@ class ServerLM:
             self._count_failure(said, reason)
             return Answer(request.index, "", 0, "error", reason)
         self._answered, self._in_a_row = self._answered + 1, 0
-        if said.fingerprint and said.fingerprint not in self._fingerprints[:_MOST_FINGERPRINTS]:
-            self._fingerprints.append(self._redact(said.fingerprint[:100]))
+        fingerprint = self._redact(said.fingerprint or "")[:_MOST_FINGERPRINT]
+        if fingerprint and fingerprint not in self._fingerprints and len(self._fingerprints) < _MOST_FINGERPRINTS:
+            self._fingerprints.append(fingerprint)
         # A server may repeat what it was sent, the key too.
         return Answer(request.index, self._redact(said.text), said.tokens, said.state)
 

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from evaluator.redaction import Redactor
 from evaluator.wording import shown
 
 # An answer that its model ended; anything else but "length" and "content_filter" was broken off.
@@ -53,7 +54,7 @@ def read_chat(content: bytes) -> Reply:
         # What the model says instead is its text: it is scored, and counted as a refusal.
         state, text = "refusal", text or (refusal if isinstance(refusal, str) else "")
     elif reason is not None and reason not in _ENDED and reason != "length":
-        raise NoAnswerError(f"the server broke the answer off: finish_reason is {shown(reason)}")
+        raise NoAnswerError(f"the server broke the answer off: finish_reason is {_shown(reason)}")
     tokens = _count(whole.get("usage"), "completion_tokens")
     return Reply(text, state, tokens, fingerprint if isinstance(fingerprint, str) and fingerprint else None)
 
@@ -91,7 +92,7 @@ def _text(content: object) -> str:
         parts = [part.get("text") if isinstance(part, dict) else None for part in content]
         content = "".join(part for part in parts if isinstance(part, str)) if any(parts) or not parts else parts
     if not isinstance(content, str):
-        raise NoAnswerError(f"the message's content is {shown(content)}, not a text")
+        raise NoAnswerError(f"the message's content is {_shown(content)}, not a text")
     return content
 
 
@@ -109,8 +110,14 @@ def said(content: bytes) -> str:
     for name in ("error", "message", "detail"):
         if isinstance(found, dict) and found.get(name):
             found = found[name]
-    return shown(found if isinstance(found, str) else json.dumps(found, ensure_ascii=False), 200).strip("'\"")
+    return _shown(found if isinstance(found, str) else json.dumps(found, ensure_ascii=False), 200).strip("'\"")
 
 
 def _beginning(content: bytes) -> str:
-    return shown(" ".join(content[:400].decode(errors="replace").split()), 120) if content.strip() else "it is empty"
+    return _shown(" ".join(content.decode(errors="replace").split()), 120) if content.strip() else "it is empty"
+
+
+def _shown(value: object, limit: int = 60) -> str:
+    """A value for a message, masked while it is whole: the half of a key that is cut is not known as one."""
+    redact = Redactor()
+    return shown(redact(value), limit) if isinstance(value, str) else redact(repr(value))[:limit]

@@ -67,4 +67,4 @@ def _is_plain(value: object) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    return Redactor()(printable(value[:_MOST_TEXT])) if isinstance(value, str) else value
+    return printable(Redactor()(value))[:_MOST_TEXT] if isinstance(value, str) else value
