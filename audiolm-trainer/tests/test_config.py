@@ -262,6 +262,8 @@ def test_training_may_start_from_nothing(folder: Path) -> None:
     [
         ("generate.min_length=201", "is 201, and an answer ends after generate.max_new_tokens, 200"),
         ("generate.temperature=-1", "greater than or equal to 0"),
+        ("generate.repetition_penalty=.inf", "finite number"),
+        ("generate.length_penalty=.nan", "finite number"),
         ("generate.temperature=0 generate.do_sample=True", "must be above 0 to sample"),
         ("model.second_per_window=0.01", "is 0.01 s, which rounds to no frame"),
         ("model.second_stride=0.001", "is 0.001 s, which rounds to no frame"),

@@ -37,7 +37,7 @@ class CompressSettings(BaseModel):
         distill_temperature: of both models' predictions.
     """
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
     train: str
     output_dir: str
