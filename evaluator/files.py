@@ -1,6 +1,7 @@
 """Files: writing one all or nothing, also over a power cut, JSON among them, and the digest of one."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -25,6 +26,8 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         OSError: the file cannot be written; `path` is then as it was before.
     """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield temporary

@@ -5,7 +5,7 @@ import gzip
 import io
 import json
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -301,6 +301,22 @@ def test_webdataset(tmp_path: Path) -> None:
     assert "the id a/0 is that of train-000.tar!a/0.flac and train-001.tar!a/0.flac" in result.output
 
 
+@pytest.mark.parametrize("damage", ["cut off", "overwritten"])
+@pytest.mark.parametrize("kind", ["webdataset", "shar"])
+def test_members_behind_a_damaged_header_are_not_missed_in_silence(tmp_path: Path, damage: str, kind: str) -> None:
+    archive = tmp_path / "recording.0.tar"
+    make_tar(archive, {"a.flac": b"", "a.txt": b"one", "b.flac": b"", "b.txt": b"two"})
+    write_lines(tmp_path / "cuts.0.jsonl.gz", [cut("a", 0, 1.0)])
+    whole = archive.read_bytes()
+    header = 512 + 1024  # of "b.flac": an empty member has a block, a short one two
+    assert whole[header:].startswith(b"b.flac")
+    archive.write_bytes(whole[: header + 300] if damage == "cut off" else whole[:header] + b"?" * 512 + whole[2048:])
+    result = run(archive if kind == "webdataset" else tmp_path, "--to", tmp_path / "out.json", "--from", kind)
+    assert result.exit_code == 3
+    assert "recording.0.tar: cannot be read as a tar without compression: after 1536 bytes it is" in result.output
+    assert not (tmp_path / "out.json").exists()
+
+
 @pytest.mark.parametrize("ending", ["parquet", "arrow"])
 def test_audio_tables_of_the_hub(tmp_path: Path, ending: str) -> None:
     audio = [{"bytes": wave(2), "path": "../../up/x.wav"}, {"bytes": wave(1, "FLAC"), "path": None}]
@@ -391,3 +407,24 @@ def test_wrong_usage(tmp_path: Path) -> None:
     assert (
         "has no rows as librispeech" in run(tmp_path / "empty", "--to", tmp_path / "o", "--from", "librispeech").output
     )
+
+
+def test_a_target_that_is_a_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_tar(tmp_path / "a.tar", {"a.flac": b"", "a.txt": b"one"})
+    (tmp_path / "folder").mkdir()
+    for target in (".", "..", "folder", "/"):
+        result = run(tmp_path / "a.tar", "--to", target)
+        assert (result.exit_code, f"Cannot write {target}: Is a directory" in result.output) == (3, True), result.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar", "folder"]
+
+
+def test_a_folder_that_goes_away_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(self: Path, pattern: str) -> Iterator[Path]:
+        raise FileNotFoundError(2, "No such file or directory", str(self / "part"))
+        yield
+
+    monkeypatch.setattr(Path, "rglob", gone)
+    result = run(tmp_path, "--to", tmp_path / "o.json")
+    assert result.exit_code == 2
+    assert f"{tmp_path} cannot be read: {tmp_path / 'part'}: No such file or directory." in result.output

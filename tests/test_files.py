@@ -18,6 +18,14 @@ def test_the_new_file_takes_the_old_ones_place(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("name", [".", "..", "/", "folder"])
+def test_a_folder_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError, match="Is a directory"), replacing(Path(name)):
+        raise AssertionError("the block has begun")
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_a_block_that_fails_changes_and_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
     path = tmp_path / "file.txt"

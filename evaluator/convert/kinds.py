@@ -84,9 +84,12 @@ def kind_of(source: Path) -> str:
     """The kind of a source, by its files, its ending or its first row.
 
     Raises:
-        ConfigError: it is not known.
+        ConfigError: it is not known, or cannot be read.
     """
-    name = _folder_kind(source) if source.is_dir() else _file_kind(source)
+    try:
+        name = _folder_kind(source) if source.is_dir() else _file_kind(source)
+    except OSError as error:
+        raise ConfigError(f"{source} cannot be read: {error.filename}: {error.strerror or error}.") from error
     if name is None:
         known = ", ".join(KINDS)
         raise ConfigError(f"{source} looks like no data set that is known; --from says what it is: {known}.")

@@ -14,6 +14,7 @@ from evaluator.audio.source import MEMBER_MARK
 from evaluator.convert.clip_row import Choices, ClipRow, Problems
 from evaluator.convert.fields import seconds_of
 from evaluator.convert.lines import json_objects
+from evaluator.convert.webdataset import require_whole
 from evaluator.wording import shown
 
 SHAR_CUTS = "cuts.*.jsonl*"
@@ -44,6 +45,7 @@ def read_shar(source: Path, choices: Choices, problems: Problems) -> Iterator[Cl
         try:
             with tarfile.open(archive, "r:") as members:
                 names = [each.name for each in members if each.isreg() and not each.name.endswith(".json")]
+                require_whole(members)
         except (OSError, tarfile.TarError) as error:
             problems.note(archive, None, f"cannot be read as a tar without compression: {error}")
             continue

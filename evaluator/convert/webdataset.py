@@ -56,7 +56,24 @@ def _samples(archive: Path) -> dict[str, dict[str, Any]]:
                 file = members.extractfile(member)
                 kept = file.read() if file is not None else b""
             samples.setdefault(folder + slash + stem, {})[ending] = kept
+        require_whole(members)
     return samples
+
+
+def require_whole(members: tarfile.TarFile) -> None:
+    """Check that an archive whose members have been read goes on with nothing but its end.
+
+    The library takes a header that is cut off or damaged for the end, and the members behind it are missed.
+
+    Raises:
+        tarfile.ReadError: something else follows.
+    """
+    file = members.fileobj
+    assert file is not None  # it is open
+    file.seek(members.offset)
+    rest = file.read(tarfile.BLOCKSIZE)
+    if rest.strip(b"\0") or len(rest) % tarfile.BLOCKSIZE:
+        raise tarfile.ReadError(f"after {members.offset} bytes it is cut off or damaged")
 
 
 def _said(members: dict[str, Any]) -> tuple[tuple[str, ...], dict[str, Any], str | None]:

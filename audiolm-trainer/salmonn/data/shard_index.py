@@ -128,6 +128,12 @@ def _members(shard: tarfile.TarFile, path: Path, end: int) -> Iterator[dict[str,
             assert file is not None  # it is a regular member
             data = file.read()
         yield {"fname": info.name, "data": data, "__url__": str(path)}
+    with path.open("rb") as file:
+        file.seek(shard.offset)
+        rest = file.read(tarfile.BLOCKSIZE)
+    # The library takes a header that is cut off or damaged for the end.
+    if rest.strip(b"\0") or len(rest) % tarfile.BLOCKSIZE:
+        raise tarfile.ReadError(f"after {shard.offset} bytes it is cut off or damaged")
 
 
 def _row(sample: Mapping[str, Any], shard: int, tasks: Mapping[str, bool]) -> Row | list[str]:
