@@ -29,7 +29,7 @@ def recorded(record: RunRecord, paths: RunPaths, redact: Redactor, samples: Samp
         yield
     except BaseException as error:
         interrupted = isinstance(error, RunStoppedError) or not isinstance(error, Exception)
-        reason = redact(f"{type(error).__name__}: {error}")
+        reason = redact(f"{type(error).__name__}: {error}".removesuffix(": "))
         logger.error("The run did not finish. What it has is in %s", paths.folder)
         _say_what_is_missing(record, paths, samples)
         try:

@@ -200,6 +200,11 @@ def test_a_repeated_field_is_told(tmp_path: Path) -> None:
         (b'{\n"annotation": [\n{"a" 1}]}', "ann.json:3: not valid JSON: Expecting ':' delimiter (column 6)"),
         (b"3", "The annotation ann.json has no rows"),
         (b'{\n"rows": []}', "The annotation ann.json has no rows"),
+        (
+            b'{"annotations": [], "v": 1}',
+            'The annotation ann.json has no rows: expected {"annotation": [...]}, a list, or JSON Lines; '
+            "found 'annotations', 'v'.",
+        ),
         (b'{"annotation": {}}', "The annotation ann.json has no rows"),
         (b"[]", "ann.json: the annotation has no rows"),
         (b"[" * 100_000, "The annotation file ann.json nests too deep"),

@@ -495,6 +495,7 @@ def test_the_challenges_protocol(tmp_path: Path) -> None:
     [
         (lambda run: (run / "scores.json").unlink(), "has no scores.json"),
         (lambda run: (run / "run.json").unlink(), "has no run.json"),
+        (lambda run: (run / "run.json").write_text('{"a": 1}'), "run.json is not that of a run: it has no status."),
         (lambda run: (run / "run.json").write_text('{"status": "interrupted", "reason": "Ctrl-C"}'), "(Ctrl-C), not"),
         (lambda run: (run / "run.json").write_text("[]"), "expected an object"),
         (lambda run: (run / "scores.json").write_text("{"), "cannot be read"),

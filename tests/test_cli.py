@@ -415,7 +415,9 @@ def test_signals_unwind(site: Site, number: signal.Signals, code: int, word: str
     assert "Traceback" not in err
     assert out == ""
     [record] = site.results.rglob("run.json")
-    assert json.loads(record.read_text())["status"] == "interrupted"
+    ended = json.loads(record.read_text())
+    assert ended["status"] == "interrupted"
+    assert ended["reason"] == ("KeyboardInterrupt" if number == signal.SIGINT else "Terminated: stopped by SIGTERM")
     assert journal_lines(site) == 2
 
 

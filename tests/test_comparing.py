@@ -376,6 +376,14 @@ def write_captions(folder: Path, rows: Sequence[float], texts: Sequence[str]) ->
     return folder
 
 
+def test_a_record_of_something_else_is_no_unfinished_run(tmp_path: Path) -> None:
+    folder = write_captions(tmp_path / "a", [1.0], ["a dog"])
+    (folder / "run.json").write_text('{"name": "of another program"}')
+    shown = CliRunner().invoke(main, ["report", str(folder)])
+    assert shown.exit_code == 3
+    assert "has no run.json that can be read: expected the folder of a finished run." in shown.output
+
+
 def test_captions(tmp_path: Path) -> None:
     texts = [f"caption {row}" for row in range(12)]
     first = write_captions(tmp_path / "one", [float(row) / 4 for row in range(12)], texts)

@@ -139,6 +139,14 @@ def test_what_breaks_in_scoring_is_the_organisers_to_read(
     assert verdict.for_organisers()["error"] == f"RuntimeError: at {hidden}: {SECRET}"
 
 
+def test_results_do_not_go_among_the_submissions(hidden: Path, submissions: Path) -> None:
+    before = sorted(submissions.iterdir())
+    done = host(hidden, submissions, submissions / ".." / submissions.name)
+    assert done.exit_code == 2
+    assert "holds the submissions, and leaderboard.csv would be one of them: choose another." in done.output
+    assert sorted(submissions.iterdir()) == before
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -151,6 +159,7 @@ def test_what_breaks_in_scoring_is_the_organisers_to_read(
         (["--task", "qa"], "'asr' is not scored by valid_qa"),
         (["--output-dir", "/dev/null/out"], "--output-dir: /dev/null/out cannot be written"),
         (["--submissions", "/nowhere"], "--submissions: /nowhere cannot be read"),
+        (["--metric", "wre"], 'did you mean "wer"?\n'),
     ],
 )
 def test_what_organisers_mistype_is_told(

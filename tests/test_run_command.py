@@ -127,6 +127,7 @@ def test_check_control_and_efficiency_are_those_of_every_model(site: Site) -> No
         ("python:my_model", "expected python:package.module:factory"),
         ("python:my_modle:load", "there is no Python module my_modle"),
         ("python:my_model:laod", 'has no laod; did you mean "load"?'),
+        ("python:my_model:__name__", "my_model.py is no function, but str"),
         ("python:broken:load", "importing broken failed: ZeroDivisionError"),
         ("python:lacking:load", "lacking needs the Python package nobody_has_this, which is not installed"),
     ],

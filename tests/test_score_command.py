@@ -154,7 +154,7 @@ def test_a_file_that_is_none_is_a_sentence(place: Site, name: str, content: byte
 
 def test_files_that_are_not_there(place: Site) -> None:
     for file, message in (
-        (place.folder / "none.csv", "does not exist"),
+        (place.folder / "none.csv", f"Error: The answers cannot be read: {place.folder / 'none.csv'} does not exist."),
         (place.wavs, "has no predictions.jsonl"),
     ):
         done = asr(place, file)

@@ -16,10 +16,12 @@ from evaluator.annotation.transcript_lines import is_transcript_file, transcript
 from evaluator.audio.regular_file import open_regular, reason
 from evaluator.errors import AnnotationError, Problem
 from evaluator.spooled_list import SpooledList
+from evaluator.wording import shown
 
 MAX_BYTES = 4 << 30
 
 _BEGINNING = re.compile(r'[ \t\n\r]*(\{[ \t\n\r]*"annotation"[ \t\n\r]*:[ \t\n\r]*)?\[[ \t\n\r]*')
+_ROW_KEYS = frozenset({"testset_id", "path", "text", "task"})
 _COMMA = re.compile(r"[ \t\n\r]*,[ \t\n\r]*")
 _END = re.compile(r"[ \t\n\r]*\][ \t\n\r]*(\})?[ \t\n\r]*")
 
@@ -123,11 +125,12 @@ def _whole(text: str, path: Path) -> list[Row]:
         raise AnnotationError(f"The annotation file {path} nests too deep or has a number too long.") from error
     if isinstance(document, dict) and "annotation" in document:
         document = document["annotation"]
-    elif isinstance(document, dict) and _looks_like_lines(text, path):
+    elif isinstance(document, dict) and not _ROW_KEYS.isdisjoint(document) and _looks_like_lines(text, path):
         return [_row(1, 1, document)]
     if not isinstance(document, list):
+        found = f"; found {', '.join(map(shown, [*document][:5]))}" if isinstance(document, dict) and document else ""
         raise AnnotationError(
-            f'The annotation {path} has no rows: expected {{"annotation": [...]}}, a list, or JSON Lines.'
+            f'The annotation {path} has no rows: expected {{"annotation": [...]}}, a list, or JSON Lines{found}.'
         )
     return [_row(number, None, value) for number, value in enumerate(document, start=1)]
 

@@ -100,7 +100,7 @@ def _head(file: Path) -> bytes:
         with open_regular(file) as opened:
             return opened.read(1 << 20).removeprefix(b"\xef\xbb\xbf")
     except OSError as error:
-        raise ResultError(f"The answers {file} {reason(error)}.") from error
+        raise ResultError(f"The answers cannot be read: {file} {reason(error)}.") from error
 
 
 def _is_journal(head: bytes) -> bool:
@@ -158,7 +158,7 @@ def _read_json(file: Path) -> list[Answer]:
         with open_regular(file) as opened:
             text = opened.read().decode("utf-8-sig")
     except OSError as error:
-        raise ResultError(f"The answers {file} {reason(error)}.") from error
+        raise ResultError(f"The answers cannot be read: {file} {reason(error)}.") from error
     except UnicodeDecodeError as error:
         raise ResultError(f"The answers {file} are not UTF-8 text ({error.reason}).") from error
     problems: list[Problem] = []

@@ -43,6 +43,8 @@ def read_run(folder: Path, system: str) -> Measurement:
     """
     run = _read_object(folder / RUN)
     status = run.get("status")
+    if status is None:
+        raise ResultError(f"{folder / RUN} is not that of a run: it has no status.")
     if status != "finished":
         reason = f" ({run['reason']})" if run.get("reason") else ""
         raise ResultError(

@@ -95,6 +95,10 @@ def _host(
     names = [name for name, kind in KINDS.items() if kind.task == task.name]
     usual = "cider_d" if task.name == "aac" else names[0]
     files = sorted(each for each in _entries(submissions) if each.suffix.lower() == ".csv")
+    if output.resolve() == submissions.resolve():
+        raise ConfigError(
+            f"--output-dir: {output} holds the submissions, and leaderboard.csv would be one of them: choose another."
+        )
     if not files:
         raise ConfigError(f"--submissions: there is no CSV file in {submissions}.")
     judged, config = Reference(reference, task, public), ScoringConfig(protocol=protocol)

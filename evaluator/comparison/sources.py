@@ -154,7 +154,7 @@ def _run_folder(path: Path) -> Path:
 def _read_run(folder: Path, name: str) -> System:
     paths = paths_of(folder)
     record = RunRecord.read(paths.record)
-    if record is None:
+    if record is None or record.mode is None:
         raise ResultError(f"{folder} has no run.json that can be read: expected the folder of a finished run.")
     if record.status != "finished":
         raise ResultError(f'{paths.record}: status is "{record.status}", not "finished": go on with it (--resume).')

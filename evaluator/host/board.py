@@ -72,7 +72,7 @@ def check_metric(metric: str, names: Collection[str]) -> None:
         ConfigError: there is no such metric, or this task and protocol do not have it.
     """
     if metric not in KINDS:
-        raise ConfigError(f"--metric {metric}: there is no such metric; {did_you_mean(metric, KINDS)}.")
+        raise ConfigError(f"--metric {metric}: there is no such metric; {did_you_mean(metric, KINDS)}")
     if metric not in names:
         raise ConfigError(f"--metric {metric}: these references are scored by {', '.join(names)}.")
 

@@ -57,7 +57,9 @@ class FactoryPackage:
                 raise
             raise self._failed(_why(error, self._module)) from error
         factory = getattr(module, self._factory, None)
-        if not callable(factory):
+        if factory is not None and not callable(factory):
+            raise self._failed(f"{self._factory} of {module.__file__} is no function, but {type(factory).__name__}")
+        if factory is None:
             functions = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
             raise self._failed(f"{module.__file__} has no {self._factory}; {did_you_mean(self._factory, functions)}")
         found: Callable[[Mapping[str, Any], str], AudioLM] = factory
