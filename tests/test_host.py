@@ -127,6 +127,19 @@ def test_files_that_are_none(hidden: Path, submissions: Path, tmp_path: Path) ->
         assert str(tmp_path) not in seen
 
 
+def test_a_name_that_is_no_unicode_keeps_nobody_from_a_place(hidden: Path, submissions: Path, tmp_path: Path) -> None:
+    Path(os.fsdecode(os.fsencode(submissions) + b"/\xff.csv")).write_text(csv_of(TEXTS), encoding="utf-8")
+    done = host(hidden, submissions, tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    rows = json.loads((tmp_path / "out/leaderboard.json").read_text(encoding="utf-8"))
+    assert [row["rank"] for row in rows] == [1, 1, 1, 4, None]
+    assert r"| 1= | \udcff.csv | scored |" in (tmp_path / "out/leaderboard.md").read_text(encoding="utf-8")
+    (tmp_path / "out/leaderboard.csv").unlink()
+    (tmp_path / "out/leaderboard.csv").mkdir()
+    done = host(hidden, submissions, tmp_path / "out")
+    assert (done.exit_code, "leaderboard.csv: Is a directory." in done.output) == (3, True), done.output
+
+
 def test_what_breaks_in_scoring_is_the_organisers_to_read(
     hidden: Path, submissions: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

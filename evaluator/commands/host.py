@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from evaluator.commands.command_line import SETTINGS, escape_what_cannot_be_printed, version_option
-from evaluator.errors import AudioLMError, ConfigError
+from evaluator.errors import AudioLMError, ConfigError, ResultError
 from evaluator.tasks import TASKS, task_named
 
 PARTICIPANTS, ORGANISERS = "participants", "organisers"
@@ -112,11 +112,22 @@ def _host(
         write_json(
             output / ORGANISERS / f"{printable(verdict.name)}.json", {"rank": place.rank, **verdict.for_organisers()}
         )
-    (output / "leaderboard.csv").write_text(as_csv(places), encoding="utf-8")
-    (output / "leaderboard.md").write_text(as_markdown(places), encoding="utf-8")
     rows = [{"rank": place.rank, "tied": place.tied, **place.verdict.for_organisers()} for place in places]
-    (output / "leaderboard.json").write_text(json.dumps(rows, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    _write(output / "leaderboard.csv", as_csv(places))
+    _write(output / "leaderboard.md", as_markdown(places))
+    _write(output / "leaderboard.json", json.dumps(rows, ensure_ascii=False, indent=1) + "\n")
     return as_markdown(places)
+
+
+def _write(file: Path, text: str) -> None:
+    from evaluator.files import replacing
+
+    try:
+        # Names of files need not be Unicode.
+        with replacing(file) as temporary:
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise ResultError(f"Cannot write {file}: {error.strerror or error}.") from error
 
 
 def _entries(folder: Path) -> list[Path]:
