@@ -186,7 +186,7 @@ def _begin(
         ready = preflight(provider, config, mode, limit=limit, loads=resume is None)
         identity = note_inputs(record, provider, config, mode, ready)
         parent = results_folder(Path(config.run.output_dir), mode)
-        paths = find_run(resume, parent, identity) if resume is not None else None
+        paths = find_run(resume, parent, identity, record.config) if resume is not None else None
         answers = Answers(paths, ready.samples) if paths is not None else None
         left = array("q", (at for at in range(len(ready.samples)) if answers is None or not answers.is_answered(at)))
         # A run that is whole is scored anew where its model is not.

@@ -303,6 +303,19 @@ def interrupted(site: Site, provider: FakeProvider) -> Path:
     return folder
 
 
+def test_the_settings_that_keep_a_run_from_going_on_are_named(site: Site) -> None:
+    folder = interrupted(site, FakeProvider())
+    other = site.load("generate.num_beams=1", "run.seed=7", "run.num_workers=1", "scoring.protocol=basic")
+    with pytest.raises(JournalError) as refused:
+        evaluate(FakeProvider(), other, "submission_asr", resume=str(folder))
+    told = str(refused.value)
+    assert "configuration differ(s) from then, and answers of two kinds would be mixed. " in told
+    assert "run.seed was 42 and is 7" in told
+    assert re.search(r"generate\.num_beams was \S+ and is 1[.,]", told)
+    assert "num_workers" not in told, "what may change does not keep it"
+    assert "protocol" not in told
+
+
 def test_a_run_whose_files_have_changed_under_their_names_is_not_gone_on_with(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:

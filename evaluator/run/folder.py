@@ -25,7 +25,7 @@ from evaluator.errors import ConfigError, JournalError
 from evaluator.run.journal import is_being_written
 from evaluator.run.record import RunRecord
 from evaluator.tasks import Mode, is_scored
-from evaluator.wording import named
+from evaluator.wording import named, shown
 
 logger = logging.getLogger(__name__)
 
@@ -132,9 +132,7 @@ def identity_of(record: RunRecord, versions: Mapping[str, str]) -> dict[str, str
         names a file of the model what is in it, "" where that is not known yet; "limit" and
         "control", where there are, as they are.
     """
-    config = {name: section for name, section in (record.config or {}).items() if name != "scoring"}
-    for section, free in (("run", _FREE_RUN_KEYS), ("model", _FREE_MODEL_KEYS)):
-        config[section] = {key: value for key, value in config[section].items() if key not in free}
+    config = _settings(record.config or {})
     packages = {name: version for name, version in versions.items() if name not in ("python", "platform")}
     return {
         "mode": str(record.mode),
@@ -146,6 +144,25 @@ def identity_of(record: RunRecord, versions: Mapping[str, str]) -> dict[str, str
         **({} if record.limit is None else {"limit": str(record.limit)}),
         **({} if record.control is None else {"control": record.control}),
     }
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The sections of a configuration without what changes no text."""
+    kept = {name: section for name, section in config.items() if name != "scoring"}
+    for section, free in (("run", _FREE_RUN_KEYS), ("model", _FREE_MODEL_KEYS)):
+        kept[section] = {key: value for key, value in kept[section].items() if key not in free}
+    return kept
+
+
+def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What differs in two configurations: " generate.num_beams was 4 and is 1."; "" where nothing does."""
+    before, after = (
+        {f"{name}.{key}": value for name, section in _settings(config).items() for key, value in section.items()}
+        for config in (then, now)
+    )
+    keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+    told = [f"{key} was {shown(before.get(key))} and is {shown(after.get(key))}" for key in keys]
+    return f" {named(told)}." if told else ""
 
 
 def differences(first: Mapping[str, str], second: Mapping[str, str]) -> list[str]:
@@ -161,7 +178,9 @@ def _differs(first: Mapping[str, str], second: Mapping[str, str], name: str) -> 
     return not unknown and first.get(name) != second.get(name)
 
 
-def find_run(resume: str, parent: Path, identity: Mapping[str, str]) -> RunPaths | None:
+def find_run(
+    resume: str, parent: Path, identity: Mapping[str, str], config: Mapping[str, Any] | None = None
+) -> RunPaths | None:
     """The interrupted run that is to go on.
 
     Args:
@@ -169,6 +188,7 @@ def find_run(resume: str, parent: Path, identity: Mapping[str, str]) -> RunPaths
             same identity that is unfinished or has rows without an answer.
         parent: the folder that the runs of this mode lie in.
         identity: what is run now.
+        config: the configuration of now without secrets, to name the keys that differ.
 
     Returns:
         RunPaths, or None if "auto" finds nothing to go on with.
@@ -193,9 +213,10 @@ def find_run(resume: str, parent: Path, identity: Mapping[str, str]) -> RunPaths
         raise JournalError(f"{folder} is no folder of a run (there is no run.json that says of what); see --resume.")
     wrong = differences(record.identity, identity)
     if wrong:
+        keys = _changed(record.config, config) if "configuration" in wrong and record.config and config else ""
         raise JournalError(
             f"{folder} cannot be resumed: {', '.join(wrong)} differ(s) from then, and answers of two kinds would "
-            "be mixed. Run with what it was started with (run.json has it), or start anew without --resume."
+            f"be mixed.{keys} Run with what it was started with (run.json has it), or start anew without --resume."
         )
     return _not_in_use(paths_of(folder))
 
