@@ -1,5 +1,6 @@
 """Tests of the organiser's side: ranks, what participants see and never see, and the platforms' own calls."""
 
+import csv
 import json
 import os
 import subprocess
@@ -138,6 +139,26 @@ def test_a_name_that_is_no_unicode_keeps_nobody_from_a_place(hidden: Path, submi
     (tmp_path / "out/leaderboard.csv").mkdir()
     done = host(hidden, submissions, tmp_path / "out")
     assert (done.exit_code, "leaderboard.csv: Is a directory." in done.output) == (3, True), done.output
+
+
+def test_names_that_print_alike_have_a_file_each(hidden: Path, submissions: Path, tmp_path: Path) -> None:
+    for name in ("a\n.csv", "a\\n.csv"):
+        (submissions / name).write_text(csv_of(TEXTS), encoding="utf-8")
+    before = len(list(submissions.glob("*.csv")))
+    done = host(hidden, submissions, tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    found = sorted(path.name for path in (tmp_path / "out/participants").iterdir())
+    assert len(found) == before
+    assert {"a\\n.csv.json", "a\\n.csv (2).json"} <= set(found)
+
+
+def test_a_name_is_no_formula(hidden: Path, submissions: Path, tmp_path: Path) -> None:
+    (submissions / "=1+1.csv").write_text(csv_of(TEXTS), encoding="utf-8")
+    assert host(hidden, submissions, tmp_path / "out").exit_code == 0
+    with (tmp_path / "out/leaderboard.csv").open(encoding="utf-8", newline="") as file:
+        names = [row["submission"] for row in csv.DictReader(file)]
+    assert "'=1+1.csv" in names
+    assert not any(name.startswith("=") for name in names)
 
 
 def test_what_breaks_in_scoring_is_the_organisers_to_read(

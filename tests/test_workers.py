@@ -280,6 +280,15 @@ def test_status_while_journals_are_put_together(site: Site, monkeypatch: pytest.
     assert (state.state, state.done, state.failed) == ("finished", CLIPS, 0)
 
 
+def test_status_of_a_run_that_failed_counts_every_row(site: Site) -> None:
+    """The last heart beat is written when the work ends, and not up to two seconds before."""
+    command, code, _, told = run(site, {"11": "raise"})
+    assert code == 1, told
+    state = read_status(paths_of(command.folder))
+    assert [worker.beat.rows for worker in state.workers] == [state.done]
+    assert state.done > 1
+
+
 def typed(*arguments: str) -> tuple[int, str]:
     result = CliRunner().invoke(main, arguments)
     return result.exit_code, result.output

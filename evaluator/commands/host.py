@@ -86,7 +86,7 @@ def _host(
 ) -> str:
     from evaluator.config.sections import ScoringConfig
     from evaluator.files import write_json
-    from evaluator.host.board import as_csv, as_markdown, check_metric, rank
+    from evaluator.host.board import as_csv, as_markdown, check_metric, distinct, rank
     from evaluator.host.verdict import Reference, judge, metrics_of
     from evaluator.scoring.result import KINDS
     from evaluator.wording import printable
@@ -106,12 +106,10 @@ def _host(
     check_metric(metric or usual, metrics_of(judged, config))
     _make_folders(output)
     places = rank([judge(file, judged, config) for file in files], metric or usual)
-    for place in places:
+    for place, name in zip(places, distinct([printable(place.verdict.name) for place in places]), strict=True):
         verdict = place.verdict
-        write_json(output / PARTICIPANTS / f"{printable(verdict.name)}.json", verdict.for_participants())
-        write_json(
-            output / ORGANISERS / f"{printable(verdict.name)}.json", {"rank": place.rank, **verdict.for_organisers()}
-        )
+        write_json(output / PARTICIPANTS / f"{name}.json", verdict.for_participants())
+        write_json(output / ORGANISERS / f"{name}.json", {"rank": place.rank, **verdict.for_organisers()})
     rows = [{"rank": place.rank, "tied": place.tied, **place.verdict.for_organisers()} for place in places]
     _write(output / "leaderboard.csv", as_csv(places))
     _write(output / "leaderboard.md", as_markdown(places))

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -11,6 +11,7 @@ from evaluator.host.verdict import Verdict
 from evaluator.scoring.result import KINDS, MetricResult
 from evaluator.wording import did_you_mean, named, printable
 
+_FORMULA = ("=", "+", "-", "@")
 HEADING = ("rank", "submission", "status", "public", "private", "low", "high")
 
 
@@ -80,7 +81,12 @@ def check_metric(metric: str, names: Collection[str]) -> None:
 def as_csv(places: Sequence[Place]) -> str:
     """The table as CSV."""
     text = io.StringIO()
-    csv.writer(text).writerows([HEADING, *(place.cells() for place in places)])
+    writer = csv.writer(text)
+    writer.writerow(HEADING)
+    for place in places:
+        number, name, *rest = place.cells()
+        # A spreadsheet calculates what begins so, and a submission is called as its team likes.
+        writer.writerow([number, f"'{name}" if name.startswith(_FORMULA) else name, *rest])
     return text.getvalue()
 
 
@@ -88,6 +94,18 @@ def as_markdown(places: Sequence[Place]) -> str:
     """The table as Markdown."""
     rows = [HEADING, ("---",) * len(HEADING), *(place.cells() for place in places)]
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows) + "\n"
+
+
+def distinct(names: Iterable[str]) -> list[str]:
+    """Names for files: of several that are the same, the later ones with a number."""
+    found: list[str] = []
+    for name in names:
+        told, number = name, 1
+        while told in found:
+            number += 1
+            told = f"{name} ({number})"
+        found.append(told)
+    return found
 
 
 def public_part(ids: Sequence[str], *, share: float, seed: int) -> frozenset[str]:

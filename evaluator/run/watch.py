@@ -5,6 +5,7 @@ every two seconds (`HeartBeat`), from which `audiolm-evaluator status` tells how
 for, a pause, and too many failures end or hold the stream of rows here.
 """
 
+import contextlib
 import os
 import socket
 import time
@@ -13,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from evaluator.annotation.annotation import Sample
-from evaluator.errors import RunStoppedError, TooManyFailuresError
+from evaluator.errors import ResultError, RunStoppedError, TooManyFailuresError
 from evaluator.files import write_json
 from evaluator.machine import resident_memory
 from evaluator.run.journal import Prediction
@@ -141,6 +142,16 @@ class Watch:
         )
         write_json(self._beat, asdict(now))
 
+    @contextlib.contextmanager
+    def until_last_beat(self) -> Iterator[None]:
+        """Write the heart beat also when the work in this block ends, however it does."""
+        try:
+            yield
+        finally:
+            # What ended the work is told, and not that its count could not be written.
+            with contextlib.suppress(ResultError):
+                self.beat()
+
     def require_whole(self) -> None:
         """End here if the run was stopped.
 
@@ -148,5 +159,4 @@ class Watch:
             RunStoppedError: rows were left out because of that.
         """
         if self._stopped:
-            self.beat()
             raise RunStoppedError(STOPPED)

@@ -176,7 +176,9 @@ class Driver:
         lease = None if self._stopped else self._desk.take(number, idle=idle)
         if lease is None and idle and not (self._desk.over or self._stopped):
             return
-        self._workers[number].idle = False
+        worker = self._workers[number]
+        # It may have waited for these rows longer than a clip may take.
+        worker.idle, worker.since = False, time.monotonic()
         self._pool.send(number, Rows(tuple(self._samples[place] for place in lease.rows) if lease is not None else ()))
 
     def _refuse(self, kind: str, text: str) -> None:

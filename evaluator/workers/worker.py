@@ -114,16 +114,17 @@ def answer_rows(
     begin = time.perf_counter()
     device = _DevicePeak(model)
     if model is not None:
-        for samples in streams:
-            predict(
-                model,
-                watch.gate(samples),
-                journal=journal,
-                on_audio_error=config.run.on_audio_error,
-                workers=config.run.num_workers,
-                watch=watch,
-            )
-            watch.require_whole()
+        with watch.until_last_beat():
+            for samples in streams:
+                predict(
+                    model,
+                    watch.gate(samples),
+                    journal=journal,
+                    on_audio_error=config.run.on_audio_error,
+                    workers=config.run.num_workers,
+                    watch=watch,
+                )
+                watch.require_whole()
     return WorkerReport(
         rank=rank,
         rows=watch.rows,
