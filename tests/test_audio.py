@@ -259,17 +259,32 @@ def test_read_ahead_is_bounded_and_stops_when_closed(monkeypatch: pytest.MonkeyP
 
     def fake(path: Path, sampling_rate: int) -> np.ndarray:
         started.append(path)
+        time.sleep(0.001)
         return np.zeros(sampling_rate, np.float32)
 
     monkeypatch.setattr(audio, "load_audio", fake)
     before = threading.active_count()
     stream = read_ahead([Path(str(number)) for number in range(1000)], 16000, 2)
-    next(stream)
-    next(stream)
+    # The first four tell how long a clip takes.
+    for _ in range(6):
+        next(stream)
     time.sleep(0.05)
-    assert len(started) <= 2 + 2 * 2
+    assert 4 + 2 * 2 <= len(started) <= 6 + 2 * 2
     stream.close()  # type: ignore[attr-defined]
     assert threading.active_count() == before
+
+
+def test_clips_that_load_at_once_are_loaded_where_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[str] = []
+
+    def fake(path: Path, sampling_rate: int) -> np.ndarray:
+        threads.append(threading.current_thread().name)
+        return np.zeros(4, np.float32)
+
+    monkeypatch.setattr(audio, "load_audio", fake)
+    monkeypatch.setattr(audio, "_QUICK_SECONDS", 10.0)
+    assert len(list(read_ahead([Path(str(number)) for number in range(200)], 16000, 2, wanted=lambda: 12))) == 200
+    assert set(threads) == {threading.current_thread().name}
 
 
 @pytest.mark.parametrize(("room", "expected"), [(1 << 30, 12), (7 * 30 * 16000 * 4, 7), (0, 4)])
@@ -281,14 +296,17 @@ def test_read_ahead_goes_as_far_as_wanted_and_memory_allows(
 
     def fake(path: Path, sampling_rate: int) -> np.ndarray:
         loaded.put(path)
+        time.sleep(0.001)
         return np.zeros(sampling_rate, np.float32)
 
     monkeypatch.setattr(audio, "load_audio", fake)
     monkeypatch.setattr(audio, "AHEAD_BYTES", room)
     stream = read_ahead([Path(str(number)) for number in range(1000)], 16000, 2, wanted=lambda: 12)
-    next(stream)
-    for _ in range(expected):
-        loaded.get(timeout=60)
+    # The first four tell how long a clip takes.
+    for _ in range(5):
+        next(stream)
+    for _ in range(4 + expected):
+        loaded.get(timeout=10)
     with pytest.raises(queue.Empty):
         loaded.get(timeout=0.05)
     stream.close()  # type: ignore[attr-defined]
