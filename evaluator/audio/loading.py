@@ -214,11 +214,8 @@ def read_ahead(
                 waiting[-1].set_result(loaded)
             else:
                 waiting.append(pool.submit(_load_or_error, clip, sampling_rate))
-            if is_quick:
-                # What was begun before clips were found to be quick.
-                while waiting:
-                    yield waiting.popleft().result()
-            elif len(waiting) >= max(2 * workers, min(wanted(), most)):
+            # Of quick clips none is held: those that threads have begun before come first.
+            while len(waiting) >= (1 if is_quick else max(2 * workers, min(wanted(), most))):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
