@@ -293,17 +293,14 @@ def _score(work: _Work, predictions: Predictions) -> tuple[Scores | None, str | 
         try:
             scoring = work.config.scoring
             scores = score_set(ready.task, samples.references, texts, scoring, ready.units, samples.choices)
-            scores = diagnosed(scores, spooled(map(_given, samples.references, predictions)))
+            pairs = zip(samples.references, predictions, strict=True)
+            given = (Given.of(told.id, references, told.text, told.finish_reason) for references, told in pairs)
+            scores = diagnosed(scores, spooled(given))
         except AudioLMError as error:
             record.scoring_error = str(error)
             return None, str(error)
         write_scores(work.paths.folder / "scores.json", scores, ids=samples.ids)
     return scores, None
-
-
-def _given(references: tuple[str, ...], prediction: Prediction) -> Given:
-    reason = prediction.finish_reason
-    return Given(prediction.id, references, prediction.text, reason == "length", reason == "error", reason == "refusal")
 
 
 def _latency(model: AudioLM | None, work: _Work, outcome: Outcome, redact: Redactor, pool: Pool | None) -> Latency:

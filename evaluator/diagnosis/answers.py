@@ -55,6 +55,13 @@ class Given:
     failed: bool = False
     refused: bool = False
 
+    @classmethod
+    def of(cls, id: str, references: tuple[str, ...], text: str, finish_reason: str) -> "Given":
+        """The answer of a prediction, which says by its finish_reason how it ended."""
+        return cls(
+            id, references, text, finish_reason == "length", finish_reason == "error", finish_reason == "refusal"
+        )
+
 
 def spooled(rows: Iterable[Given]) -> SpooledList[Given]:
     """Answers in a list that takes no memory."""

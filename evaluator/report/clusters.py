@@ -74,8 +74,7 @@ def findings_of(run: Run) -> dict[str, list[int]]:
 def _given(each: Prediction) -> Given:
     told = each.reference
     references = () if told is None else (told,) if isinstance(told, str) else told
-    reason = each.finish_reason
-    return Given(each.id, references, each.text, reason == "length", reason == "error", reason == "refusal")
+    return Given.of(each.id, references, each.text, each.finish_reason)
 
 
 def clusters(run: Run, found: Mapping[str, Sequence[int]], facts: AnnotationFacts) -> list[Cluster]:

@@ -23,6 +23,8 @@ from evaluator.run.disk_sync import DiskSync
 logger = logging.getLogger(__name__)
 
 FINISH_REASONS: tuple[str, ...] = ("stop", "length", "refusal", "error")
+FAILED = b'"finish_reason": "error"'
+"""In the line of a row without an answer, and in no other: in a text the quotes have backslashes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,8 +234,8 @@ class JournalTail:
                     self._read += len(piece)
                     self.lines += piece.count(b"\n")
                     piece = seam + piece
-                    self.failed += piece.count(_FAILED)
-                    seam = piece[1 - len(_FAILED) :]
+                    self.failed += piece.count(FAILED)
+                    seam = piece[1 - len(FAILED) :]
         except OSError:
             return False
         return self._read > before
@@ -288,10 +290,6 @@ def _lock(file: BinaryIO, *, exclusive: bool, otherwise: bool = False) -> bool:
     except OSError:  # some network disks know no locks
         return otherwise
     return True
-
-
-# In a text the quotes would have backslashes.
-_FAILED = b'"finish_reason": "error"'
 
 
 def _line(prediction: Prediction) -> bytes:

@@ -13,13 +13,12 @@ from typing import Any
 
 from evaluator.errors import JournalError
 from evaluator.run.folder import RunPaths, journals, next_attempt
-from evaluator.run.journal import is_being_written
+from evaluator.run.journal import FAILED, is_being_written
 from evaluator.run.marks import PAUSE, STOP
 from evaluator.run.record import RunRecord
 from evaluator.run.watch import HeartBeat
 
 _INDEX = b'{"index": '
-_FAILED = b'"finish_reason": "error"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +145,7 @@ def _counted(files: Sequence[Path]) -> tuple[int, int]:
             for line in lines:
                 end = line.find(b",")
                 if line.startswith(_INDEX) and line[len(_INDEX) : end].isdigit():
-                    found[int(line[len(_INDEX) : end])] = _FAILED in line
+                    found[int(line[len(_INDEX) : end])] = FAILED in line
     return len(found), sum(found.values())
 
 
